@@ -8,6 +8,7 @@ mod documentation;
 mod faults;
 mod forward;
 mod health;
+mod keys;
 mod lanes;
 mod postgres;
 mod process;

@@ -73,6 +73,15 @@ impl ValidatedRecord {
         }
     }
 
+    /// The result that asks the device to send this record again.
+    pub(crate) fn retry(&self, code: &str, message: &str) -> RecordResult {
+        RecordResult {
+            code: Some(code.into()),
+            message: Some(message.into()),
+            ..RecordResult::new(self.id, RecordStatus::Retry)
+        }
+    }
+
     /// The result for a record of `device` whose id is already in the ledger.
     pub(crate) fn compare_with_known(&self, known: &KnownRecord, device: DeviceId) -> RecordResult {
         if known.digest == self.digest {

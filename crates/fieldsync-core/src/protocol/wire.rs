@@ -31,6 +31,9 @@ pub const MAX_BYTES: &str = "x-sync-max-bytes";
 pub const MAX_IN_FLIGHT: &str = "x-sync-max-in-flight";
 /// Hint of the server: the time that a batch may take.
 pub const TIME_BUDGET_MS: &str = "x-sync-time-budget-ms";
+/// `true` on responses of a server that applies no record behind one of its key that it did not apply. A batch for any
+/// other server has one record of a key.
+pub const HOLDS_KEYS: &str = "x-sync-holds-keys";
 
 /// Code of a 422: the batch id is known with another body.
 pub const BATCH_ID_REUSED: &str = "BATCH_ID_REUSED";

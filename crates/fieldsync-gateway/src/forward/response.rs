@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use super::results::{ForwardResults, may_be_object, names_results, parse_refusal, parse_results};
 use crate::ledger::HoldReason;
+use crate::protocol::wire::HOLDS_KEYS;
 use crate::retry_after::parse_retry_after;
-
-/// On the responses of a receiver that does not apply a record behind one of its key that it did not apply.
-const HOLDS_KEYS: &str = "x-sync-holds-keys";
 
 /// The shortest body with results: `{"results":[]}`.
 const RESULTS_BYTES_MIN: usize = 14;

@@ -5,10 +5,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::held_keys::HeldKeys;
 use crate::digest::Sha256Digest;
 use crate::model::{DeviceId, RecordId};
-use crate::protocol::wire::{ID_OF_OTHER_DEVICE, RecordResult, RecordStatus};
-use crate::validated_batch::{HELD, INVALID_DATA, KnownRecord, ValidatedBatch, ValidatedRecord};
+use crate::protocol::wire::{ID_OF_OTHER_DEVICE, RecordResult};
+use crate::validated_batch::{INVALID_DATA, KnownRecord, ValidatedBatch, ValidatedRecord};
 
 /// Code of a record that another batch, or another gateway, is handing over.
 const IN_PROGRESS: &str = "IN_PROGRESS";
@@ -74,41 +75,20 @@ impl AdmissionFacts {
     }
 }
 
-/// Decides for each record, in the order of the batch. A record behind one of its key that is not applied is held.
+/// Decides for each record, in the order of the batch.
 pub(crate) fn admit_records(batch: &ValidatedBatch, facts: &AdmissionFacts) -> Vec<Admission> {
-    let mut held_keys: HashSet<&str> = HashSet::new();
-    let mut admissions = Vec::with_capacity(batch.records.len());
-    for record in &batch.records {
-        let is_held = record.key.as_deref().is_some_and(|key| held_keys.contains(key));
-        let admission = match facts.find_result(record, batch) {
-            Some(result) => Admission::Answered(result),
-            None if is_held => Admission::Answered(hold_record(record)),
-            None if facts.has_lease(record) => Admission::Deliver,
-            None => Admission::Answered(defer_record(record)),
-        };
-        if matches!(&admission, Admission::Answered(result) if !result.status.is_stored()) {
-            held_keys.extend(record.key.as_deref());
-        }
-        admissions.push(admission);
-    }
-    admissions
-}
-
-fn hold_record(record: &ValidatedRecord) -> RecordResult {
-    retry(record, HELD, "an earlier record of its key was not applied")
+    let mut held_keys = HeldKeys::default();
+    let admit = |record| {
+        let needs_lease = || (!facts.has_lease(record)).then(|| defer_record(record));
+        let own = facts.find_result(record, batch);
+        held_keys.find_result(record, own, needs_lease).map_or(Admission::Deliver, Admission::Answered)
+    };
+    batch.records.iter().map(admit).collect()
 }
 
 fn defer_record(record: &ValidatedRecord) -> RecordResult {
     let message = "this record, or an earlier one of its key, is being handed over to the destination";
-    RecordResult { retry_after_s: Some(IN_PROGRESS_RETRY_SECONDS), ..retry(record, IN_PROGRESS, message) }
-}
-
-fn retry(record: &ValidatedRecord, code: &str, message: &str) -> RecordResult {
-    RecordResult {
-        code: Some(code.into()),
-        message: Some(message.into()),
-        ..RecordResult::new(record.id, RecordStatus::Retry)
-    }
+    RecordResult { retry_after_s: Some(IN_PROGRESS_RETRY_SECONDS), ..record.retry(IN_PROGRESS, message) }
 }
 
 #[cfg(test)]
@@ -121,6 +101,7 @@ mod tests {
     use crate::model::BatchId;
     use crate::protocol::receipt::Receipt;
     use crate::protocol::wire::{ID_CONFLICT, WireRecord};
+    use crate::validated_batch::HELD;
 
     fn record(key: Option<&str>, fault: Option<&'static str>) -> ValidatedRecord {
         let record = WireRecord {

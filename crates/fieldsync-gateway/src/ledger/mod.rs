@@ -10,6 +10,7 @@
 
 mod admission;
 mod delivery;
+mod held_keys;
 mod refused;
 
 use std::error::Error;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 
 pub(crate) use admission::{Admission, AdmissionFacts, SentRecord, admit_records};
 pub(crate) use delivery::{DeliveryId, DeliveryLedger, DeliveryOutcome, SENT_RETENTION, StoredVerdict};
+pub(crate) use held_keys::HeldKeys;
 pub(crate) use refused::{
     ForwardVerdict, HoldReason, LaneCounts, LaneId, LanePage, LaneRecord, PageSettlement, PageSource,
     RefusedEntry, RefusedLedger, ReviewDecision,

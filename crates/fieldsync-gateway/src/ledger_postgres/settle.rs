@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::operation_error::OperationError;
 use super::session_pool::DbSession;
 use crate::digest::Sha256Digest;
-use crate::ledger::{BatchSettlement, StoredResponse};
+use crate::ledger::{BatchSettlement, HeldKeys, StoredResponse};
 use crate::model::{DeviceId, RecordId};
 use crate::protocol::receipt::Receipt;
 use crate::protocol::wire::{BatchResponse, RecordResult, RecordStatus};
@@ -25,6 +25,7 @@ const INSERT_RECORDS: &str = "
     INSERT INTO fieldsync.records (id, digest, device_id)
     SELECT id, digest, $3 FROM unnest($1, $2) AS new (id, digest) ORDER BY id
     ON CONFLICT DO NOTHING RETURNING id";
+const DELETE_RECORDS: &str = "DELETE FROM fieldsync.records WHERE id = ANY($1)";
 const SELECT_KNOWN_RECORDS: &str =
     "SELECT id, digest, device_id, receipt FROM fieldsync.records WHERE id = ANY($1)";
 const ADVANCE_COUNTER: &str =
@@ -114,7 +115,8 @@ pub(super) async fn load_response(
     }))
 }
 
-/// Decides the result of each record, and inserts the ids of those that are to be applied.
+/// Decides the result of each record, and inserts the ids of those that are to be applied. Which records are held is
+/// known only once the ids were inserted; theirs are deleted again.
 async fn decide_results(
     transaction: &Transaction<'_>,
     batch: &ValidatedBatch,
@@ -133,16 +135,27 @@ async fn decide_results(
     let known_ids: Vec<Uuid> = ids.into_iter().filter(|id| !new.contains(id)).collect();
     let known =
         if known_ids.is_empty() { HashMap::new() } else { load_known(transaction, &known_ids).await? };
-    records
-        .iter()
-        .map(|record| match (record.fault, known.get(&record.id)) {
-            (Some(fault), _) => Ok(record.reject(INVALID_DATA, fault)),
-            (None, Some(known)) => Ok(record.compare_with_known(known, device)),
-            (None, None) if new.contains(&record.id.0) => Ok(record.confirm(RecordStatus::Applied)),
+    let mut held_keys = HeldKeys::default();
+    let (mut results, mut held) = (Vec::with_capacity(records.len()), Vec::new());
+    for record in records {
+        let is_new = new.contains(&record.id.0);
+        let own = match (record.fault, known.get(&record.id)) {
+            (Some(fault), _) => Some(record.reject(INVALID_DATA, fault)),
+            (None, Some(known)) => Some(record.compare_with_known(known, device)),
+            (None, None) if is_new => None,
             // It was deleted from the table in between.
-            (None, None) => Err(OperationError::Conflict),
-        })
-        .collect()
+            (None, None) => return Err(OperationError::Conflict),
+        };
+        let result = held_keys.find_result(record, own, || None);
+        if is_new && result.is_some() {
+            held.push(record.id.0);
+        }
+        results.push(result.unwrap_or_else(|| record.confirm(RecordStatus::Applied)));
+    }
+    if !held.is_empty() {
+        transaction.execute_typed(DELETE_RECORDS, &[(&held, Type::UUID_ARRAY)]).await?;
+    }
+    Ok(results)
 }
 
 /// What is known of these records.

@@ -7,7 +7,7 @@ use super::tables::{
     batch_key, load_known, load_response,
 };
 use crate::digest::Sha256Digest;
-use crate::ledger::{BatchSettlement, LedgerError};
+use crate::ledger::{BatchSettlement, HeldKeys, LedgerError};
 use crate::model::DeviceId;
 use crate::protocol::receipt::Receipt;
 use crate::protocol::wire::{BatchResponse, RecordResult, RecordStatus};
@@ -25,13 +25,16 @@ pub(super) fn settle_batch(
     }
     let mut index = RecordIndex::open(transaction)?;
     let mut applied = AppliedTable::open(transaction)?;
+    let mut held_keys = HeldKeys::default();
     let mut results = Vec::with_capacity(batch.records.len());
     for record in &batch.records {
-        let result = index.decide_result(record, batch.device)?;
-        if result.status == RecordStatus::Applied {
+        let own = index.find_result(record, batch.device)?;
+        let result = held_keys.find_result(record, own, || None);
+        if result.is_none() {
+            index.insert(record, batch.device)?;
             applied.append(record, batch, now)?;
         }
-        results.push(result);
+        results.push(result.unwrap_or_else(|| record.confirm(RecordStatus::Applied)));
     }
     let response = BatchResponse { batch_id: batch.id, replayed: false, results };
     store_response(transaction, batch, &serde_json::to_string(&response)?, now)?;
@@ -126,21 +129,23 @@ impl<'t> RecordIndex<'t> {
         Ok(false)
     }
 
-    /// Decides the result of a record, and adds the record to the index if it is to be applied.
-    fn decide_result(
-        &mut self,
+    /// The result of a record that was applied before, or can never be applied.
+    fn find_result(
+        &self,
         record: &ValidatedRecord,
         device: DeviceId,
-    ) -> Result<RecordResult, LedgerError> {
+    ) -> Result<Option<RecordResult>, LedgerError> {
         if let Some(fault) = record.fault {
-            return Ok(record.reject(INVALID_DATA, fault));
+            return Ok(Some(record.reject(INVALID_DATA, fault)));
         }
+        let known = load_known(&self.records, &self.devices, &self.receipts, record.id)?;
+        Ok(known.map(|known| record.compare_with_known(&known, device)))
+    }
+
+    fn insert(&mut self, record: &ValidatedRecord, device: DeviceId) -> Result<(), LedgerError> {
         let id = record.id.0.as_u128();
-        if let Some(known) = load_known(&self.records, &self.devices, &self.receipts, record.id)? {
-            return Ok(record.compare_with_known(&known, device));
-        }
         self.records.insert(id, &record.digest)?;
         self.devices.insert(id, device.0.as_u128())?;
-        Ok(record.confirm(RecordStatus::Applied))
+        Ok(())
     }
 }

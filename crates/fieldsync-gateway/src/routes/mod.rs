@@ -36,7 +36,8 @@ use crate::causes::with_causes;
 use crate::clock::millis;
 use crate::model::BatchId;
 use crate::protocol::wire::{
-    BATCH_ID, BatchResponse, DEVICE_ID, MAX_IN_FLIGHT, Processing, ProcessingState, TIME_BUDGET_MS,
+    BATCH_ID, BatchResponse, DEVICE_ID, HOLDS_KEYS, MAX_IN_FLIGHT, Processing, ProcessingState,
+    TIME_BUDGET_MS,
 };
 use health::{HEALTH_PATH, READY_PATH, report_health, report_readiness};
 
@@ -216,8 +217,11 @@ impl GatewayState {
         }
     }
 
-    /// How long a batch may take, so that devices send no more than the destination can do in that time.
+    /// That records of a key are held, and how long a batch may take, so that devices send no more than the destination
+    /// can do in that time.
     fn add_hints(&self, mut response: HttpResponse) -> HttpResponse {
+        let holds_keys = HeaderValue::from_static("true");
+        response.headers_mut().insert(HeaderName::from_static(HOLDS_KEYS), holds_keys);
         if let Some(time_budget) = self.processor.time_budget() {
             let value = HeaderValue::from(millis(time_budget));
             response.headers_mut().insert(HeaderName::from_static(TIME_BUDGET_MS), value);
