@@ -229,5 +229,6 @@ fn claim_order(records: usize) -> ClaimOrder {
             time: None,
         },
         sequence: Sequence { index: 1, total: 1 },
+        one_per_key: false,
     }
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::batch_rows::{QuarantinedRecord, SyncedRecord, record_id};
 use super::claim::Claim;
 use super::error::StoreError;
+use super::lanes::BlockedMembers;
 use super::notes::SaveNote;
 use super::op::{Op, Transaction};
 use super::open_batches::to_open_batch;
@@ -31,6 +32,8 @@ pub struct Dispatch {
     pub batch: BatchId,
     /// Used for its first send.
     pub sequence: Sequence,
+    /// Before its first send, records behind another one of their key go back to the queue.
+    pub one_per_key: bool,
 }
 
 /// Settles a batch and claims the next one in the same commit.
@@ -83,7 +86,7 @@ impl Op for Dispatch {
         };
         // An id that was sent keeps its set of records.
         if row.attempt == 0 {
-            transaction.return_blocked_members(&mut row)?;
+            transaction.return_blocked_members(&mut row, self.one_per_key)?;
         }
         if row.members.is_empty() {
             transaction.remove_batch(id)?;
@@ -151,14 +154,19 @@ impl Op for Settle {
 }
 
 impl Transaction<'_, '_> {
-    /// Returns members to the queue that a record outside of the batch blocks.
-    fn return_blocked_members(&mut self, row: &mut BatchRow) -> Result<(), StoreError> {
-        let blocked = self.blocked_members(&row.members)?;
-        for (member, lane) in &blocked {
+    /// Returns members to the queue that a record outside of the batch blocks; with `one_per_key`, also those behind
+    /// another one of their key.
+    fn return_blocked_members(&mut self, row: &mut BatchRow, one_per_key: bool) -> Result<(), StoreError> {
+        let BlockedMembers { in_lanes, same_key } = self.blocked_members(&row.members, one_per_key)?;
+        for (member, lane) in &in_lanes {
             self.return_to_queue(member, DUE_WHEN_UNBLOCKED)?;
             self.note_urgent(lane, member.position)?;
         }
-        let blocked: BTreeSet<u64> = blocked.iter().map(|(member, _)| member.position).collect();
+        for member in &same_key {
+            self.return_to_queue(member, self.now.steady)?;
+        }
+        let blocked = in_lanes.iter().map(|(member, _)| member).chain(&same_key);
+        let blocked: BTreeSet<u64> = blocked.map(|member| member.position).collect();
         row.members.retain(|member| !blocked.contains(&member.position));
         row.bytes = row.members.iter().map(|member| u64::from(member.bytes)).sum();
         Ok(())

@@ -4,18 +4,15 @@
 //! records that are due; and woken records, which an earlier claim passed over. A record is taken together with
 //! its predecessors in its lane, or not at all.
 
-use std::collections::{BTreeSet, HashMap};
-
 use redb::ReadableTable;
 
+use super::batch_draft::{BatchDraft, Candidate, DeferredRecord, DraftStep, LaneProgress};
 use super::error::StoreError;
 use super::key_space::Lane;
 use super::op::{Op, Transaction};
 use super::schema::{BatchRow, DUE_WHEN_UNBLOCKED, MemberRow, StoredPhase, StoredStage, StoredState, seq_of};
-use super::state::Cursors;
 use crate::model::{Batch, BatchId};
 use crate::policy::scheduler::ClaimOrder;
-use crate::policy::sizing::Filling;
 
 /// Records that one claim examines. The next claim continues there.
 const CLAIM_SCAN_RECORDS_MAX: usize = 10_000;
@@ -44,15 +41,6 @@ impl Op for Claim {
     }
 }
 
-/// A record that may be sent.
-struct Candidate {
-    row: MemberRow,
-    record_type: String,
-    lane: Option<Lane>,
-    /// Its due time in `retry`, if it failed.
-    due: Option<u64>,
-}
-
 /// Whether a record may be sent.
 enum Availability {
     /// It may be sent.
@@ -61,89 +49,6 @@ enum Availability {
     Blocked,
     /// Its payload or manifest row cannot be read.
     Unreadable,
-}
-
-/// How far a draft has come in a lane. Each record of a lane is examined once.
-#[derive(Clone, Copy, Default)]
-struct LaneProgress {
-    /// All records before this `seq` are in the draft.
-    next: u64,
-    /// This record cannot be sent now, and so its successors cannot either.
-    blocked_at: Option<u64>,
-}
-
-/// A batch under construction.
-struct BatchDraft<'o> {
-    order: &'o ClaimOrder,
-    filling: Filling<'o>,
-    members: Vec<Candidate>,
-    positions: BTreeSet<u64>,
-    lanes: HashMap<Lane, LaneProgress>,
-    cursors: Cursors,
-    /// Candidates besides those of the walk: due and woken records, and successors of members.
-    waiting: BTreeSet<u64>,
-    /// Due times of the due records in `waiting`.
-    due: HashMap<u64, u64>,
-    /// Records in `waiting` that later claims need not examine until they are woken.
-    deferrals: Vec<DeferredRecord>,
-    examined: usize,
-}
-
-enum DeferredRecord {
-    /// A predecessor in its lane blocks it.
-    Blocked { lane: Lane, position: u64, id: u128, due: Option<u64> },
-    /// It is in a lane and cannot be read.
-    Unreadable { lane: Lane, position: u64 },
-    /// It cannot be sent. Its row in `retry`, if any, must go, or it would be due forever.
-    Unsendable { position: u64, due: Option<u64> },
-}
-
-#[derive(PartialEq)]
-enum DraftStep {
-    Done,
-    /// The batch is full.
-    Full,
-}
-
-impl BatchDraft<'_> {
-    /// Adds the record if it fits.
-    fn add_candidate(&mut self, candidate: Candidate) -> bool {
-        let fits = self.filling.admit_record(&candidate.record_type, u64::from(candidate.row.bytes));
-        if fits {
-            self.positions.insert(candidate.row.position);
-            if let Some(lane) = &candidate.lane {
-                self.lane_progress(lane).next = seq_of(candidate.row.position) + 1;
-            }
-            self.members.push(candidate);
-        }
-        fits
-    }
-
-    fn lane_progress(&mut self, lane: &Lane) -> &mut LaneProgress {
-        self.lanes.entry(lane.clone()).or_default()
-    }
-
-    /// The members in queue order, except that records of one lane are in order of arrival.
-    fn into_send_order(mut self) -> (Vec<MemberRow>, Vec<Candidate>) {
-        self.members.sort_by_key(|member| member.row.position);
-        let mut lanes: HashMap<&Lane, Vec<u64>> = HashMap::new();
-        for member in &self.members {
-            if let Some(lane) = &member.lane {
-                lanes.entry(lane).or_default().push(member.row.position);
-            }
-        }
-        for positions in lanes.values_mut() {
-            positions.sort_by_key(|position| std::cmp::Reverse(crate::model::QueuePosition(*position).seq()));
-        }
-        let by_position: HashMap<u64, &MemberRow> =
-            self.members.iter().map(|member| (member.row.position, &member.row)).collect();
-        let rows = self.members.iter().map(|member| {
-            let own = member.lane.as_ref().and_then(|lane| lanes.get_mut(lane)).and_then(Vec::pop);
-            own.and_then(|position| by_position.get(&position).copied()).unwrap_or(&member.row).clone()
-        });
-        let rows = rows.collect();
-        (rows, self.members)
-    }
 }
 
 impl Transaction<'_, '_> {
@@ -200,18 +105,7 @@ impl Transaction<'_, '_> {
 
     /// Chooses the members. Changes nothing.
     fn draft_batch<'o>(&self, order: &'o ClaimOrder) -> Result<BatchDraft<'o>, StoreError> {
-        let mut draft = BatchDraft {
-            order,
-            filling: order.limit.start_filling(),
-            members: Vec::new(),
-            positions: BTreeSet::new(),
-            lanes: HashMap::new(),
-            cursors: self.state.cursors.clone(),
-            waiting: self.state.woken.clone(),
-            due: HashMap::new(),
-            deferrals: Vec::new(),
-            examined: 0,
-        };
+        let mut draft = BatchDraft::new(order, self.state.cursors.clone(), self.state.woken.clone());
         let due_scan = DUE_SCAN_RECORDS_MIN.max(order.limit.records);
         for item in self.tables.retry.range(..=(self.now.steady, u64::MAX))?.take(due_scan) {
             let (due, position) = item?.0.value();
@@ -271,15 +165,26 @@ impl Transaction<'_, '_> {
             draft.deferrals.push(DeferredRecord::Unsendable { position, due });
             return Ok(DraftStep::Done);
         };
+        if candidate.lane.as_ref().is_some_and(|lane| draft.has_key_elsewhere(lane)) {
+            draft.deferrals.push(DeferredRecord::SameKey { position });
+            return Ok(DraftStep::Done);
+        }
         let mut predecessors = Vec::new();
         if let Some(lane) = &candidate.lane
             && !self.collect_predecessors(lane, position, &mut predecessors, draft)?
         {
-            let (lane, id, due) = (lane.clone(), candidate.row.id, candidate.due);
-            draft.deferrals.push(DeferredRecord::Blocked { lane, position, id, due });
+            draft.deferrals.push(candidate.block(lane));
             return Ok(DraftStep::Done);
         }
-        predecessors.push(candidate);
+        let mut blocked = None;
+        match &candidate.lane {
+            // Only the head of the lane goes now, and the candidate follows.
+            Some(lane) if draft.order.one_per_key && !predecessors.is_empty() => {
+                predecessors.truncate(1);
+                blocked = Some(candidate.block(lane));
+            }
+            _ => predecessors.push(candidate),
+        }
         for member in predecessors {
             let (lane, position) = (member.lane.clone(), member.row.position);
             if !draft.add_candidate(member) {
@@ -293,6 +198,7 @@ impl Transaction<'_, '_> {
                 draft.waiting.insert(behind);
             }
         }
+        draft.deferrals.extend(blocked);
         Ok(DraftStep::Done)
     }
 
@@ -324,7 +230,9 @@ impl Transaction<'_, '_> {
                     return Ok(false);
                 }
             }
-            if predecessors.len() > draft.order.limit.records {
+            if predecessors.len() > draft.order.limit.records
+                || (draft.order.one_per_key && !predecessors.is_empty())
+            {
                 break;
             }
         }
@@ -365,6 +273,7 @@ impl Transaction<'_, '_> {
                         self.reschedule_retry(id, position, due, DUE_WHEN_UNBLOCKED)?;
                     }
                 }
+                DeferredRecord::SameKey { position } => self.state.wake_record(position),
                 DeferredRecord::Unreadable { ref lane, position } => self.drop_from_lane(lane, position)?,
                 DeferredRecord::Unsendable { position, due } => {
                     self.state.woken.remove(&position);

@@ -196,7 +196,10 @@ fn run<O: Op>(queue: &mut Queue, op: O) -> O::Reply {
 fn claim(queue: &mut Queue, records: usize) -> Option<BatchId> {
     let limit =
         BatchLimit { records, bytes: u64::MAX, rule: SizeRule::Standard, bytes_rule: None, time: None };
-    let batch = run(queue, Claim::new(ClaimOrder { limit, sequence: Sequence { index: 1, total: 3 } }));
+    let batch = run(
+        queue,
+        Claim::new(ClaimOrder { limit, sequence: Sequence { index: 1, total: 3 }, one_per_key: false }),
+    );
     batch.map(|batch| batch.open.id)
 }
 

@@ -62,6 +62,11 @@ impl Lane {
         self.position_of(from)..=self.position_of(u64::MAX)
     }
 
+    /// The key of its records. Lanes of several users may have the same one.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
     /// Whether the lane contains records of this user and key.
     pub(super) fn includes_key_of(&self, submitter: u32, key: &str) -> bool {
         self.key == key && [submitter, ALL_SUBMITTERS_UID].contains(&self.owner)

@@ -18,6 +18,15 @@ use super::op::Transaction;
 use super::schema::{DUE_WHEN_UNBLOCKED, ManifestRow, MemberRow, StoredState, seq_of};
 use crate::model::Blocker;
 
+/// Members of a batch that must not be sent with it.
+#[derive(Default)]
+pub(super) struct BlockedMembers {
+    /// Members behind another record in their lane, in order of arrival.
+    pub(super) in_lanes: Vec<(MemberRow, Lane)>,
+    /// Members whose key another lane has, too: their turn does not depend on its records.
+    pub(super) same_key: Vec<MemberRow>,
+}
+
 impl Transaction<'_, '_> {
     /// The positions of a lane from a `seq` up to `position`, in order.
     pub(super) fn predecessors(
@@ -40,20 +49,26 @@ impl Transaction<'_, '_> {
         Ok(range.next().transpose()?.map(|(_, position)| position.value()))
     }
 
-    /// The members of a batch that a record outside of it blocks, in order of arrival, with their lanes. A blocked
-    /// member blocks all later members of its lane.
+    /// The members of a batch that a record outside of it blocks. A blocked member blocks all later members of its
+    /// lane. With `one_per_key`, so does a member that stays.
     pub(super) fn blocked_members(
         &self,
         members: &[MemberRow],
-    ) -> Result<Vec<(MemberRow, Lane)>, StoreError> {
+        one_per_key: bool,
+    ) -> Result<BlockedMembers, StoreError> {
         let member_positions: BTreeSet<u64> = members.iter().map(|member| member.position).collect();
         // For each lane, the `seq` up to which all of its records are members; none after a gap.
         let mut fronts: HashMap<Lane, Option<u64>> = HashMap::new();
         let mut ordered: Vec<&MemberRow> = members.iter().collect();
         ordered.sort_by_key(|member| seq_of(member.position));
-        let mut blocked = Vec::new();
+        let mut keys: HashMap<String, Lane> = HashMap::new();
+        let mut blocked = BlockedMembers::default();
         for member in ordered {
             let Some(lane) = self.lane_of_record(member.position)? else { continue };
+            if one_per_key && keys.get(lane.key()).is_some_and(|first| *first != lane) {
+                blocked.same_key.push(member.clone());
+                continue;
+            }
             let front = fronts.entry(lane.clone()).or_insert(Some(0));
             if let Some(from) = *front {
                 *front = Some(seq_of(member.position) + 1);
@@ -65,7 +80,10 @@ impl Transaction<'_, '_> {
                 }
             }
             if front.is_none() {
-                blocked.push((member.clone(), lane));
+                blocked.in_lanes.push((member.clone(), lane));
+            } else if one_per_key {
+                *front = None;
+                keys.insert(lane.key().to_owned(), lane);
             }
         }
         Ok(blocked)

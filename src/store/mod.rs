@@ -65,7 +65,7 @@
 //! | 9 | `claim`, `replace_payload`, `review`, `salvage` |
 //! | 8 | `append`, `batch_rows` |
 //! | 7 | `lanes`, `notes`, `receipts` |
-//! | 6 | `backlog`, `integrity_check`, `op`, `read` |
+//! | 6 | `backlog`, `batch_draft`, `integrity_check`, `op`, `read` |
 //! | 5 | `unsent`, `lane_view`, `limits`, `migration`, `server_receipts`, `shared`, `space`, `state` |
 //! | 4 | `body`, `counters`, `medium`, `open_batches`, `urgent` |
 //! | 3 | `schema` |
@@ -74,6 +74,7 @@
 
 mod append;
 mod backlog;
+mod batch_draft;
 mod batch_rows;
 mod batches;
 mod body;

@@ -16,6 +16,7 @@ mod gateway;
 mod index;
 mod ipc;
 mod journal;
+mod keys;
 mod ladder;
 mod lineage;
 mod link_lab;

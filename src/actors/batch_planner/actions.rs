@@ -41,7 +41,8 @@ impl BatchPlanner {
                 self.spawn_action(claiming.map(|claimed| claimed.map(Completion::Claimed)), ctx);
             }
             Action::Send(batch, sequence) => {
-                let dispatching = self.apply(Dispatch { batch, sequence });
+                let one_per_key = self.scheduler.sends_one_per_key();
+                let dispatching = self.apply(Dispatch { batch, sequence, one_per_key });
                 let completion = move |dispatched| Completion::Dispatched(batch, dispatched);
                 self.spawn_action(dispatching.map(move |dispatched| dispatched.map(completion)), ctx);
             }

@@ -82,10 +82,12 @@ enum DrainStage {
     FinalStateSaved,
 }
 
-/// When what was learned was last saved, and the breaker's mode then.
+/// When what was learned was last saved, and what must not be lost of it.
 struct LastSave {
     at: Duration,
+    /// The breaker's mode.
     mode: &'static str,
+    one_per_key: bool,
 }
 
 /// The actor.

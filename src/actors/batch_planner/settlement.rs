@@ -15,7 +15,8 @@ use crate::policy::scheduler::{Action, Disposition};
 use crate::store::{Claim, SaveNote, Settle, SettleSummary};
 use crate::telemetry::event::Event;
 
-/// The learned state is saved at most this often, and whenever the mode of the breaker changes.
+/// The learned state is saved at most this often, and whenever the mode of the breaker changes, or whether batches may
+/// have several records of a key.
 const SAVE_INTERVAL: Duration = Duration::from_mins(1);
 
 impl BatchPlanner {
@@ -74,11 +75,15 @@ impl BatchPlanner {
     /// The learned state if it is due to be saved: it shares the commit of a settlement.
     fn due_note(&mut self) -> Option<SaveNote> {
         let (now, mode) = (self.inputs.clock.now(), self.inputs.breaker.borrow().mode.name());
-        let is_recent = |save: &LastSave| now.saturating_sub(save.at) < SAVE_INTERVAL && save.mode == mode;
+        let one_per_key = self.scheduler.sends_one_per_key();
+        let is_recent = |save: &LastSave| {
+            now.saturating_sub(save.at) < SAVE_INTERVAL
+                && (save.mode, save.one_per_key) == (mode, one_per_key)
+        };
         if self.last_save.as_ref().is_some_and(is_recent) {
             return None;
         }
-        self.last_save = Some(LastSave { at: now, mode });
+        self.last_save = Some(LastSave { at: now, mode, one_per_key });
         Some(self.learned_note())
     }
 

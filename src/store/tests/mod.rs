@@ -15,6 +15,7 @@ mod lanes;
 mod limits;
 mod migration;
 mod model;
+mod one_per_key;
 mod order;
 mod power_cuts;
 mod random;

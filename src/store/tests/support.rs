@@ -182,8 +182,13 @@ impl QueueBench {
         self.run(Claim::new(claim_order(records, u64::MAX)))
     }
 
+    /// As [`QueueBench::claim`], with one record of a key at most.
+    pub(super) fn claim_one_per_key(&mut self, records: usize) -> Option<Batch> {
+        self.run(Claim::new(ClaimOrder { one_per_key: true, ..claim_order(records, u64::MAX) }))
+    }
+
     pub(super) fn dispatch(&mut self, batch: BatchId) -> Option<Batch> {
-        self.run(Dispatch { batch, sequence: Sequence { index: 7, total: 9 } })
+        self.run(Dispatch { batch, sequence: Sequence { index: 7, total: 9 }, one_per_key: false })
     }
 
     pub(super) fn settle(&mut self, batch: BatchId, disposition: Disposition) -> SettleSummary {
@@ -217,6 +222,7 @@ pub(super) fn claim_order(records: usize, bytes: u64) -> ClaimOrder {
     ClaimOrder {
         limit: BatchLimit { records, bytes, rule: SizeRule::Standard, bytes_rule: None, time: None },
         sequence: Sequence { index: 1, total: 3 },
+        one_per_key: false,
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Learned {
     pub bytes: ByteLimits,
     /// The time limit of the gateway.
     pub time_limit: TimeLimit,
+    /// Whether the server showed that it applies no record behind one of its key that it did not apply.
+    pub holds_keys: bool,
     /// How often batches fail without a faulty record in them.
     pub glitches: Glitches,
     /// The state of the breaker.

@@ -72,7 +72,7 @@ pub enum Delivery {
     TimedOut,
 }
 
-/// What the server asks of the next batches, in headers of its own responses.
+/// What the server says for the next batches, in headers of its own responses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServerHints {
     /// `X-Sync-Max-Records`
@@ -81,6 +81,8 @@ pub struct ServerHints {
     pub max_bytes: Option<u64>,
     /// `X-Sync-Time-Budget-Ms`
     pub time_budget: Option<Duration>,
+    /// `X-Sync-Holds-Keys: true`
+    pub holds_keys: bool,
 }
 
 impl Response {

@@ -171,7 +171,11 @@ impl ModelHarness {
     }
 
     fn dispatch(&mut self, batch: BatchId) -> Option<bool> {
-        let sent = self.commit_op(Dispatch { batch, sequence: Sequence { index: 7, total: 9 } })?;
+        let sent = self.commit_op(Dispatch {
+            batch,
+            sequence: Sequence { index: 7, total: 9 },
+            one_per_key: false,
+        })?;
         self.model.apply_dispatch(batch, sent.as_ref(), self.bench.key_space);
         Some(sent.is_some())
     }

@@ -121,7 +121,19 @@ fn a_hint_must_be_a_number_above_0() {
             max_records: expected.and_then(|number| usize::try_from(number).ok()),
             max_bytes: expected,
             time_budget: expected.map(Duration::from_millis),
+            holds_keys: false,
         };
         assert_eq!(decoded(503, &fields, b"").hints, hints, "{value:?}");
     }
+}
+
+#[test]
+fn a_server_holds_keys_only_if_it_says_so() {
+    for (value, expected) in
+        [("true", true), (" True ", true), ("false", false), ("1", false), ("", false), ("true, true", false)]
+    {
+        let fields = vec![(wire::HOLDS_KEYS, value.to_owned())];
+        assert_eq!(decoded(200, &fields, b"").hints.holds_keys, expected, "{value:?}");
+    }
+    assert!(!decoded(200, &Vec::new(), b"").hints.holds_keys);
 }

@@ -181,6 +181,12 @@ impl Scheduler {
         }
     }
 
+    /// Whether no batch may have two records with the same key. A server that does not hold keys could reject the first
+    /// one and apply the second one.
+    pub fn sends_one_per_key(&self) -> bool {
+        !self.learned.holds_keys
+    }
+
     /// The driver has a record for [`Action::SendCanary`].
     pub fn canary_confirmed(&mut self) {
         self.server.canary_confirmed();

@@ -141,7 +141,8 @@ impl Scheduler {
 
     fn claim_action(&self, view: &View<'_>, offer: &Offer) -> Option<Action> {
         let Offer { limit, sequence } = offer;
-        let order = || ClaimOrder { limit: limit.clone(), sequence: *sequence };
+        let one_per_key = self.sends_one_per_key();
+        let order = || ClaimOrder { limit: limit.clone(), sequence: *sequence, one_per_key };
         (may_claim(view) && self.has_room()).then(|| Action::Claim(order()))
     }
 

@@ -9,7 +9,7 @@ use super::{Disposition, Outcome, Scheduler, View};
 use crate::config::Config;
 use crate::model::{BatchId, LastError, OpenBatch, Stage};
 use crate::policy::verdict::{Ambiguity, UploadResult, Verdict};
-use crate::protocol::exchange::truncate_text;
+use crate::protocol::exchange::{ServerHints, truncate_text};
 use crate::protocol::wire::{RecordResult, RecordStatus};
 
 /// The status of a gateway's response after its time limit.
@@ -26,8 +26,9 @@ impl Scheduler {
     /// Handles the response to a batch, or its absence.
     pub fn on_response(&mut self, view: &View<'_>, id: BatchId, result: &UploadResult) -> Disposition {
         let now = view.now;
-        // Hints hold until the next response of the server's own.
-        self.hints = result.hints.unwrap_or(self.hints);
+        if let Some(hints) = result.hints {
+            self.take_hints(hints, &result.verdict);
+        }
         let Some(tracked) = self.open.get_mut(id) else {
             return Disposition::keep_unclear(None, 0);
         };
@@ -82,6 +83,15 @@ impl Scheduler {
                 self.waits.confirm();
                 self.send_again(now, id, lone_failures)
             }
+        }
+    }
+
+    /// Hints hold until the next response of the server's own.
+    fn take_hints(&mut self, hints: ServerHints, verdict: &Verdict) {
+        self.hints = hints;
+        // An error without the header may come from something in front of the server.
+        if hints.holds_keys || matches!(verdict, Verdict::Completed(_)) {
+            self.learned.holds_keys = hints.holds_keys;
         }
     }
 

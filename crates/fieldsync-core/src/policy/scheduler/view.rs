@@ -67,6 +67,8 @@ pub struct ClaimOrder {
     pub limit: BatchLimit,
     /// For the header.
     pub sequence: Sequence,
+    /// No two records with the same key: the server has not shown that it keeps their order within a batch.
+    pub one_per_key: bool,
 }
 
 /// The server's code for a record behind another of its key that it did not apply.
