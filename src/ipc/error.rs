@@ -7,6 +7,15 @@ use hyper::StatusCode;
 use crate::protocol::wire::{ErrorBody, ErrorDetail};
 use crate::store::{AddRefused, AppendRefused, MendRefused, StoreError};
 
+/// Busy: others free connections and memory within moments.
+const BUSY_RETRY_SECONDS: u64 = 2;
+/// The daemon stops: its service may start it again.
+const STOPPING_RETRY_SECONDS: u64 = 5;
+/// The disk fails: the store is opened again from time to time.
+const FAILING_DISK_RETRY_SECONDS: u64 = 30;
+/// The queue or the disk is full: room comes with sending, or by a person.
+const FULL_RETRY_SECONDS: u64 = 60;
+
 /// Why a request failed: HTTP status, code for programs, message for people.
 #[derive(Debug)]
 pub(super) struct ApiError {
@@ -60,6 +69,19 @@ impl ApiError {
 
     pub(super) fn closes_connection(&self) -> bool {
         self.closes_connection
+    }
+
+    /// When the same request may succeed; none if it must be another.
+    pub(super) fn retry_after_seconds(&self) -> Option<u64> {
+        match (self.status, self.detail.code.as_str()) {
+            (StatusCode::SERVICE_UNAVAILABLE, "stopping") => Some(STOPPING_RETRY_SECONDS),
+            (StatusCode::SERVICE_UNAVAILABLE, "disk_failing") => Some(FAILING_DISK_RETRY_SECONDS),
+            (StatusCode::SERVICE_UNAVAILABLE, "busy" | "too_many_streams" | "too_many_pages") => {
+                Some(BUSY_RETRY_SECONDS)
+            }
+            (StatusCode::INSUFFICIENT_STORAGE, _) => Some(FULL_RETRY_SECONDS),
+            _ => None,
+        }
     }
 
     pub(super) fn status(&self) -> StatusCode {

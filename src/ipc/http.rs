@@ -6,12 +6,13 @@ use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Body, Frame};
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
+use crate::api::json_problem::describe_field_error;
 
 /// A response with a body of any kind.
 pub(super) type HttpResponse = Response<HttpBody>;
@@ -34,6 +35,9 @@ pub(super) fn encoded_json_response(status: StatusCode, json: impl Into<Bytes>) 
 
 pub(super) fn error_response(error: &ApiError) -> HttpResponse {
     let mut response = encoded_json_response(error.status(), error.to_json());
+    if let Some(seconds) = error.retry_after_seconds() {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
     if error.closes_connection() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -62,6 +66,9 @@ fn build_response(
 }
 
 pub(super) fn read_query<T: DeserializeOwned>(query: &str) -> Result<T, ApiError> {
-    serde_urlencoded::from_str(query)
-        .map_err(|error| ApiError::bad_request("invalid_query", error.to_string()))
+    serde_urlencoded::from_str(query).map_err(|error: serde_urlencoded::de::Error| {
+        let what = describe_field_error(&error.to_string());
+        let what = what.unwrap_or_else(|| "a parameter has a value that it cannot have".to_owned());
+        ApiError::bad_request("invalid_query", format!("{what}; GET /v1/openapi.json has the parameters"))
+    })
 }

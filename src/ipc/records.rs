@@ -13,6 +13,7 @@ use super::state::ApiState;
 use super::waiting::RecordView;
 use crate::actors::queue_store::write;
 use crate::actors::telemetry::Lineage;
+use crate::api::json_problem::MORE_TEXT;
 use crate::api::submission::{self, InvalidRecord, Submission, SubmissionError};
 use crate::api::{Accepted, RecordDetail, RecordPage};
 use crate::model::{NewRecord, QueuePosition, RecordId, RecordState};
@@ -52,7 +53,7 @@ pub(super) async fn enqueue_records(
 /// Lets other tasks run while it parses a large request.
 async fn parse_records(body: &[u8], is_ndjson: bool) -> Result<Vec<NewRecord>, ApiError> {
     let invalid = |invalid: InvalidRecord| {
-        let is_several = !is_ndjson && invalid.to_string().contains("trailing characters");
+        let is_several = !is_ndjson && invalid.to_string().contains(MORE_TEXT);
         let hint =
             if is_several { " (one object a line needs Content-Type: application/x-ndjson)" } else { "" };
         ApiError::bad_request("invalid_record", format!("{invalid}; nothing was stored{hint}"))

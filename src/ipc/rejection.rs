@@ -62,9 +62,11 @@ fn encode_response() -> Bytes {
     let message = "too many connections: one user has at most half of ipc.max_connections, and some are reserved for root \
                    and the daemon's own user; nothing was stored or changed; stop programs that keep connections open, \
                    or repeat this in a moment";
-    let body = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).to_json();
+    let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message);
+    let (body, retry_after) = (error.to_json(), error.retry_after_seconds().unwrap_or_default());
     let head = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         retry-after: {retry_after}\r\nconnection: close\r\n\r\n",
         body.len()
     );
     [head.as_bytes(), &body].concat().into()

@@ -30,17 +30,17 @@ fn refused(response: &HttpResponse, status: u16, code: &str) -> Value {
 fn a_faulty_record_is_refused_with_its_position_and_nothing_of_its_request_is_stored() {
     let daemon = Daemon::start(&Settings::default());
     for (bad, part) in [
-        (r#"{"payload":{}}"#, "missing field `type`"),
-        (r#"{"type":"T"}"#, "missing field `payload`"),
-        (r#"{"type":7,"payload":{}}"#, "invalid type"),
+        (r#"{"payload":{}}"#, "`type` is missing"),
+        (r#"{"type":"T"}"#, "`payload` is missing"),
+        (r#"{"type":7,"payload":{}}"#, "`type` must be a text in quotes"),
         (r#"{"type":"","payload":{}}"#, "`type`"),
         (r#"{"type":"T","payload":[]}"#, "must be a JSON object"),
         (r#"{"type":"T","payload":null}"#, "must be a JSON object"),
         (r#"{"type":"T","payload":{},"priority":10}"#, "between 0 and 9"),
-        (r#"{"type":"T","payload":{},"priority":"5"}"#, "invalid type"),
-        (r#"{"type":"T","payload":{},"id":"17"}"#, "UUID"),
+        (r#"{"type":"T","payload":{},"priority":"5"}"#, "`priority` must be a whole number between 0 and 9"),
+        (r#"{"type":"T","payload":{},"id":"17"}"#, "`id` must be a UUID, such as 0195b3f2-"),
         (r#"{"type":"T","payload":{},"key":""}"#, "`key`"),
-        (r#"{"type":"T","payload":{},"kye":"a"}"#, "unknown field `kye`"),
+        (r#"{"type":"T","payload":{},"kye":"a"}"#, "`kye` is not known here; known are id, type, key, priority, payload"),
         ("7", "must be a JSON object"),
         (r#"[null,"T",null,5,{"a":1}]"#, "must be a JSON object"),
         (r#" [null,"T",null,5,{"a":1}] "#, "must be a JSON object"),

@@ -7,6 +7,7 @@ mod caller;
 mod configuration;
 mod counts;
 mod event_data;
+pub mod json_problem;
 mod open_enum;
 mod quarantine;
 mod record;

@@ -9,6 +9,7 @@ use thiserror::Error;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::json_problem::describe_json_error;
 use crate::model::{DEFAULT_PRIORITY, NewRecord, PRIORITY_MAX, RecordId};
 use crate::protocol::wire::find_name_fault;
 
@@ -18,6 +19,9 @@ pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub const MAX_TYPE_BYTES: usize = 128;
 /// Maximum bytes of a key. It is part of keys in the store.
 pub const MAX_KEY_BYTES: usize = 512;
+
+/// An id as an example, in messages and in the description of the API.
+pub const EXAMPLE_ID: &str = "0195b3f2-6c1e-7d4a-9a51-2f8e5c0b7d13";
 
 /// Maximum depth of objects and arrays in a payload. Many recursive JSON parsers fail at a few hundred.
 const MAX_NESTING_LEVELS: usize = 128;
@@ -46,24 +50,27 @@ pub struct InvalidRecord {
     reason: String,
 }
 
-/// A record as an application submits it.
+/// A record as an application submits it. Its fields are parsed one by one, so that a mistake can be named.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewRecord)]
 pub struct Submitted<'a> {
     /// Identifies the record permanently. Any UUID; version 7 is best. Without one, the daemon creates it.
+    #[serde(borrow)]
     #[schema(value_type = Option<String>, format = "uuid")]
-    id: Option<Uuid>,
+    id: Option<&'a RawValue>,
     /// The kind of the record, in at most 128 bytes without control characters.
-    #[serde(rename = "type")]
-    #[schema(min_length = 1, max_length = 128)]
-    record_type: String,
+    #[serde(rename = "type", borrow)]
+    #[schema(value_type = String, min_length = 1, max_length = 128)]
+    record_type: &'a RawValue,
     /// Records with the same key are sent in the order of their arrival. At most 512 bytes without control characters.
-    #[schema(min_length = 1, max_length = 512)]
-    key: Option<String>,
+    #[serde(borrow)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 512)]
+    key: Option<&'a RawValue>,
     /// Records with a higher priority are sent first.
-    #[schema(maximum = 9, default = 5)]
-    priority: Option<u8>,
+    #[serde(borrow)]
+    #[schema(value_type = Option<u8>, maximum = 9, default = 5)]
+    priority: Option<&'a RawValue>,
     /// Any JSON object with at most 128 levels. It is sent byte for byte.
     #[serde(borrow)]
     #[schema(value_type = Object)]
@@ -119,7 +126,7 @@ pub fn split_json(body: &[u8]) -> Result<SplitRecords<'_>, SubmissionError> {
     }
     if let Err(error) = read {
         let position = items.len() as u64 + 1;
-        return Err(InvalidRecord { unit, position, reason: error.to_string() }.into());
+        return Err(InvalidRecord { unit, position, reason: describe_json_error(&error) }.into());
     }
     Ok(SplitRecords { unit, pieces: (1..).zip(items.iter().map(|item| item.get().as_bytes())).collect() })
 }
@@ -165,16 +172,16 @@ impl<'a> Visitor<'a> for Items<'_, 'a> {
 fn parse_record(json: &[u8]) -> Result<NewRecord, String> {
     let submitted: Submitted<'_> = parse_named(json)?;
     let Submitted { id, record_type, key, priority, payload } = submitted;
+    let id = id.map(parse_id).transpose()?.unwrap_or_else(RecordId::new);
+    let record_type = parse_text("type", record_type)?;
+    let key = key.map(|key| parse_text("key", key)).transpose()?;
     if record_type.is_empty() || record_type.len() > MAX_TYPE_BYTES {
         return Err(format!("`type` must have 1 to {MAX_TYPE_BYTES} bytes"));
     }
     if key.as_ref().is_some_and(|key| key.is_empty() || key.len() > MAX_KEY_BYTES) {
         return Err(format!("`key` must have 1 to {MAX_KEY_BYTES} bytes; omit it if there is none"));
     }
-    let priority = priority.unwrap_or(DEFAULT_PRIORITY);
-    if priority > PRIORITY_MAX {
-        return Err(format!("`priority` must lie between 0 and {PRIORITY_MAX}"));
-    }
+    let priority = priority.map_or(Ok(DEFAULT_PRIORITY), parse_priority)?;
     if let Some(fault) = find_name_fault(&record_type, key.as_deref()) {
         return Err(fault.into());
     }
@@ -182,8 +189,21 @@ fn parse_record(json: &[u8]) -> Result<NewRecord, String> {
         return Err("`payload` must be a JSON object".into());
     }
     check_nesting(payload.get())?;
-    let id = id.map_or_else(RecordId::new, RecordId);
     Ok(NewRecord { id, record_type, key, priority, payload: payload.get().into() })
+}
+
+fn parse_id(value: &RawValue) -> Result<RecordId, String> {
+    let id = parse_text("id", value).ok().and_then(|text| Uuid::parse_str(&text).ok());
+    id.map(RecordId).ok_or_else(|| format!("`id` must be a UUID, such as {EXAMPLE_ID}"))
+}
+
+fn parse_text(name: &str, value: &RawValue) -> Result<String, String> {
+    serde_json::from_str(value.get()).map_err(|_| format!("`{name}` must be a text in quotes"))
+}
+
+fn parse_priority(value: &RawValue) -> Result<u8, String> {
+    let priority = serde_json::from_str(value.get()).ok().filter(|priority| *priority <= PRIORITY_MAX);
+    priority.ok_or_else(|| format!("`priority` must be a whole number between 0 and {PRIORITY_MAX}"))
 }
 
 /// Parses a JSON object. The parser alone would also accept an array, field by field.
@@ -191,12 +211,12 @@ pub fn parse_named<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String> 
     if json.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
         return Err("it must be a JSON object".into());
     }
-    serde_json::from_slice(json).map_err(|error| error.to_string())
+    serde_json::from_slice(json).map_err(|error| describe_json_error(&error))
 }
 
 /// A JSON object, byte for byte, without surrounding white space.
 pub fn parse_object(body: &[u8]) -> Result<Box<str>, String> {
-    let payload: &RawValue = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let payload: &RawValue = serde_json::from_slice(body).map_err(|error| describe_json_error(&error))?;
     if !payload.get().starts_with('{') {
         return Err("the payload must be a JSON object".into());
     }
@@ -278,11 +298,14 @@ mod tests {
             (r#"{"type":"T","payload":"x"}"#, "object"),
             (r#"{"type":"T","payload":null}"#, "object"),
             (r#"{"type":"T","payload":{},"priority":10}"#, "priority"),
-            (r#"{"type":"T","payload":{},"priority":-1}"#, "-1"),
-            (r#"{"type":"T","payload":{},"id":"x"}"#, "UUID"),
+            (r#"{"type":"T","payload":{},"priority":-1}"#, "`priority` must be a whole number between 0 and 9"),
+            (r#"{"type":"T","payload":{},"id":"x"}"#, "`id` must be a UUID, such as 0195b3f2-"),
+            (r#"{"type":"T","payload":{},"id":17}"#, "`id` must be a UUID"),
+            (r#"{"type":7,"payload":{}}"#, "`type` must be a text in quotes"),
+            (r#"{"type":"T","payload":{},"key":{}}"#, "`key` must be a text in quotes"),
             (r#"{"type":"T","payload":{},"key":""}"#, "key"),
-            (r#"{"type":"T","payload":{},"Type":"T"}"#, "unknown field"),
-            (r#"{"type":"T","payload":{"#, "EOF"),
+            (r#"{"type":"T","payload":{},"Type":"T"}"#, "`Type` is not known here; known are id, type, key, priority, payload"),
+            (r#"{"type":"T","payload":{"#, "ends too early"),
             (r#"[null,"T",null,5,{"a":1}]"#, "must be a JSON object"),
             ("7", "must be a JSON object"),
         ] {
