@@ -216,7 +216,8 @@ mod tests {
     use crate::client::scripted::{ScriptStep, ScriptedDaemon, response_step};
 
     fn page_response(records: &[ManifestEntry], next: Option<&str>) -> ScriptStep {
-        let page = RecordPage { records: records.to_vec(), next: next.map(str::to_owned) };
+        let page =
+            RecordPage { records: records.to_vec(), unknown: Vec::new(), next: next.map(str::to_owned) };
         response_step(200, &serde_json::to_string(&page).unwrap())
     }
 

@@ -245,7 +245,7 @@ mod tests {
     #[tokio::test]
     async fn an_export_contains_the_payloads_and_is_complete_or_absent() {
         let records = [1, 2].map(|seq| rejected_entry(seq, RecordState::Quarantined));
-        let page = RecordPage { records: records.to_vec(), next: None };
+        let page = RecordPage { records: records.to_vec(), unknown: Vec::new(), next: None };
         let page = serde_json::to_string(&page).unwrap();
         let daemon = ScriptedDaemon::new(vec![
             response_step(200, &page),

@@ -38,7 +38,7 @@ pub fn read_records(body: &[u8], is_ndjson: bool) -> Result<Vec<NewRecord>, Reje
 
 /// Parses the query of `GET /v1/records`: the filter, and whether it asks for all users.
 pub fn read_list_query(query: &str) -> Result<(Filter, Option<bool>), String> {
-    ListQuery::parse(query).map_err(into_message)
+    ListQuery::parse(query).map(|request| (request.filter, request.all)).map_err(into_message)
 }
 
 /// Parses the query of `GET /v1/manifest`: whether it asks for all users.

@@ -11,6 +11,7 @@ mod events;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod http;
+mod lookup;
 mod metrics;
 mod openapi;
 mod overview;

@@ -18,7 +18,7 @@ use utoipa::openapi::{AllOfBuilder, ContentBuilder, ObjectBuilder, Ref};
 use super::error::ApiError;
 use super::http::{HttpResponse, encoded_json_response};
 use super::state::ApiState;
-use super::{control, events, overview, records, review};
+use super::{control, events, lookup, overview, records, review};
 use crate::api::{Alert, BatchReport, BreakerChange, ConnectivityStatus, Gap, RecordChange};
 use crate::model::ManifestEntry;
 use crate::protocol::wire::ErrorBody;
@@ -52,6 +52,7 @@ use crate::protocol::wire::ErrorBody;
         records::enqueue_records,
         records::list_records,
         records::get_record,
+        lookup::look_up_records,
         review::replace_payload,
         records::stream_manifest,
         overview::list_batches,
@@ -121,7 +122,7 @@ fn error_codes_of(operation: &str) -> Vec<ErrorCode> {
             ],
             &[BODY_ERRORS, WRITE_ERRORS],
         ),
-        "list" => (&[(400, "invalid_query")], &[READ_ERRORS]),
+        "list" => (&[(400, "invalid_query"), (410, "cursor_expired")], &[READ_ERRORS]),
         "show" => (
             &[(400, "invalid_id"), (400, "invalid_query"), (403, "not_permitted"), (404, "no_such_record")],
             &[READ_ERRORS],
@@ -138,6 +139,7 @@ fn error_codes_of(operation: &str) -> Vec<ErrorCode> {
             ],
             &[BODY_ERRORS, WRITE_ERRORS],
         ),
+        "look_up" => (&[(400, "invalid_lookup")], &[BODY_ERRORS, READ_ERRORS]),
         "batches" => (&[(400, "invalid_query")], &[ACTOR_ERRORS]),
         "manifest" => (&[(400, "invalid_query")], &[]),
         "sync_now" | "telemetry" => (&[], &[ACTOR_ERRORS]),

@@ -9,6 +9,7 @@ use super::auth::Peer;
 use super::body::RequestBody;
 use super::error::ApiError;
 use super::http::{HttpResponse, json_response, read_query, stream_response};
+use super::lookup::{ChangesStart, list_changes};
 use super::state::ApiState;
 use super::waiting::RecordView;
 use crate::actors::queue_store::write;
@@ -94,15 +95,26 @@ pub(super) struct ListQuery {
     limit: Option<String>,
     /// The `next` of the previous page.
     after: Option<String>,
+    /// Instead of `after`: only records that changed since, in the order of their changes. `now`, or the `next` of an earlier page with
+    /// `changed_after`.
+    changed_after: Option<String>,
     /// Whether records of other users are listed, too. The default is true for admins, and false for others. Key and message of another
     /// user's record are for that user and admins.
     #[param(value_type = Option<bool>)]
     all: Option<String>,
 }
 
+/// A query, parsed.
+pub(super) struct ListRequest {
+    pub(super) filter: Filter,
+    /// Whether the records of all users are wanted, if the query says so.
+    pub(super) all: Option<bool>,
+    /// Only changes.
+    changes: Option<ChangesStart>,
+}
+
 impl ListQuery {
-    /// The filter, and whether the records of all users are wanted if the query says so.
-    pub(super) fn parse(query: &str) -> Result<(Filter, Option<bool>), ApiError> {
+    pub(super) fn parse(query: &str) -> Result<ListRequest, ApiError> {
         let invalid = |message: String| ApiError::bad_request("invalid_query", message);
         let query: Self = read_query(query)?;
         // A parameter without a value counts as missing.
@@ -115,8 +127,19 @@ impl ListQuery {
         let limit = limit.unwrap_or(PAGE_ENTRIES_DEFAULT).clamp(1, PAGE_ENTRIES_MAX);
         let all = given(query.all).map(|all| all.parse::<bool>()).transpose();
         let all = all.map_err(|_| invalid("`all` must be true or false".into()))?;
+        let changes = given(query.changed_after).map(|cursor| match cursor.as_str() {
+            "now" => Ok(ChangesStart::Now),
+            cursor => cursor.parse().map(ChangesStart::After),
+        });
+        let changes = changes.transpose().map_err(|()| {
+            invalid("`changed_after` must be `now`, or the `next` of an earlier page of changes".into())
+        })?;
+        if changes.is_some() && after.is_some() {
+            return Err(invalid("`after` and `changed_after` exclude each other".into()));
+        }
         let record_type = given(query.record_type);
-        Ok((Filter { state, record_type, after, limit, ..Filter::default() }, all))
+        let filter = Filter { state, record_type, after, limit, ..Filter::default() };
+        Ok(ListRequest { filter, all, changes })
     }
 }
 
@@ -124,6 +147,11 @@ impl ListQuery {
 ///
 /// The caller's own records; for an admin, those of all users. In queue order: by priority, then by arrival. A page may have fewer entries
 /// than its limit; there are more as long as `next` is not null. A cursor stays valid whatever happens in between.
+///
+/// With `changed_after`, the records that changed since, each as it is now, in the order of their last changes, also over restarts. `next` is
+/// never null: a reader continues with it. Of the last 50000 changes, a page has up to `limit`, and all of them were read once `next` is the
+/// cursor of the request. New records are listed only once they change, and a batch that is being sent is no change. `unknown` has the
+/// ids of records that an admin discarded, and of those whose receipts are gone.
 #[utoipa::path(
     get, path = "/v1/records", tag = "records", operation_id = "list", params(ListQuery),
     responses((status = 200, description = "The page.", body = RecordPage)),
@@ -133,12 +161,16 @@ pub(super) async fn list_records(
     peer: &Peer,
     query: &str,
 ) -> Result<HttpResponse, ApiError> {
-    let (filter, all) = ListQuery::parse(query)?;
+    let ListRequest { filter, all, changes } = ListQuery::parse(query)?;
     let audience = state.audience_of(peer);
     let filter = Filter { submitter: audience.listed_submitter(all), ..filter };
+    if let Some(start) = changes {
+        return list_changes(state, audience, start, filter).await;
+    }
     let response = state.json_from_view(move |view| {
         let page = audience.read_page(view, &filter)?;
-        Ok(RecordPage { records: page.entries, next: page.next.map(|place| place.0.to_string()) })
+        let next = page.next.map(|place| place.0.to_string());
+        Ok(RecordPage { records: page.entries, unknown: Vec::new(), next })
     });
     response.await
 }

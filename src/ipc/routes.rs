@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::http::{HttpResponse, error_response};
 use super::state::ApiState;
 use super::user_quotas::UserQuotas;
-use super::{control, events, openapi, overview, records, review};
+use super::{control, events, lookup, openapi, overview, records, review};
 
 /// What all connections on the socket share.
 pub(super) struct SocketApi {
@@ -39,6 +39,9 @@ pub(super) async fn handle_request(
     let Some(peer) = peer else {
         return error_response(&ApiError::not_permitted("the kernel does not identify the caller"));
     };
+    if methods.split(", ").all(|method| method != head.method.as_str()) {
+        return method_not_allowed(methods);
+    }
     let query = head.uri.query().unwrap_or_default();
     let body = RequestBody::new(&head.headers, body, peer, &api.body_memory);
     let state = &api.state;
@@ -54,6 +57,7 @@ pub(super) async fn handle_request(
         }
         ("POST", ["v1", "records"]) => records::enqueue_records(state, peer, body).await,
         ("GET", ["v1", "records"]) => records::list_records(state, peer, query).await,
+        ("POST", ["v1", "records", "lookup"]) => lookup::look_up_records(state, peer, body).await,
         ("GET", ["v1", "records", id]) => records::get_record(state, peer, id, query).await,
         ("GET", ["v1", "manifest"]) => records::stream_manifest(state, peer, query),
         ("PUT", ["v1", "records", id, "payload"]) => review::replace_payload(state, peer, id, body).await,
@@ -79,15 +83,16 @@ fn allowed_methods(path: &[&str]) -> Option<&'static str> {
     match path {
         ["v1", "records"] => Some("GET, POST"),
         ["v1", "records", id, "payload"] if !id.is_empty() => Some("PUT"),
+        ["v1", "records", "lookup"]
+        | ["v1", "sync" | "pause" | "resume"]
+        | ["v1", "quarantine", "add" | "retry" | "discard"]
+        | ["v1", "alerts", "acknowledge"] => Some("POST"),
         ["v1", "records", id] if !id.is_empty() => Some("GET"),
         [
             "v1",
             "status" | "configuration" | "events" | "manifest" | "batches" | "telemetry" | "openapi.json",
         ]
         | ["metrics"] => Some("GET"),
-        ["v1", "sync" | "pause" | "resume"]
-        | ["v1", "quarantine", "add" | "retry" | "discard"]
-        | ["v1", "alerts", "acknowledge"] => Some("POST"),
         _ => None,
     }
 }

@@ -183,7 +183,7 @@ impl Transaction<'_, '_> {
         };
         body::write_payload(&mut self.tables.payload, &mut self.tables.chunks, &header, &record.payload)?;
         self.join_lane(header.lane_in(self.state.key_space).as_ref(), position)?;
-        self.save_row(id, &ManifestRow::new_pending(header), None)?;
+        self.write_row(id, &ManifestRow::new_pending(header), None)?;
         self.state.counters.next_seq = seq + 1;
         Ok(())
     }

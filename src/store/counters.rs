@@ -115,6 +115,23 @@ impl SubmitterCounters {
     }
 }
 
+/// The last change of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LastChange {
+    /// A random number of this store, and another one after a salvage or a return to an earlier version: changes before
+    /// and after that are not in one order.
+    pub(super) history: u64,
+    /// The number of the change, from 1.
+    pub(super) seq: u64,
+}
+
+impl LastChange {
+    /// No change yet.
+    pub(super) fn new_history() -> Self {
+        Self { history: fastrand::u64(..), seq: 0 }
+    }
+}
+
 /// What is counted. Its fields are on disk in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Counters {
@@ -130,6 +147,9 @@ pub(super) struct Counters {
     /// The estimated disk use of the server's receipts, in a row of its own.
     #[serde(skip)]
     pub(super) server_receipt_bytes: u64,
+    /// In a row of its own; none before a first change.
+    #[serde(skip)]
+    pub(super) last_change: Option<LastChange>,
 }
 
 impl Counters {
@@ -150,7 +170,13 @@ impl Counters {
         let totals: Self = codec::decode_row(meta.get(meta::COUNTERS_KEY)?.ok_or(missing)?.value())?;
         let receipt_bytes = meta.get(meta::SERVER_RECEIPT_BYTES_KEY)?;
         let receipt_bytes = receipt_bytes.map(|bytes| codec::decode_row(bytes.value())).transpose()?;
-        Ok(Self { server_receipt_bytes: receipt_bytes.unwrap_or_default(), ..totals })
+        let last_change =
+            meta.get(meta::CHANGES_KEY)?.map(|row| codec::decode_row(row.value())).transpose()?;
+        // An earlier version does not write this row, and its commits may have changed records.
+        let last_change = last_change
+            .filter(|(_, _, commits): &(u64, u64, u64)| *commits == totals.commits)
+            .map(|(history, seq, _)| LastChange { history, seq });
+        Ok(Self { server_receipt_bytes: receipt_bytes.unwrap_or_default(), last_change, ..totals })
     }
 
     pub(super) fn write_to(
@@ -164,6 +190,10 @@ impl Counters {
             meta.insert(meta::SERVER_RECEIPT_BYTES_KEY, bytes.as_slice())?;
         } else {
             meta.remove(meta::SERVER_RECEIPT_BYTES_KEY)?;
+        }
+        if let Some(LastChange { history, seq }) = self.last_change {
+            let row = codec::encode_row(&(history, seq, self.commits))?;
+            meta.insert(meta::CHANGES_KEY, row.as_slice())?;
         }
         Ok(())
     }

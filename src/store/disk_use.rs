@@ -20,6 +20,8 @@ const LANE_ROW_BYTES: u64 = 40;
 const CHUNK_ROW_BYTES: u64 = 50;
 /// A row of `server_receipts` without its text.
 const SERVER_RECEIPT_ROW_BYTES: u64 = 20;
+/// Disk space of an entry in `changes`, at most: pages are at least half full.
+pub(super) const CHANGE_BYTES_MAX: u64 = 70;
 /// Disk space of a receipt without that of the server, at least and at most.
 pub(super) const RECEIPT_BYTES_MIN: u64 = 200;
 pub(super) const RECEIPT_BYTES_MAX: u64 = 500;

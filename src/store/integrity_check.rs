@@ -54,6 +54,11 @@ pub(super) fn check_integrity(database: &Database) -> Result<(), StoreError> {
             return Err(StoreError::Inconsistent("the number of the server's receipts is wrong"));
         }
     }
+    if let Some(table) = &tables.changes
+        && count_entries(table)? != table.len()?
+    {
+        return Err(StoreError::Inconsistent("the number of changes is wrong"));
+    }
     let of =
         |counters: &Counters| (counters.records, counters.submitters.clone(), counters.server_receipt_bytes);
     let lengths = [

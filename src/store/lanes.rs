@@ -232,7 +232,7 @@ impl Transaction<'_, '_> {
         if let Some(mut row) = self.manifest_row(id)? {
             row.due_at = (due != DUE_WHEN_UNBLOCKED).then_some(due);
             let state = row.state;
-            self.save_row(id, &row, Some(state))?;
+            self.write_row(id, &row, Some(state))?;
         }
         Ok(())
     }

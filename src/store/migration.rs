@@ -7,7 +7,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMet
 
 use super::body;
 use super::codec;
-use super::counters::{Counters, SubmitterCounters};
+use super::counters::{Counters, LastChange, SubmitterCounters};
 use super::error::StoreError;
 use super::key_space::KeySpace;
 use super::options::StoreOptions;
@@ -38,7 +38,8 @@ pub(super) fn upgrade_schema(
         let counters = Counters::read_totals(&tables.meta)?;
         let submitters = rebuild_lanes(&mut tables, options)?;
         wake_blocked(&mut tables, counters.steady)?;
-        Counters { submitters, ..counters }.write_to(&mut tables.meta)?;
+        let last_change = counters.last_change.or_else(|| Some(LastChange::new_history()));
+        Counters { submitters, last_change, ..counters }.write_to(&mut tables.meta)?;
         tables.meta.insert(meta::SCHEMA_KEY, codec::encode_row(&SCHEMA_VERSION)?.as_slice())?;
         save_key_space(&mut tables, key_space)?;
     }

@@ -19,6 +19,7 @@
 //! | `quarantine` | position → record id | quarantined records |
 //! | `receipts` | position → record id, time | SYNCED records, for `keep_synced` or until the disk is low on space |
 //! | `server_receipts` | position → JSON object | what the server said a SYNCED record became, where it said so; goes with its row in `receipts` |
+//! | `changes` | (history, number) → record id | the last changes of records in their order, for readers that continue where they stopped |
 //! | `owned_lanes` | (owner, key, seq) → position | unsettled records with a key, in sending order |
 //! | `meta` | name → value | schema version, device id, counters, notes of other components |
 //!
@@ -65,8 +66,8 @@
 //! | 9 | `claim`, `replace_payload`, `review`, `salvage` |
 //! | 8 | `append`, `batch_rows` |
 //! | 7 | `lanes`, `notes`, `receipts` |
-//! | 6 | `backlog`, `batch_draft`, `integrity_check`, `op`, `read` |
-//! | 5 | `unsent`, `lane_view`, `limits`, `migration`, `server_receipts`, `shared`, `space`, `state` |
+//! | 6 | `backlog`, `batch_draft`, `integrity_check`, `op`, `read`, `space` |
+//! | 5 | `changes`, `unsent`, `lane_view`, `limits`, `migration`, `server_receipts`, `shared`, `state` |
 //! | 4 | `body`, `counters`, `medium`, `open_batches`, `urgent` |
 //! | 3 | `schema` |
 //! | 2 | `disk_use`, `error`, `options` |
@@ -78,6 +79,7 @@ mod batch_draft;
 mod batch_rows;
 mod batches;
 mod body;
+mod changes;
 mod claim;
 mod codec;
 mod counters;
@@ -117,6 +119,7 @@ mod urgent;
 pub use append::{Append, AppendRefused, AppendSummary};
 pub use batch_rows::{QuarantinedRecord, SyncedRecord};
 pub use batches::{Dispatch, Settle, SettleSummary};
+pub use changes::ChangeCursor;
 pub use claim::Claim;
 pub use error::{OpenError, StoreError};
 pub use key_space::KeySpace;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use redb::ReadableTable;
 
+use super::changes::append_change;
 use super::codec;
 use super::error::StoreError;
 use super::limits::QueueLimits;
@@ -111,8 +112,24 @@ impl Transaction<'_, '_> {
         schema::manifest_row(&self.tables.manifest, id)
     }
 
-    /// Writes a manifest row and counts the change of state.
+    /// Writes the manifest row of a record that changed, and counts the change of state.
     pub(super) fn save_row(
+        &mut self,
+        id: u128,
+        row: &ManifestRow,
+        was: Option<StoredState>,
+    ) -> Result<(), StoreError> {
+        self.note_change(id)?;
+        self.write_row(id, row, was)
+    }
+
+    /// Notes that a record changed or is gone, for readers of changes.
+    pub(super) fn note_change(&mut self, id: u128) -> Result<(), StoreError> {
+        append_change(&mut self.tables.changes, &mut self.state.counters, id)
+    }
+
+    /// As [`Self::save_row`], for a new record, or a change that no reader is interested in.
+    pub(super) fn write_row(
         &mut self,
         id: u128,
         row: &ManifestRow,

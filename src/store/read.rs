@@ -6,6 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::body;
+use super::changes::{ChangeCursor, ChangesRead, read_changes};
 use super::codec;
 use super::error::StoreError;
 use super::key_space::KeySpace;
@@ -89,6 +90,36 @@ impl StoreView {
         let mut lanes = LaneView::new(&self.snapshot, &self.open, self.key_space);
         let row = manifest_row(&self.snapshot.manifest, id.0.as_u128())?;
         row.map(|row| self.to_entry(&mut lanes, id, row)).transpose()
+    }
+
+    /// The entries of the first of these ids, each with its id; none for an id that is not known. As many as one read
+    /// may examine, and at least one.
+    pub fn find_entries(
+        &self,
+        ids: &[RecordId],
+    ) -> Result<Vec<(RecordId, Option<ManifestEntry>)>, StoreError> {
+        let mut lanes = LaneView::new(&self.snapshot, &self.open, self.key_space);
+        let mut found = Vec::with_capacity(ids.len().min(PAGE_SCAN_RECORDS_MAX));
+        for id in ids.iter().take(PAGE_SCAN_RECORDS_MAX) {
+            let row = manifest_row(&self.snapshot.manifest, id.0.as_u128())?;
+            found.push((*id, row.map(|row| self.to_entry(&mut lanes, *id, row)).transpose()?));
+            if lanes.steps_taken() >= PAGE_LANE_STEPS_MAX {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Up to `max` changes after a cursor: the records, and the next cursor. Without a cursor, no records and the
+    /// present cursor. `None` if changes after the cursor are no longer known.
+    pub fn list_changes(
+        &self,
+        after: Option<ChangeCursor>,
+        max: usize,
+    ) -> Result<Option<(Vec<RecordId>, ChangeCursor)>, StoreError> {
+        let read = read_changes(&self.snapshot, after, max.min(PAGE_SCAN_RECORDS_MAX))?;
+        let to_id = |id: u128| RecordId(Uuid::from_u128(id));
+        Ok(read.map(|ChangesRead { ids, next }| (ids.into_iter().map(to_id).collect(), next)))
     }
 
     /// The entry of a record, and what is known of the open batch that it is in.

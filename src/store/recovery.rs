@@ -9,7 +9,7 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase};
 use uuid::Uuid;
 
 use super::codec;
-use super::counters::Counters;
+use super::counters::{Counters, LastChange};
 use super::error::{OpenError, StoreError};
 use super::integrity_check;
 use super::key_space::KeySpace;
@@ -244,7 +244,8 @@ pub(super) fn initialize_tables(
         let mut tables = Tables::open_all(&transaction)?;
         tables.meta.insert(meta::SCHEMA_KEY, codec::encode_row(&SCHEMA_VERSION)?.as_slice())?;
         tables.meta.insert(meta::DEVICE_KEY, codec::encode_row(&device.as_u128())?.as_slice())?;
-        Counters { next_seq: 1, ..Counters::default() }.write_to(&mut tables.meta)?;
+        let last_change = Some(LastChange::new_history());
+        Counters { next_seq: 1, last_change, ..Counters::default() }.write_to(&mut tables.meta)?;
         migration::save_key_space(&mut tables, key_space)?;
     }
     transaction.commit()?;

@@ -89,6 +89,7 @@ impl Op for Review {
                 ReviewAction::Discard => {
                     transaction.remove_payload(row.position)?;
                     transaction.tables.manifest.remove(id)?;
+                    transaction.note_change(id)?;
                     transaction.state.counters.count_change(&row, Some(StoredState::Quarantined), None);
                     transaction.leave_lane(&row)?;
                 }

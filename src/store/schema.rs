@@ -32,6 +32,8 @@ pub(super) const RECEIPTS: TableDefinition<'_, u64, (u128, u64)> = TableDefiniti
 /// Position → JSON text of what the server said a SYNCED record became, where it said so. Stores of earlier versions do
 /// not have this table.
 pub(super) const SERVER_RECEIPTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("server_receipts");
+/// (History, number of the change) → id of the record that changed. Stores of earlier versions do not have this table.
+pub(super) const CHANGES: TableDefinition<'_, (u64, u64), u128> = TableDefinition::new("changes");
 /// (Owner, key, seq) → position of every record with a key and a stored payload, in sending order.
 pub(super) const LANES: TableDefinition<'_, LanePosition<'static>, u64> = TableDefinition::new("owned_lanes");
 /// (Key, seq) → position: the lanes of schema version 1.
@@ -50,6 +52,8 @@ pub(super) mod meta {
     pub(crate) const SHARED_KEYS: &str = "shared_keys";
     /// The estimated disk use of the server's receipts. Missing while there are none.
     pub(crate) const SERVER_RECEIPT_BYTES_KEY: &str = "server_receipt_bytes";
+    /// The last change. Missing before the first one, and ignored if an earlier version has made a commit since.
+    pub(crate) const CHANGES_KEY: &str = "changes";
     pub(crate) const PAUSED_KEY: &str = "paused";
     /// Unacknowledged notes of damaged files, as JSON.
     pub(crate) const DAMAGE_KEY: &str = "damage";
@@ -106,6 +110,7 @@ tables! {
     meta: &'static str => &'static [u8] = META,
     ;
     server_receipts: u64 => &'static [u8] = SERVER_RECEIPTS,
+    changes: (u64, u64) => u128 = CHANGES,
 }
 
 /// Opens a table that a store of an earlier version does not have until the first commit.

@@ -8,8 +8,9 @@
 
 use std::io::ErrorKind;
 
+use super::changes::CHANGES_MAX;
 use super::counters::Counters;
-use super::disk_use::RECEIPT_BYTES_MIN;
+use super::disk_use::{CHANGE_BYTES_MAX, RECEIPT_BYTES_MIN};
 use super::medium::{Medium, SMALL_FILE_BYTES};
 use crate::journal;
 use crate::model::DiskState;
@@ -120,7 +121,8 @@ impl DiskSpace {
 /// Whether more than half of the file is unused.
 pub(super) fn is_worth_compacting(medium: &dyn Medium, counters: &Counters) -> bool {
     let receipts = counters.records.synced * RECEIPT_BYTES_MIN + counters.server_receipt_bytes;
-    let live = counters.submitters.disk_bytes() + receipts;
+    let changes = counters.last_change.map_or(0, |last| last.seq.min(CHANGES_MAX) * CHANGE_BYTES_MAX);
+    let live = counters.submitters.disk_bytes() + receipts + changes;
     medium.database_bytes().is_ok_and(|size| size > SMALL_FILE_BYTES && size / 2 > live)
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use redb::{Database, ReadableTable};
 
 use super::codec;
-use super::counters::Counters;
+use super::counters::{Counters, LastChange};
 use super::error::StoreError;
 use super::key_space::KeySpace;
 use super::open_batches::OpenBatches;
@@ -102,7 +102,8 @@ impl QueueState {
     /// Loads the state from the tables.
     pub(super) fn load_from(database: &Database, key_space: KeySpace) -> Result<Self, StoreError> {
         let snapshot = Snapshot::read_latest(database)?;
-        let counters = Counters::read_from(&snapshot.meta)?;
+        let mut counters = Counters::read_from(&snapshot.meta)?;
+        counters.last_change.get_or_insert_with(LastChange::new_history);
         let mut state =
             Self { counters, key_space, blockers_changed: true, waits_changed: true, ..Self::default() };
         state.paused = snapshot.meta.get(meta::PAUSED_KEY)?.is_some();

@@ -3,11 +3,13 @@
 mod access;
 mod adding;
 mod bad_callers;
+mod changes;
 mod document;
 mod events;
 mod half_closed;
 mod intake;
 mod limits;
+mod lookup;
 mod nameless_group;
 mod own_records;
 mod patience;

@@ -51,7 +51,8 @@ fn behind_a_rejected_record_no_later_one_of_its_key_reaches_the_gateway() {
     records[1]["payload"]["text"] = "poison".into();
     let ids = daemon.paused(|daemon| daemon.enqueue(&records));
     daemon.wait_until("the rejected one", |status| status["records"]["quarantined"] == 1);
-    let applied = || -> Vec<Value> { gateway.ledger().iter().map(|line| line["payload"]["n"].clone()).collect() };
+    let applied =
+        || -> Vec<Value> { gateway.ledger().iter().map(|line| line["payload"]["n"].clone()).collect() };
     assert_eq!(applied(), [0, 0], "the first one of the key, and no later one");
     assert_eq!(daemon.record(&ids[2])["last_error"]["code"], "HELD");
 

@@ -103,11 +103,22 @@ fn a_store_of_an_older_version_is_migrated_completely_and_sent_once() {
         assert_migrated(&daemon, &left);
 
         assert_eq!(server.batches().len(), 0, "{name}: nothing is sent in a pause");
+        // A commit of this version is before it.
+        daemon.post("/v1/pause", "").expect_json(200);
+        let changes = |cursor: &str| {
+            let page = daemon.get(&format!("/v1/records?limit=1000&changed_after={cursor}")).expect_json(200);
+            let changed = page["records"].as_array().unwrap();
+            let states: Vec<Value> = changed.iter().map(|record| record["state"].clone()).collect();
+            (page["next"].as_str().unwrap().to_owned(), states)
+        };
+        let (cursor, _) = changes("now");
         daemon.post("/v1/quarantine/retry", r#"{"all": true}"#).expect_json(200);
         daemon.post("/v1/resume", "").expect_json(200);
         // Records that failed before wait for an hour.
         daemon.post("/v1/sync", "").expect_json(202);
         assert_eq!(daemon.wait_until_done(), Counts::all_synced(left.records.len() as u64), "{name}");
+        let unsynced = left.records.iter().filter(|record| record.state != "SYNCED").count();
+        assert_eq!(changes(&cursor).1, vec!["SYNCED"; unsynced], "{name}");
         let (batches, mut sent) = (server.batches(), BTreeMap::new());
         for record in batches.iter().flat_map(Request::records) {
             let id = record["id"].as_str().unwrap().to_owned();

@@ -11,7 +11,7 @@ use crate::model::{Damage, QueuePosition};
 use crate::protocol::receipt::Receipt;
 use crate::store::body;
 use crate::store::codec;
-use crate::store::counters::Counters;
+use crate::store::counters::{Counters, LastChange};
 use crate::store::error::StoreError;
 use crate::store::key_space::KeySpace;
 use crate::store::migration::save_key_space;
@@ -182,6 +182,7 @@ impl<'d> StoreFiller<'d> {
         let counters = Counters {
             next_seq: self.counters.next_seq.max(next_seq.unwrap_or(1)),
             commits: self.known.counters.commits,
+            last_change: Some(LastChange::new_history()),
             steady: self.counters.steady.max(steady.unwrap_or_default()),
             ..self.counters.clone()
         };

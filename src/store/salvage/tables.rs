@@ -15,8 +15,8 @@ use crate::store::error::StoreError;
 use crate::store::options::ProgressCallback;
 use crate::store::schema::{ManifestRow, RecordHeader, StoredError, StoredState, meta};
 
-/// Notes of other components to keep, and the largest size of one.
-const NOTES_MAX: usize = 16;
+/// Entries of the table with the notes of other components to read, and the largest size of a note.
+const NOTES_MAX: usize = 24;
 const NOTE_BYTES_MAX: usize = 1 << 20;
 /// Notes of damage to keep: repeated damage must not fill the store with them.
 const DAMAGE_NOTES_MAX: usize = 20;
@@ -48,7 +48,27 @@ fn read_meta_value(source: &mut DamagedTables, name: &str) -> Option<Vec<u8>> {
         let Some(table) = &parts.meta else { return Ok(None) };
         Ok(table.get(name)?.map(|value| value.value().to_vec()))
     });
-    value.ok().flatten()
+    // The search for a name also compares others, and one of those may be damaged. A walk from one of the ends may
+    // still reach it.
+    value.or_else(|()| walk_to_meta_value(source, name, false)).ok().flatten().or_else(|| {
+        let walked = walk_to_meta_value(source, name, true);
+        walked.ok().flatten()
+    })
+}
+
+fn walk_to_meta_value(source: &mut DamagedTables, name: &str, from_end: bool) -> Result<Option<Vec<u8>>, ()> {
+    source.with_tables(NOTES_MAX, |parts| {
+        let Some(table) = &parts.meta else { return Ok(None) };
+        let mut range = table.range::<&str>(..)?;
+        for _ in 0..NOTES_MAX {
+            let item = if from_end { range.next_back() } else { range.next() };
+            let Some((known, value)) = item.transpose()? else { break };
+            if known.value() == name {
+                return Ok(Some(value.value().to_vec()));
+            }
+        }
+        Ok(None)
+    })
 }
 
 fn read_notes(source: &mut DamagedTables) -> Vec<(String, Vec<u8>)> {
@@ -58,6 +78,7 @@ fn read_notes(source: &mut DamagedTables) -> Vec<(String, Vec<u8>)> {
         meta::COUNTERS_KEY,
         meta::SUBMITTERS_KEY,
         meta::SERVER_RECEIPT_BYTES_KEY,
+        meta::CHANGES_KEY,
         meta::SHARED_KEYS,
         meta::PAUSED_KEY,
         meta::DAMAGE_KEY,

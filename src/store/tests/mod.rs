@@ -2,6 +2,7 @@
 
 mod audit;
 mod bodies;
+mod changes;
 mod clock;
 mod crash_points;
 mod damage;

@@ -32,6 +32,13 @@ fn look_around(document: &Document, daemon: &Daemon) {
         document.get(daemon, &format!("/v1/records/{id}"));
         document.get(daemon, &format!("/v1/records/{id}?payload=true&lineage=true"));
     }
+    let ids: Vec<&Value> = page["records"].as_array().unwrap().iter().map(|record| &record["id"]).collect();
+    let found =
+        document.post(daemon, "/v1/records/lookup", &json!({"ids": ids}).to_string()).expect_json(200);
+    assert_eq!(found["records"].as_array().unwrap().len(), ids.len());
+    let changes = document.get(daemon, "/v1/records?changed_after=now").expect_json(200);
+    let cursor = changes["next"].as_str().unwrap();
+    document.get(daemon, &format!("/v1/records?changed_after={cursor}"));
     let mut events = EventReader::open(&daemon.home.socket(), None);
     let first = events.next().unwrap();
     assert_eq!(first.event, "status");
@@ -45,6 +52,7 @@ fn be_refused(document: &Document, daemon: &Daemon) {
     {
         assert_eq!(document.get(daemon, path).status, 400);
     }
+    assert_eq!(document.get(daemon, "/v1/records?changed_after=1.1").status, 410);
     assert_eq!(document.get(daemon, "/v1/batches?limit=-1").status, 400);
     assert_eq!(document.get(daemon, "/v1/records/12").status, 400);
     let unknown = Uuid::new_v4();
@@ -63,6 +71,8 @@ fn be_refused(document: &Document, daemon: &Daemon) {
     let lines = format!("{}\n", keyed("x"));
     assert_eq!(document.call(daemon, &Method::POST, "/v1/records", NDJSON, &lines).status, 201);
     for (path, body, status) in [
+        ("/v1/records/lookup", json!({"ids": [unknown, Uuid::new_v4()]}), 200),
+        ("/v1/records/lookup", json!({"ids": ["17"]}), 400),
         ("/v1/quarantine/retry", json!({"ids": [unknown]}), 409),
         ("/v1/quarantine/retry", json!({"ids": [Uuid::new_v4()]}), 404),
         ("/v1/quarantine/retry", json!({}), 400),

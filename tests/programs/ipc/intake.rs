@@ -40,7 +40,10 @@ fn a_faulty_record_is_refused_with_its_position_and_nothing_of_its_request_is_st
         (r#"{"type":"T","payload":{},"priority":"5"}"#, "`priority` must be a whole number between 0 and 9"),
         (r#"{"type":"T","payload":{},"id":"17"}"#, "`id` must be a UUID, such as 0195b3f2-"),
         (r#"{"type":"T","payload":{},"key":""}"#, "`key`"),
-        (r#"{"type":"T","payload":{},"kye":"a"}"#, "`kye` is not known here; known are id, type, key, priority, payload"),
+        (
+            r#"{"type":"T","payload":{},"kye":"a"}"#,
+            "`kye` is not known here; known are id, type, key, priority, payload",
+        ),
         ("7", "must be a JSON object"),
         (r#"[null,"T",null,5,{"a":1}]"#, "must be a JSON object"),
         (r#" [null,"T",null,5,{"a":1}] "#, "must be a JSON object"),
@@ -206,7 +209,9 @@ fn a_full_queue_refuses_records_until_there_is_room() {
     let daemon = Daemon::start(&settings);
     daemon.paused(|daemon| {
         daemon.enqueue_many(4);
-        refused(&daemon.post("/v1/records", format!("[{GOOD},{GOOD}]")), 507, "queue_full");
+        let full = daemon.post("/v1/records", format!("[{GOOD},{GOOD}]"));
+        refused(&full, 507, "queue_full");
+        assert_eq!(full.header("retry-after"), "60");
         assert_eq!(daemon.counts().pending, 4, "all or nothing");
         daemon.enqueue_many(1);
         refused(&daemon.post("/v1/records", GOOD), 507, "queue_full");

@@ -52,6 +52,7 @@ fn is_turned_away(stream: UnixStream) {
     let response = rest(stream);
     let (head, body) = response.split_once("\r\n\r\n").expect("a response");
     assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("application/json"), "{response}");
+    assert!(head.contains("\r\nretry-after: 2\r\n"), "{response}");
     let error = serde_json::from_str::<serde_json::Value>(body).unwrap()["error"].take();
     assert_eq!(error["code"], "busy");
     let message = error["message"].as_str().unwrap();

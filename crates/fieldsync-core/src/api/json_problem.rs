@@ -32,7 +32,8 @@ pub fn describe_field_error(message: &str) -> Option<String> {
     };
     if let Some((name, rest)) = quoted("unknown field") {
         let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
-        let known = if known.is_empty() { String::new() } else { format!("; known are {}", known.join(", ")) };
+        let known =
+            if known.is_empty() { String::new() } else { format!("; known are {}", known.join(", ")) };
         return Some(format!("`{name}` is not known here{known}"));
     }
     if let Some((name, _)) = quoted("missing field") {

@@ -31,7 +31,9 @@ pub use counts::Counts;
 pub use event_data::{BreakerChange, Gap, GapReason, RecordChange, RecordDecision};
 pub use open_enum::OpenEnum;
 pub use quarantine::{Changed, RefusedRecord, Selection};
-pub use record::{Accepted, RecordDetail, RecordPage};
+pub use record::{
+    Accepted, FoundRecord, FoundRecords, LOOKUP_IDS_MAX, RecordDetail, RecordLookup, RecordPage,
+};
 pub use status::{
     BatchInFlight, Batching, BreakerMode, BreakerStatus, ConnectivityStatus, QueueUse, Status, Sync,
 };

@@ -22,11 +22,50 @@ pub struct Accepted {
 /// `GET /v1/records`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RecordPage {
-    /// The records, in queue order.
+    /// The records, in queue order; with `changed_after`, in the order of their changes.
     pub records: Vec<ManifestEntry>,
-    /// The value of `after=` for the next page; null on the last page.
+    /// With `changed_after`: records that changed and are not known any more.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub unknown: Vec<RecordId>,
+    /// The value of `after=` for the next page; null on the last page. With `changed_after`, its next value, and never null.
     #[schema(required = true)]
     pub next: Option<String>,
+}
+
+/// The most ids of one lookup.
+pub const LOOKUP_IDS_MAX: usize = 1000;
+
+/// The body of `POST /v1/records/lookup`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecordLookup {
+    /// The ids of the records, at most 1000.
+    #[schema(max_items = 1000)]
+    pub ids: Vec<RecordId>,
+}
+
+/// The response to `POST /v1/records/lookup`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FoundRecords {
+    /// The records that are known, in the order of the request.
+    pub records: Vec<FoundRecord>,
+    /// The ids that are not known: they were never stored, an admin discarded them, or their receipts are gone.
+    pub unknown: Vec<RecordId>,
+}
+
+/// A record that was looked up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FoundRecord {
+    /// The entry in the manifest.
+    #[serde(flatten)]
+    pub entry: ManifestEntry,
+    /// As in `GET /v1/records/{id}`.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>, required = true)]
+    pub receipt: Option<Receipt>,
+    /// As in `GET /v1/records/{id}`.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub redacted: bool,
 }
 
 /// `GET /v1/records/{id}`

@@ -38,6 +38,15 @@ impl Probe<'_> {
                     self.extent(&[response.json()], &[reviewed])
                 })
             }
+            "POST /v1/records/lookup" => {
+                let Scene { reviewed, held, members, .. } = self.scene;
+                let body = json!({"ids": [reviewed, held, members]}).to_string();
+                let response = self.call(&Method::POST, "/v1/records/lookup", &body);
+                response.map_or("no", |response| {
+                    let entries = response.json()["records"].as_array().unwrap().clone();
+                    self.extent(&entries, &[reviewed, held, members])
+                })
+            }
             "PUT /v1/records/{id}/payload" => {
                 let id = self.scene.another_reviewed();
                 self.check_changes(

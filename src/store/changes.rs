@@ -1,0 +1,118 @@
+//! Which records changed, in the order of their changes, also over restarts.
+//!
+//! A list of bounded length: a record is in it once for each change, and the oldest entries are removed. New records
+//! are not in it, because whoever enqueued them knows them, and a lone append would cost a page more.
+
+use std::fmt;
+use std::str::FromStr;
+
+use redb::{ReadableTable, ReadableTableMetadata, Table};
+
+use super::counters::{Counters, LastChange};
+use super::error::StoreError;
+use super::schema::Snapshot;
+
+/// The most entries of the list.
+pub(super) const CHANGES_MAX: u64 = if cfg!(test) { 200 } else { 50_000 };
+
+/// How far a reader of changes has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangeCursor {
+    history: u64,
+    seq: u64,
+}
+
+impl fmt::Display for ChangeCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}.{}", self.history, self.seq)
+    }
+}
+
+impl FromStr for ChangeCursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (history, seq) = text.split_once('.').ok_or(())?;
+        let history = u64::from_str_radix(history, 16).map_err(|_| ())?;
+        Ok(Self { history, seq: seq.parse().map_err(|_| ())? })
+    }
+}
+
+/// Some of the changes after a cursor.
+#[derive(Debug)]
+pub(super) struct ChangesRead {
+    /// The records that changed, each in the place of its last change among these.
+    pub(super) ids: Vec<u128>,
+    /// After the last of them.
+    pub(super) next: ChangeCursor,
+}
+
+/// Appends a change. Removes the oldest ones beyond the bound, and those of other histories.
+pub(super) fn append_change(
+    table: &mut Table<'_, (u64, u64), u128>,
+    counters: &mut Counters,
+    id: u128,
+) -> Result<(), StoreError> {
+    let last = counters.last_change.get_or_insert_with(LastChange::new_history);
+    last.seq += 1;
+    let history = last.history;
+    table.insert((history, last.seq), id)?;
+    // Two at a time, so that the list becomes shorter if the bound was lowered.
+    for _ in 0..2 {
+        if table.len()? <= CHANGES_MAX {
+            break;
+        }
+        let first = table.first()?.map(|(key, _)| key.value());
+        let last = table.last()?.map(|(key, _)| key.value());
+        let foreign = first.into_iter().chain(last).find(|(of, _)| *of != history);
+        if let Some(oldest) = foreign.or(first) {
+            table.remove(oldest)?;
+        }
+    }
+    Ok(())
+}
+
+/// Up to `max` changes after a cursor, or none with the present cursor if there is no cursor. `None` if changes after
+/// the cursor are no longer known.
+pub(super) fn read_changes(
+    snapshot: &Snapshot,
+    after: Option<ChangeCursor>,
+    max: usize,
+) -> Result<Option<ChangesRead>, StoreError> {
+    let last = Counters::read_totals(&snapshot.meta)?.last_change;
+    let last = last.map_or(ChangeCursor { history: 0, seq: 0 }, |last| ChangeCursor {
+        history: last.history,
+        seq: last.seq,
+    });
+    let Some(after) = after else { return Ok(Some(ChangesRead { ids: Vec::new(), next: last })) };
+    if after.history != last.history || after.seq > last.seq {
+        return Ok(None);
+    }
+    let mut read = ChangesRead { ids: Vec::new(), next: after };
+    let Some(table) = snapshot.changes.as_ref().filter(|_| after.seq < last.seq) else {
+        return Ok(Some(read));
+    };
+    for item in table.range((after.history, after.seq + 1)..=(after.history, last.seq))?.take(max) {
+        let (key, id) = item?;
+        let (seq, id) = (key.value().1, id.value());
+        // The changes in between were removed.
+        if seq != read.next.seq + 1 {
+            return Ok(None);
+        }
+        read.next.seq = seq;
+        read.ids.push(id);
+    }
+    if read.ids.is_empty() {
+        return Ok(None);
+    }
+    keep_last_of_each(&mut read.ids);
+    Ok(Some(read))
+}
+
+/// Removes all but the last occurrence of each id.
+fn keep_last_of_each(ids: &mut Vec<u128>) {
+    let mut seen = std::collections::HashSet::with_capacity(ids.len());
+    ids.reverse();
+    ids.retain(|id| seen.insert(*id));
+    ids.reverse();
+}
