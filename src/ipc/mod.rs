@@ -14,6 +14,7 @@ mod http;
 mod lookup;
 mod metrics;
 mod openapi;
+mod openapi_examples;
 mod overview;
 mod records;
 mod rejection;

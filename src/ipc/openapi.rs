@@ -13,10 +13,11 @@ use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::schema::Type;
-use utoipa::openapi::{AllOfBuilder, ContentBuilder, ObjectBuilder, Ref};
+use utoipa::openapi::{AllOfBuilder, ContentBuilder, HeaderBuilder, ObjectBuilder, Ref};
 
 use super::error::ApiError;
 use super::http::{HttpResponse, encoded_json_response};
+use super::openapi_examples::add_examples;
 use super::state::ApiState;
 use super::{control, events, lookup, overview, records, review};
 use crate::api::{Alert, BatchReport, BreakerChange, ConnectivityStatus, Gap, RecordChange};
@@ -216,8 +217,9 @@ fn add_details(operation: &mut Operation) {
     statuses.dedup();
     for status in statuses {
         let codes = errors.iter().filter(|(of, _)| *of == status).map(|(_, code)| *code).collect();
-        operation.responses.responses.insert(status.to_string(), error_schema(codes).into());
+        operation.responses.responses.insert(status.to_string(), error_schema(status, codes).into());
     }
+    add_examples(operation);
     let mut extensions = Extensions::default();
     if is_for_admins(&name) {
         extensions.insert("x-admin".into(), true.into());
@@ -240,14 +242,19 @@ fn schema_reference(schema: &str) -> String {
 }
 
 /// The schema of an error with one of these codes.
-fn error_schema(codes: Vec<&'static str>) -> Response {
+fn error_schema(status: u16, codes: Vec<&'static str>) -> Response {
     let description = format!("Error: {}.", codes.join(", "));
     let code = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes));
     let error = ObjectBuilder::new().property("code", code);
     let schema = AllOfBuilder::new()
         .item(Ref::from_schema_name("ErrorBody"))
         .item(ObjectBuilder::new().property("error", error));
-    ResponseBuilder::new()
+    let mut response = ResponseBuilder::new();
+    if matches!(status, 503 | 507) {
+        let seconds = ObjectBuilder::new().schema_type(Type::Integer).build();
+        response = response.header("Retry-After", HeaderBuilder::new().schema(Some(seconds)).build());
+    }
+    response
         .description(description)
         .content("application/json", ContentBuilder::new().schema(Some(schema)).build())
         .build()

@@ -290,6 +290,21 @@ fn responses_with_a_full_queue_and_a_damaged_store_match_the_document() {
 }
 
 #[test]
+fn the_examples_match_the_document_and_the_daemon_accepts_them() {
+    let daemon = Daemon::start(&Settings::default());
+    let document = Document::of(&daemon);
+    let requests = document.check_examples();
+    let enqueues = requests.iter().filter(|(method, path, ..)| method == "POST" && path == "/v1/records");
+    for (_, path, kind, example) in enqueues {
+        let body = example.as_str().map_or_else(|| example.to_string(), str::to_owned);
+        assert_eq!(document.call(&daemon, &Method::POST, path, kind, &body).status, 201, "{body}");
+    }
+    let (_, path, _, lookup) = requests.iter().find(|(_, path, ..)| path == "/v1/records/lookup").unwrap();
+    let found = document.post(&daemon, path, &lookup.to_string()).expect_json(200);
+    assert_eq!(found["records"][0]["key"], "account-17");
+}
+
+#[test]
 fn a_field_that_the_document_does_not_name_is_detected() {
     let daemon = Daemon::start(&Settings::default());
     let document = Document::of(&daemon);

@@ -109,6 +109,30 @@ impl Document {
         self.seen.borrow_mut().insert(("events".into(), 200));
     }
 
+    /// Checks every example against its schema. Returns those of requests, with method and path.
+    #[track_caller]
+    pub(crate) fn check_examples(&self) -> Vec<(String, String, String, Value)> {
+        let mut requests = Vec::new();
+        for (path, method, name) in self.operations() {
+            let operation = &self.strict["paths"][&path][method.to_ascii_lowercase()];
+            let fields = |value: &Value| value.as_object().cloned().unwrap_or_default();
+            for (kind, content) in fields(&operation["requestBody"]["content"]) {
+                assert!(content["example"] != Value::Null, "{name} has no example of a request");
+                if kind == "application/json" {
+                    self.validate(&name, &content["schema"], &content["example"]);
+                }
+                requests.push((method.clone(), path.clone(), kind, content["example"].clone()));
+            }
+            for (status, response) in fields(&operation["responses"]) {
+                let content = &response["content"]["application/json"];
+                if content["example"] != Value::Null {
+                    self.validate(&format!("{name} {status}"), &content["schema"], &content["example"]);
+                }
+            }
+        }
+        requests
+    }
+
     #[track_caller]
     fn validate(&self, what: &str, schema: &Value, body: &Value) {
         let whole = json!({"allOf": [schema], "components": self.strict["components"]});
