@@ -85,7 +85,7 @@ fn a_part_that_was_not_sent_yet_leaves_later_records_of_a_key_behind() {
 
 #[test]
 fn whatever_becomes_of_batches_every_record_is_sent_in_the_order_of_its_key() {
-    for seed in 0..200 {
+    for seed in 0..40 {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut bench = QueueBench::new();
         let mut key_of = HashMap::new();
