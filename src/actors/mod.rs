@@ -19,7 +19,7 @@ use actix::prelude::*;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::model::{Batch, BatchId};
+use crate::model::{Batch, BatchId, ConnectFailure};
 use crate::policy::outcome_reply::OutcomeReply;
 use crate::policy::reach::Evidence;
 use crate::policy::verdict::UploadResult;
@@ -51,13 +51,18 @@ pub struct BreakerOpen;
 
 /// Probes the link to the server with an outcome query for a batch that does not exist.
 #[derive(Clone, Copy, Message)]
-#[rtype(result = "Option<Evidence>")]
+#[rtype(result = "Option<LinkEvidence>")]
 pub struct Probe;
 
 /// What the result of a request shows about the link.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
-pub struct LinkEvidence(pub Evidence);
+pub struct LinkEvidence {
+    /// What the result shows.
+    pub evidence: Evidence,
+    /// Why no connection could be opened, if that is the reason.
+    pub failure: Option<ConnectFailure>,
+}
 
 /// Asks the server for the outcome of a batch.
 #[derive(Clone, Copy, Message)]

@@ -16,6 +16,7 @@ use super::context::CommandContext;
 use super::failure::{CommandFailure, is_outcome_unknown};
 use super::follow::Interrupt;
 use super::payload_draft::PayloadDraft;
+use super::record_ids::IdPart;
 use super::{json_text, show};
 use crate::client::{Client, ClientError, JSON, decode_json};
 use crate::exit;
@@ -33,8 +34,8 @@ can be edited again; if it cannot be written back, it is kept in a file.
 Examples:
   fieldsync quarantine edit 0191b3a0-0000-7000-8000-000000000000")]
 pub(crate) struct EditArgs {
-    /// Id of the record
-    id: RecordId,
+    /// Id of the record, or any unique beginning or end of it
+    id: IdPart,
 }
 
 pub(crate) async fn run(args: &EditArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
@@ -66,7 +67,7 @@ async fn run_with(
     edit: impl Fn(&Path) -> Result<(), CommandFailure>,
     go_on: impl AsyncFn(&str, &mut Interrupt) -> EditAgain,
 ) -> Result<u8, CommandFailure> {
-    let id = args.id;
+    let id = args.id.resolve(&context.client).await?;
     let before = RecordVersion::fetch(&context.client, id).await?;
     if before.state != RecordState::Quarantined {
         let next = match before.state {
@@ -246,7 +247,7 @@ mod tests {
         again: u32,
     ) -> (Result<u8, CommandFailure>, String, Vec<String>) {
         let daemon = ScriptedDaemon::new(script);
-        let args = EditArgs { id: RecordId::new() };
+        let args = EditArgs { id: RecordId::new().into() };
         let left = Cell::new(again);
         let go_on = async |_: &str, _: &mut Interrupt| {
             if left.get() > 0 && left.replace(left.get() - 1) > 0 { EditAgain::Yes } else { EditAgain::No }

@@ -116,12 +116,16 @@ impl From<ClientError> for CommandFailure {
     }
 }
 
+/// The daemon's code for a part of an id that several records have.
+const AMBIGUOUS_ID: &str = "ambiguous_id";
+
 pub(crate) fn exit_code(error: &ClientError) -> u8 {
     match error {
         ClientError::NoDaemon { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
             exit::NOT_PERMITTED
         }
         ClientError::NoDaemon { .. } => exit::NO_DAEMON,
+        ClientError::Refused { code, .. } if code == AMBIGUOUS_ID => exit::FAILED,
         ClientError::Refused { status, .. } => match status {
             400 | 409 | 413 | 422 => exit::REFUSED,
             403 => exit::NOT_PERMITTED,

@@ -1,5 +1,6 @@
 //! Shows the daemon's summary sentence and a progress bar: in place on a terminal, else line by line.
 
+use console::truncate_str;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::context::{CommandContext, NoteWriter};
@@ -11,6 +12,7 @@ pub(crate) struct StatusMeter {
     bar: Option<ProgressBar>,
     notes: NoteWriter,
     last_sentence: String,
+    last_remedy: Option<String>,
 }
 
 impl StatusMeter {
@@ -18,7 +20,12 @@ impl StatusMeter {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stdout());
         // Some terminals cannot move the cursor.
         let in_place = context.is_terminal && !context.json && !bar.is_hidden();
-        Self { bar: in_place.then_some(bar), notes: context.note_writer(), last_sentence: String::new() }
+        Self {
+            bar: in_place.then_some(bar),
+            notes: context.note_writer(),
+            last_sentence: String::new(),
+            last_remedy: None,
+        }
     }
 
     pub(crate) fn show_status(
@@ -28,17 +35,21 @@ impl StatusMeter {
     ) -> Result<(), CommandFailure> {
         let sync = &status.sync;
         if let Some(bar) = &self.bar {
-            bar.set_style(bar_style(bar_template(status)));
+            bar.set_style(bar_style(&bar_template(status, context.width)));
             bar.set_length(sync.total);
             bar.set_position(sync.done);
             bar.set_prefix(describe_time_left(sync.eta_s));
             bar.set_message(strip_controls(&sync.text).into_owned());
             // Drawing is rate limited, which must not suppress the last change.
             bar.force_draw();
-        } else if self.last_sentence != sync.text {
+        } else if self.last_sentence != sync.text || self.last_remedy != sync.remedy {
             context.print_line_now(strip_controls(&sync.text))?;
+            if let Some(remedy) = sync.remedy.as_ref().filter(|_| self.last_remedy != sync.remedy) {
+                context.print_line_now(format!("To do: {}", strip_controls(remedy)))?;
+            }
         }
         self.last_sentence.clone_from(&sync.text);
+        self.last_remedy.clone_from(&sync.remedy);
         Ok(())
     }
 
@@ -50,25 +61,36 @@ impl StatusMeter {
         }
     }
 
-    /// Removes the bar and prints the last sentence.
+    /// Removes the bar and prints the last sentence and remedy.
     pub(crate) fn finish(&self, context: &mut CommandContext<'_>) -> Result<(), CommandFailure> {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
             if !self.last_sentence.is_empty() {
                 context.print_line(strip_controls(&self.last_sentence))?;
             }
+            if let Some(remedy) = &self.last_remedy {
+                context.print_line(format!("To do: {}", strip_controls(remedy)))?;
+            }
         }
         Ok(())
     }
 }
 
-fn bar_template(status: &Status) -> &'static str {
-    if status.sync.total == 0 || status.records.pending + status.records.syncing + status.records.failed == 0
+/// The sentence, what a person can do, and the bar while records wait.
+fn bar_template(status: &Status, width: Option<usize>) -> String {
+    let remedy = status.sync.remedy.as_deref().map_or(String::new(), |remedy| {
+        let line = format!("To do: {}", strip_controls(remedy));
+        let line = width.map_or(line.as_str().into(), |width| truncate_str(&line, width, "…"));
+        format!("\n{}", line.replace('{', "{{").replace('}', "}}"))
+    });
+    let bar = if status.sync.total == 0
+        || status.records.pending + status.records.syncing + status.records.failed == 0
     {
-        "{wide_msg}"
+        ""
     } else {
-        "{wide_msg}\n{wide_bar} {pos}/{len}{prefix}"
-    }
+        "\n{wide_bar} {pos}/{len}{prefix}"
+    };
+    format!("{{wide_msg}}{remedy}{bar}")
 }
 
 fn bar_style(template: &str) -> ProgressStyle {

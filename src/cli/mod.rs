@@ -26,6 +26,7 @@ mod meter;
 mod payload_draft;
 mod quarantine;
 mod receipt;
+mod record_ids;
 mod setup;
 mod show;
 mod status;
@@ -126,7 +127,7 @@ enum Verb {
     /// Send now
     Sync(sync::SyncArgs),
     /// Stop sending until `resume`; records are still accepted
-    Pause,
+    Pause(sync::PauseArgs),
     /// Resume sending
     Resume,
     /// Show measurements: durations, batch sizes, record types, networks
@@ -165,7 +166,7 @@ impl Verb {
             Self::Show(args) => show::run(&args, context).await,
             Self::Quarantine(verb) => quarantine::run(&verb, context).await,
             Self::Sync(args) => sync::run(&args, context).await,
-            Self::Pause => sync::pause_syncing(context).await,
+            Self::Pause(args) => sync::pause_syncing(&args, context).await,
             Self::Resume => sync::resume_syncing(context).await,
             Self::Telemetry => telemetry::run(context).await,
             Self::Batches(args) => batches::run(&args, context).await,

@@ -10,6 +10,7 @@ use super::export::ExportTarget;
 use super::failure::{CommandFailure, as_sentence};
 use super::format::count;
 use super::list::{self, RecordPages};
+use super::record_ids::IdPart;
 use super::{edit, json_text, show};
 use crate::api::{Changed, RecordPage, RefusedRecord, Selection};
 use crate::client::{ClientError, decode_json};
@@ -57,17 +58,17 @@ Examples:
   fieldsync quarantine add 0191b3a0-0000-7000-8000-000000000000
   fieldsync quarantine edit 0191b3a0-0000-7000-8000-000000000000")]
 pub(crate) struct AddArgs {
-    /// Ids of the records
+    /// Ids of the records, or any unique beginning or end of each
     #[arg(value_name = "ID", required = true)]
-    ids: Vec<RecordId>,
+    ids: Vec<IdPart>,
 }
 
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct ChosenRecords {
-    /// Ids of the records
+    /// Ids of the records, or any unique beginning or end of each
     #[arg(value_name = "ID")]
-    ids: Vec<RecordId>,
+    ids: Vec<IdPart>,
     /// All records under review
     #[arg(long)]
     all: bool,
@@ -100,7 +101,7 @@ pub(crate) async fn run(
         QuarantineVerb::Show(args) => show::run(args, context).await,
         QuarantineVerb::Add(args) => add_records(args, context).await,
         QuarantineVerb::Retry(chosen) => {
-            let selection = to_selection(chosen, false);
+            let selection = to_selection(chosen, false, context).await?;
             change_records(context, "/v1/quarantine/retry", &selection, "sent again").await
         }
         QuarantineVerb::Discard(args) => {
@@ -111,7 +112,7 @@ pub(crate) async fn run(
                      with `fieldsync quarantine export FILE`, then add --yes.",
                 ));
             }
-            let selection = to_selection(&args.chosen, args.chosen.all);
+            let selection = to_selection(&args.chosen, args.chosen.all, context).await?;
             change_records(context, "/v1/quarantine/discard", &selection, "discarded").await
         }
         QuarantineVerb::Edit(args) => edit::run(args, context).await,
@@ -120,15 +121,22 @@ pub(crate) async fn run(
 }
 
 fn review_filter(record_type: Option<String>, limit: u64) -> list::ListArgs {
-    list::ListArgs { state: Some(RecordState::Quarantined), record_type, limit, all: false }
+    let (state, limit) = (vec![RecordState::Quarantined], Some(limit));
+    list::ListArgs { state, record_type, limit, ..list::ListArgs::default() }
 }
 
-fn to_selection(chosen: &ChosenRecords, confirm: bool) -> Selection {
-    Selection { ids: (!chosen.all).then(|| chosen.ids.clone()), all: chosen.all, confirm }
+async fn to_selection(
+    chosen: &ChosenRecords,
+    confirm: bool,
+    context: &CommandContext<'_>,
+) -> Result<Selection, CommandFailure> {
+    let ids = IdPart::resolve_all(&chosen.ids, &context.client).await?;
+    Ok(Selection { ids: (!chosen.all).then_some(ids), all: chosen.all, confirm })
 }
 
 async fn add_records(args: &AddArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
-    let selection = Selection { ids: Some(args.ids.clone()), ..Selection::default() };
+    let ids = IdPart::resolve_all(&args.ids, &context.client).await?;
+    let selection = Selection { ids: Some(ids.clone()), ..Selection::default() };
     let response = context.post_json("/v1/quarantine/add", &selection).await?;
     let Changed { changed, refused } = decode_json(&response)?;
     for RefusedRecord { id, message, .. } in refused.iter().take(REFUSALS_NAMED_MAX) {
@@ -139,12 +147,12 @@ async fn add_records(args: &AddArgs, context: &mut CommandContext<'_>) -> Result
         context.print_note(&format!("{} more could not be quarantined.", count(unnamed, "record")));
     }
     let distinct = |ids: &mut dyn Iterator<Item = RecordId>| ids.collect::<HashSet<_>>().len() as u64;
-    let asked = distinct(&mut args.ids.iter().copied());
+    let asked = distinct(&mut ids.iter().copied());
     let known = asked.saturating_sub(distinct(&mut refused.iter().map(|record| record.id)) + changed);
     if known > 0 {
         context.print_note(&format!("Already under review: {}.", count(known, "record")));
     }
-    let id = args.ids.first().filter(|_| asked == 1).map_or_else(|| "ID".to_owned(), ToString::to_string);
+    let id = ids.first().filter(|_| asked == 1).map_or_else(|| "ID".to_owned(), ToString::to_string);
     context.print_response(&response, |context, Changed { changed, .. }| {
         let (are, them) = if changed == 1 { ("is", "it") } else { ("are", "them") };
         let next = format!("fieldsync quarantine edit {id}, or fieldsync quarantine discard {id}");
@@ -181,7 +189,7 @@ async fn change_records(
 async fn export_records(args: &ExportArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     let client = context.client.clone();
     let filter = review_filter(None, u64::MAX);
-    let mut pages = RecordPages::new(&client, &filter);
+    let mut pages = RecordPages::in_queue_order(&client, &filter);
     let notes = context.note_writer();
     let mut target = ExportTarget::open(args.file.as_deref(), context.out)?;
     let mut gone = 0;
@@ -222,7 +230,7 @@ mod tests {
             response_step(200, "{\"changed\":2}"),
         ]);
         let id = RecordId::new();
-        let one = QuarantineVerb::Retry(ChosenRecords { ids: vec![id], all: false });
+        let one = QuarantineVerb::Retry(ChosenRecords { ids: vec![id.into()], all: false });
         let (code, text) = run_verb(&daemon, false, async |context| super::run(&one, context).await).await;
         assert_eq!((code, text.as_str()), (Ok(0), "1 record sent again.\n"));
         let every = QuarantineVerb::Discard(DiscardArgs { chosen: chosen_all(true), yes: true });

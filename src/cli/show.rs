@@ -7,9 +7,10 @@ use super::failure::CommandFailure;
 use super::format::{blocked_records, count, relative, size, strip_controls, timestamp};
 use super::json_text;
 use super::receipt::ReceiptMembers;
+use super::record_ids::IdPart;
 use super::table::error_text;
 use crate::api::batch_reasons::short_id;
-use crate::api::{BatchReport, WaitingFor, WaitingReason};
+use crate::api::{BatchReport, WaitingFor};
 use crate::client::{Client, ClientError, decode_json, with_query};
 use crate::clock::wall_ms;
 use crate::exit;
@@ -27,8 +28,8 @@ Examples:
   fieldsync show 0191b3a0-0000-7000-8000-000000000000
   fieldsync show --payload --json 0191b3a0-0000-7000-8000-000000000000")]
 pub(crate) struct Args {
-    /// Id of the record
-    id: RecordId,
+    /// Id of the record, or any unique beginning or end of it
+    id: IdPart,
     /// Also show its payload
     #[arg(long)]
     payload: bool,
@@ -36,7 +37,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: &Args, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     let wanted: &[_] = if args.payload { &["lineage", "payload"] } else { &["lineage"] };
-    let response = fetch(&context.client, args.id, wanted).await?;
+    let response = fetch(&context.client, args.id.resolve(&context.client).await?, wanted).await?;
     if context.json {
         context.print_json(&response)?;
         return Ok(exit::DONE);
@@ -133,7 +134,7 @@ fn describe(entry: &ManifestEntry, now: u64) -> Vec<String> {
     field("Priority", entry.priority.to_string());
     field("Arrival", format!("no. {}", entry.seq));
     field("Payload", size(entry.payload_bytes));
-    field("Attempts", entry.attempts.to_string());
+    field("Attempts", describe_attempts(entry));
     field("Submitter", format!("uid {}", entry.submitter));
     field("Enqueued", timestamp(entry.created_at, now));
     field("Last change", timestamp(entry.updated_at, now));
@@ -148,6 +149,18 @@ fn describe(entry: &ManifestEntry, now: u64) -> Vec<String> {
         field("", timestamp(error.at, now));
     }
     lines
+}
+
+/// Attempts count only where the server may have had the record; people also want to know how often it was sent.
+fn describe_attempts(entry: &ManifestEntry) -> String {
+    let sends = entry.sends.max(entry.attempts);
+    let times = if sends == 1 { "once".to_owned() } else { format!("{sends} times") };
+    match (entry.attempts, sends) {
+        (0, 0) => "0, not sent yet".to_owned(),
+        (0, _) => format!("0; sent {times}, no response for this record"),
+        (attempts, sends) if attempts == sends => attempts.to_string(),
+        (attempts, _) => format!("{attempts}; sent {times}"),
+    }
 }
 
 /// The attempts to send it, one on each line.
@@ -173,7 +186,7 @@ fn attempt_history(entry: &ManifestEntry, lineage: &[BatchReport], now: u64) -> 
     lines
 }
 
-/// What happens next, why it waits, and what a person can do.
+/// In the first line what happens next and why it waits, in the second what a person can do.
 fn next_step(entry: &ManifestEntry, waiting: Option<&WaitingFor>, now: u64) -> Vec<String> {
     let first = match entry.state {
         RecordState::Pending => "Waits to be sent.".to_owned(),
@@ -186,14 +199,13 @@ fn next_step(entry: &ManifestEntry, waiting: Option<&WaitingFor>, now: u64) -> V
             _ => "Did not get through; it is safe here and will be sent again.".to_owned(),
         },
         RecordState::Quarantined => {
-            "Quarantined: the server does not accept it unchanged, and a person has to decide.".to_owned()
+            let error = entry.last_error.as_ref();
+            error.map_or(String::new(), |error| format!("Not sent: {}.", error_text(error)))
         }
     };
-    let mut lines = vec![first];
-    if let Some(waiting) = waiting {
-        lines.push(strip_controls(&waiting.text).into_owned());
-        lines.extend(remedy(waiting));
-    }
+    let reason = waiting.map(|waiting| strip_controls(&waiting.text).into_owned()).unwrap_or_default();
+    let mut lines = vec![format!("{first} {reason}").trim().to_owned()];
+    lines.extend(waiting.and_then(remedy).map(|remedy| format!("To do: {remedy}")));
     if entry.state == RecordState::Quarantined {
         let id = entry.id;
         for (verb, does) in [
@@ -208,35 +220,19 @@ fn next_step(entry: &ManifestEntry, waiting: Option<&WaitingFor>, now: u64) -> V
     lines
 }
 
-/// The command that ends a wait, or says more about it.
+/// What the daemon says that a person can do.
 fn remedy(waiting: &WaitingFor) -> Option<String> {
-    let remedy = match waiting.reason.known()? {
-        WaitingReason::Key => return waiting.held_by.map(|blocker| format!("  fieldsync show {blocker}")),
-        WaitingReason::Paused => "  fieldsync resume ends the pause.",
-        WaitingReason::Backoff | WaitingReason::ServerWait | WaitingReason::Breaker => {
-            "  fieldsync sync tries now."
-        }
-        WaitingReason::Metered | WaitingReason::Battery => "  fieldsync sync sends now anyway, once.",
-        WaitingReason::AuthRequired => {
-            "  Renew the token or the certificate, then: fieldsync sync; for details: fieldsync doctor"
-        }
-        WaitingReason::Misconfigured => "  Correct the configuration; for details: fieldsync doctor",
-        WaitingReason::Disk => "  For details: fieldsync doctor",
-        WaitingReason::NextBatch
-        | WaitingReason::InBatch
-        | WaitingReason::Outcome
-        | WaitingReason::Offline
-        | WaitingReason::Review => return None,
-    };
-    Some(remedy.to_owned())
+    let remedy = waiting.remedy.as_deref().map(|remedy| strip_controls(remedy).into_owned());
+    // A daemon before 0.3 only names the record.
+    remedy.or_else(|| waiting.held_by.map(|blocker| format!("fieldsync show {blocker}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::{rejected_entry, run_verb};
     use super::*;
-    use crate::api::OpenEnum;
     use crate::api::samples::sample_report;
+    use crate::api::{OpenEnum, WaitingReason};
     use crate::client::scripted::{ScriptedDaemon, response_step};
     use crate::model::{BatchId, SizeRule};
 
@@ -244,8 +240,9 @@ mod tests {
         next_step(entry, waiting, 20_000).join("\n")
     }
 
-    fn waiting(reason: WaitingReason, text: &str) -> WaitingFor {
-        WaitingFor { reason: reason.into(), until: None, held_by: None, text: text.to_owned() }
+    fn waiting(reason: WaitingReason, text: &str, remedy: Option<&str>) -> WaitingFor {
+        let (text, remedy) = (text.to_owned(), remedy.map(str::to_owned));
+        WaitingFor { reason: reason.into(), until: None, held_by: None, text, remedy }
     }
 
     #[test]
@@ -254,19 +251,22 @@ mod tests {
         record.next_attempt_at = Some(52_000);
         let text = "The last attempt failed; the next one is at 00:00:52 UTC.";
         assert_eq!(
-            join_next_step(&record, Some(&waiting(WaitingReason::Backoff, text))),
-            "Did not get through; it is safe here and will be sent again in 32 s.\n\
-             The last attempt failed; the next one is at 00:00:52 UTC.\n  fieldsync sync tries now."
+            join_next_step(
+                &record,
+                Some(&waiting(WaitingReason::Backoff, text, Some("fieldsync\u{1b} sync")))
+            ),
+            "Did not get through; it is safe here and will be sent again in 32 s. \
+             The last attempt failed; the next one is at 00:00:52 UTC.\nTo do: fieldsync\u{fffd} sync"
         );
         record.state = RecordState::Pending;
-        let text = join_next_step(&record, Some(&waiting(WaitingReason::Paused, "Paused.")));
-        assert!(text.ends_with("fieldsync resume ends the pause."), "{text}");
+        let text = join_next_step(&record, Some(&waiting(WaitingReason::Paused, "Paused.", None)));
+        assert_eq!(text, "Waits to be sent. Paused.");
         record.state = RecordState::Quarantined;
-        let text = join_next_step(&record, Some(&waiting(WaitingReason::Review, "Under review.")));
-        assert!(
-            text.contains("Under review.") && text.contains(&format!("quarantine retry {}", record.id)),
-            "{text}"
-        );
+        let review = waiting(WaitingReason::Review, "Needs review.", Some("decide"));
+        let text = join_next_step(&record, Some(&review));
+        let first = "Not sent: rejected (HTTP 422) BAD_DATE: no such day. Needs review.\nTo do: decide\n";
+        assert!(text.starts_with(first), "{text}");
+        assert!(text.contains(&format!("quarantine retry {}", record.id)), "{text}");
         let text = describe(&record, 20_000).join("\n");
         assert!(text.contains("rejected (HTTP 422) BAD_DATE: no such day"), "{text}");
         record.last_error.as_mut().unwrap().field = Some("/When\u{1b}".into());
@@ -280,10 +280,10 @@ mod tests {
         assert_eq!(join_next_step(&record, None), "Waits to be sent.");
         let reason = OpenEnum::Unknown("moon_phase".into());
         let text = "Waiting for the full \u{202e}moon.";
-        let full_moon = WaitingFor { reason, ..waiting(WaitingReason::NextBatch, text) };
+        let full_moon = WaitingFor { reason, ..waiting(WaitingReason::NextBatch, text, None) };
         assert_eq!(
             join_next_step(&record, Some(&full_moon)),
-            "Waits to be sent.\nWaiting for the full \u{fffd}moon."
+            "Waits to be sent. Waiting for the full \u{fffd}moon."
         );
     }
 
@@ -292,9 +292,9 @@ mod tests {
         let blocker = rejected_entry(1, RecordState::Quarantined);
         let later = ManifestEntry { blocked_by: Some(blocker.id), ..rejected_entry(2, RecordState::Pending) };
         let behind =
-            WaitingFor { held_by: Some(blocker.id), ..waiting(WaitingReason::Key, "Behind another.") };
+            WaitingFor { held_by: Some(blocker.id), ..waiting(WaitingReason::Key, "Behind another.", None) };
         let text = join_next_step(&later, Some(&behind));
-        assert!(text.ends_with(&format!("Behind another.\n  fieldsync show {}", blocker.id)), "{text}");
+        assert!(text.ends_with(&format!("Behind another.\nTo do: fieldsync show {}", blocker.id)), "{text}");
         let text = describe(&later, 20_000).join("\n");
         assert!(text.contains(&format!("Blocked by    {}", blocker.id)), "{text}");
         let holds = ManifestEntry { blocked_count: 3, ..rejected_entry(1, RecordState::Quarantined) };
@@ -345,7 +345,7 @@ mod tests {
         let mut body = serde_json::to_string(&record).unwrap();
         body.insert_str(body.len() - 1, r#","redacted":true"#);
         let daemon = ScriptedDaemon::new(vec![response_step(200, &body)]);
-        let args = Args { id: record.id, payload: false };
+        let args = Args { id: record.id.into(), payload: false };
         let (_, text) = run_verb(&daemon, false, async |context| super::run(&args, context).await).await;
         assert!(text.contains("another user (uid 1001)") && text.contains("for admins"), "{text}");
     }
@@ -357,7 +357,7 @@ mod tests {
         body.insert_str(body.len() - 1, r#","payload":{"z": 1.50,"a": 123456789012345678901}"#);
         let daemon = ScriptedDaemon::new(vec![response_step(200, &body)]);
         let id = record.id;
-        let args = Args { id, payload: true };
+        let args = Args { id: id.into(), payload: true };
         let (code, text) = run_verb(&daemon, false, async |context| super::run(&args, context).await).await;
         assert_eq!(code, Ok(0));
         assert!(text.ends_with("Payload:\n{\n  \"z\": 1.50,\n  \"a\": 123456789012345678901\n}\n"), "{text}");

@@ -12,7 +12,7 @@ use super::health;
 use super::json_text;
 use super::meter::StatusMeter;
 use super::table::error_text;
-use crate::api::{Caller, CallerQueue, Counts, OpenEnum, QueueUse, Status};
+use crate::api::{Batching, Caller, CallerQueue, Counts, OpenEnum, QueueUse, Status, Sync};
 use crate::client::{ServerSentEvent, decode_json};
 use crate::clock::wall_ms;
 use crate::exit;
@@ -35,6 +35,9 @@ pub(crate) struct StatusArgs {
     /// Follow the status until Ctrl-C
     #[arg(long)]
     watch: bool,
+    /// Also show the size of the next batch, the pace and the circuit breaker
+    #[arg(long, short)]
+    verbose: bool,
     /// Show the counts of the whole device instead of your own records; admins always see them
     #[arg(long)]
     all: bool,
@@ -52,9 +55,7 @@ pub(crate) async fn run(args: &StatusArgs, context: &mut CommandContext<'_>) -> 
         return health::print_health(context, &decode_json(&response)?);
     }
     context.print_response(&response, |context, status: Status| {
-        describe_status(&status, args.all, wall_ms())
-            .into_iter()
-            .try_for_each(|line| context.print_wrapped(line))
+        describe_status(&status, args, wall_ms()).into_iter().try_for_each(|line| context.print_wrapped(line))
     })?;
     Ok(exit::DONE)
 }
@@ -92,15 +93,30 @@ pub(crate) fn has_status(event: &ServerSentEvent) -> bool {
     matches!(event.name.as_str(), "status" | "progress")
 }
 
-/// With the counts of the whole device for admins and with `all`, else with those of the caller's records.
-fn describe_status(status: &Status, all: bool, now: u64) -> Vec<String> {
-    let own = status.caller.filter(|caller| !all && !caller.admin).and_then(own_records);
-    let device = strip_controls(&status.sync.text).into_owned();
-    let mut lines = match &own {
-        Some((counts, _)) => vec![own_sentence(counts), format!("The device: {device}"), String::new()],
-        None => vec![device, String::new()],
-    };
+/// The sentence, and below it what a person can do.
+pub(crate) fn describe_situation(sync: &Sync) -> Vec<String> {
+    let remedy = sync.remedy.as_deref().map(|remedy| format!("To do: {}", strip_controls(remedy)));
+    [strip_controls(&sync.text).into_owned()].into_iter().chain(remedy).collect()
+}
+
+/// With the counts of the whole device for admins and with `--all`, else with those of the caller's records.
+fn describe_status(status: &Status, args: &StatusArgs, now: u64) -> Vec<String> {
+    let own = status.caller.filter(|caller| !args.all && !caller.admin).and_then(own_records);
+    let mut lines = describe_situation(&status.sync);
+    if let Some((counts, _)) = &own {
+        lines = vec![own_sentence(counts), format!("The device: {}", lines.join(" "))];
+    }
+    lines.push(String::new());
     let mut field = |name: &str, value: String| lines.push(format!("{name:<13} {value}"));
+    if let Some(since) = status.sync.since {
+        field("Since", timestamp(since, now));
+    }
+    if let Some(at) = status.sync.next_attempt_at {
+        field("Next try", relative(at, now));
+    }
+    if let Some(at) = status.sync.last_success_at {
+        field("Last success", timestamp(at, now));
+    }
     if let Some((records, queue)) = &own {
         field("Your records", describe_counts(records));
         field("Your queue", format!("{} of {}", size(queue.bytes), size(queue.max_bytes)));
@@ -125,23 +141,13 @@ fn describe_status(status: &Status, all: bool, now: u64) -> Vec<String> {
             ),
         );
     }
-    let batching = &status.batching;
-    let next = count(batching.size as u64, "record");
-    field("Next batch", format!("{next} ({})", strip_controls(&batching.explain_size())));
-    if let Some(each) = batching.ms_per_record {
-        let budget = duration(batching.time_budget_ms);
-        field(
-            "Pace",
-            format!("{} for each record; a batch should take {budget} at most", exact_duration(each)),
-        );
+    if args.verbose {
+        describe_batching(&status.batching, &mut field);
+        field("Breaker", describe_breaker(status, now));
     }
-    field("Breaker", describe_breaker(status, now));
     field("Connectivity", describe_connectivity(status, now));
     if let Some(seconds) = status.sync.eta_s {
         field("Time left", format!("about {}", duration(seconds.saturating_mul(1000))));
-    }
-    if let Some(at) = status.sync.last_success_at {
-        field("Last success", timestamp(at, now));
     }
     if let Some(error) = &status.sync.last_error {
         field("Last error", error_text(error));
@@ -166,9 +172,19 @@ fn describe_status(status: &Status, all: bool, now: u64) -> Vec<String> {
     let to_review = own.map_or(status.records, |(records, _)| records).quarantined;
     if to_review > 0 {
         lines.push(String::new());
-        lines.push(format!("{} to review: fieldsync quarantine list", count(to_review, "record")));
+        lines.push(format!("{}: fieldsync quarantine list", records_need_review(to_review)));
     }
     lines
+}
+
+fn describe_batching(batching: &Batching, field: &mut impl FnMut(&str, String)) {
+    let next = count(batching.size as u64, "record");
+    field("Next batch", format!("{next} ({})", strip_controls(&batching.explain_size())));
+    if let Some(each) = batching.ms_per_record {
+        let budget = duration(batching.time_budget_ms);
+        let pace = format!("{} for each record; a batch should take {budget} at most", exact_duration(each));
+        field("Pace", pace);
+    }
 }
 
 fn own_records(caller: Caller) -> Option<(Counts, CallerQueue)> {
@@ -178,11 +194,7 @@ fn own_records(caller: Caller) -> Option<(Counts, CallerQueue)> {
 /// Summarizes the caller's own records.
 fn own_sentence(records: &Counts) -> String {
     let to_go = records.pending + records.syncing + records.failed;
-    let review = match records.quarantined {
-        0 => String::new(),
-        1 => "1 needs review".to_owned(),
-        many => format!("{many} need review"),
-    };
+    let review = need_review(records.quarantined);
     match (to_go, records.quarantined, records.synced) {
         (0, 0, 0) => "You have no records here".to_owned(),
         (0, 0, 1) => "Your record is synced".to_owned(),
@@ -195,10 +207,25 @@ fn own_sentence(records: &Counts) -> String {
     }
 }
 
+/// `1 record needs review`
+pub(crate) fn records_need_review(records: u64) -> String {
+    let need = if records == 1 { "needs" } else { "need" };
+    format!("{} {need} review", count(records, "record"))
+}
+
+/// `1 needs review`
+fn need_review(records: u64) -> String {
+    if records == 1 { "1 needs review".to_owned() } else { format!("{records} need review") }
+}
+
 fn describe_counts(records: &Counts) -> String {
     format!(
-        "{} pending, {} syncing, {} failed, {} synced, {} quarantined",
-        records.pending, records.syncing, records.failed, records.synced, records.quarantined
+        "{} pending, {} syncing, {} failed, {} synced, {}",
+        records.pending,
+        records.syncing,
+        records.failed,
+        records.synced,
+        need_review(records.quarantined)
     )
 }
 
@@ -257,124 +284,4 @@ fn describe_connectivity(status: &Status, now: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::testing::{run_verb, sample_status};
-    use super::*;
-    use crate::api::{Alert, Phase};
-    use crate::client::scripted::{ScriptedDaemon, response_step};
-    use crate::model::{RecordId, RecordState};
-
-    fn syncing_status() -> Status {
-        let records = Counts { pending: 105, synced: 45, quarantined: 2, ..Counts::default() };
-        sample_status(Phase::Syncing, "Syncing 45 of 150 records (2 need review)", records)
-    }
-
-    #[test]
-    fn the_sentence_comes_first() {
-        let text = describe_status(&syncing_status(), false, 202_000).join("\n");
-        let expected = "Syncing 45 of 150 records (2 need review)\n\n\
-             Records       105 pending, 0 syncing, 0 failed, 45 synced, 2 quarantined\n\
-             Queue         176.9 KiB of 2.0 GiB; the oldest record has waited 3 min 12 s\n\
-             Next batch    23 records (learned: 27.0 s expected, 33.0 s at most; the server's limit is 1 min)\n\
-             Pace          1166 ms for each record; a batch should take 45 s at most\n\
-             Breaker       normal\n\
-             Connectivity  online for 3 min 12 s\n\
-             Time left     about 31 s\n\
-             Daemon        0.1.0, started 3 min 22 s ago\n\
-             Device        van-12 (00000000-0000-0000-0000-000000000000)\n\n\
-             2 records to review: fieldsync quarantine list";
-        assert_eq!(text, expected);
-    }
-
-    #[test]
-    fn a_user_sees_its_own_records_first_and_admins_see_the_device() {
-        let records = Counts { failed: 3, quarantined: 1, ..Counts::default() };
-        let queue = CallerQueue {
-            records: 4,
-            max_records: 300,
-            bytes: 2048,
-            max_bytes: 4096,
-            disk_bytes: 0,
-            max_disk_bytes: 0,
-        };
-        let caller = Caller { uid: 1000, admin: false, records: Some(records), queue: Some(queue) };
-        let status = Status { caller: Some(caller), ..syncing_status() };
-        let text = describe_status(&status, false, 202_000).join("\n");
-        let expected = "3 of your records wait to be sent (1 needs review)\n\
-             The device: Syncing 45 of 150 records (2 need review)\n\n\
-             Your records  0 pending, 0 syncing, 3 failed, 0 synced, 1 quarantined\n\
-             Your queue    2.0 KiB of 4.0 KiB\n";
-        assert!(text.starts_with(expected), "{text}");
-        assert!(text.ends_with("1 record to review: fieldsync quarantine list"), "{text}");
-        let device = describe_status(&syncing_status(), false, 202_000);
-        assert_eq!(describe_status(&status, true, 202_000), device);
-        let uncounted = Caller { records: None, queue: None, ..caller };
-        for caller in [Caller { admin: true, ..caller }, uncounted] {
-            let status = Status { caller: Some(caller), ..syncing_status() };
-            assert_eq!(describe_status(&status, false, 202_000), device);
-        }
-    }
-
-    #[test]
-    fn a_sentence_summarizes_the_users_own_records() {
-        for (to_go, quarantined, synced, expected) in [
-            (0, 0, 0, "You have no records here"),
-            (0, 0, 1, "Your record is synced"),
-            (0, 0, 40, "All 40 of your records are synced"),
-            (0, 1, 40, "Of your records, 1 needs review; none wait to be sent"),
-            (1, 0, 40, "1 of your records waits to be sent"),
-            (12, 2, 0, "12 of your records wait to be sent (2 need review)"),
-        ] {
-            let counts = Counts { pending: to_go, quarantined, synced, ..Counts::default() };
-            assert_eq!(own_sentence(&counts), expected);
-        }
-    }
-
-    #[test]
-    fn problems_have_lines_of_their_own() {
-        let mut status = syncing_status();
-        assert_eq!(describe_disk(&status.queue), None);
-        status.queue.disk = DiskState::Full.into();
-        status.queue.disk_free_bytes = Some(2048);
-        let id = RecordId::new();
-        let state = RecordState::Quarantined;
-        status.queue.blockers =
-            vec![Blocker { id, key: Some("Acme".into()), submitter: 0, state, blocked_count: 1000 }];
-        let message = "the disk is full: no new records are taken".to_owned();
-        status.alerts =
-            vec![Alert { alert: crate::api::AlertName::DiskFull.into(), message, since: 190_000 }];
-        let text = describe_status(&status, false, 202_000).join("\n");
-        for part in [
-            "\nDisk          full: no new records are accepted, 2.0 KiB free\n",
-            &format!("\nBlocking      {id} (QUARANTINED) blocks at least 1000 records of key Acme\n"),
-            "\nALERT disk_full: the disk is full: no new records are taken (since 12 s ago)\n",
-        ] {
-            assert!(text.contains(part), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_phase_and_a_disk_state_of_a_newer_daemon_are_shown() {
-        let mut newer = serde_json::to_value(syncing_status()).unwrap();
-        newer["sync"]["phase"] = "hibernating".into();
-        newer["queue"]["disk"] = "slow\u{1b}".into();
-        let status: Status = serde_json::from_value(newer.clone()).unwrap();
-        let text = describe_status(&status, false, 202_000).join("\n");
-        assert!(text.contains("\nDisk          slow\u{fffd}\n"), "{text}");
-        assert_eq!(serde_json::to_value(&status).unwrap(), newer);
-    }
-
-    #[tokio::test]
-    async fn json_is_the_daemons_own_on_one_line() {
-        let daemon = ScriptedDaemon::new(vec![response_step(
-            200,
-            "{\n \"sync\": {\"text\": \"a b\"},\n \"new\": 1\n}\n",
-        )]);
-        let (code, text) = run_verb(&daemon, true, async |context| {
-            super::run(&StatusArgs { watch: false, all: false, check: false }, context).await
-        })
-        .await;
-        assert_eq!(code, Ok(0));
-        assert_eq!(text, "{\"sync\":{\"text\":\"a b\"},\"new\":1}\n");
-    }
-}
+mod tests;

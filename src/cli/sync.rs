@@ -10,12 +10,12 @@ use tokio::time::timeout;
 use super::context::CommandContext;
 use super::failure::{CommandFailure, as_sentence};
 use super::follow::{EventFollower, FollowEvent, Interrupt};
-use super::format::{count, strip_controls};
+use super::format::duration;
 use super::meter::StatusMeter;
-use super::status::has_status;
+use super::status::{describe_situation, has_status, records_need_review};
 use crate::api::{Phase, Status};
-use crate::client::{Client, JSON, decode_json};
-use crate::clock::Clock;
+use crate::client::{Client, JSON, decode_json, with_query};
+use crate::clock::{Clock, millis};
 use crate::exit;
 
 /// A script must not wait forever for a daemon that was stopped.
@@ -35,30 +35,59 @@ pub(crate) struct SyncArgs {
     /// Wait until nothing is left to send; exit code 6 when records need review
     #[arg(long)]
     wait: bool,
+    /// Wait no longer than this, for example 2m; exit code 1 when records are left
+    #[arg(long, value_name = "D", requires = "wait", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  fieldsync pause
+  fieldsync pause --for 2h")]
+pub(crate) struct PauseArgs {
+    /// Resume by itself after this time, for example 2h
+    #[arg(long = "for", value_name = "D", value_parser = humantime::parse_duration)]
+    time: Option<Duration>,
 }
 
 pub(crate) async fn run(args: &SyncArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     let response = send_command(&context.client, "/v1/sync").await?;
     if args.wait {
-        let status = wait_until_settled(context, INITIAL_REFUSAL_GRACE).await?;
+        let status = wait_until_settled(context, INITIAL_REFUSAL_GRACE, args.timeout).await?;
         return print_result(context, &status);
     }
+    let status: Status = decode_json(&context.client.get("/v1/status").await?)?;
     if context.json {
         context.print_json(&response)?;
-    } else {
-        let status: Status = decode_json(&context.client.get("/v1/status").await?)?;
-        context.print_wrapped(strip_controls(&status.sync.text))?;
+    } else if status.sync.phase != Phase::Paused {
+        describe_situation(&status.sync).into_iter().try_for_each(|line| context.print_wrapped(line))?;
+    }
+    if status.sync.phase == Phase::Paused {
+        let text = as_sentence(&status.sync.text);
+        let message = format!("{text} Nothing is sent during a pause. To send again: fieldsync resume");
+        return Err(CommandFailure::failed(message));
     }
     Ok(exit::DONE)
 }
 
-pub(crate) async fn pause_syncing(context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
-    let response = send_command(&context.client, "/v1/pause").await?;
+pub(crate) async fn pause_syncing(
+    args: &PauseArgs,
+    context: &mut CommandContext<'_>,
+) -> Result<u8, CommandFailure> {
+    let seconds = args.time.map(|time| time.as_secs().max(1).to_string());
+    let pairs: Vec<_> = seconds.iter().map(|seconds| ("for_s", seconds.as_str())).collect();
+    let response = send_command(&context.client, &with_query("/v1/pause", &pairs)).await?;
     if context.json {
         context.print_json(&response)?;
-    } else {
-        context.print_line("Paused: records are accepted and kept, but not sent until: fieldsync resume")?;
+        return Ok(exit::DONE);
     }
+    let end = match args.time {
+        Some(time) => format!("for {}, or until", duration(millis(time))),
+        None => "until".to_owned(),
+    };
+    context
+        .print_line(format!("Paused: records are accepted and kept, but not sent {end}: fieldsync resume"))?;
     Ok(exit::DONE)
 }
 
@@ -80,6 +109,7 @@ async fn send_command(client: &Client, path: &str) -> Result<Bytes, CommandFailu
 pub(crate) async fn wait_until_settled(
     context: &mut CommandContext<'_>,
     grace: Duration,
+    limit: Option<Duration>,
 ) -> Result<Status, CommandFailure> {
     let client = context.client.clone();
     let clock = Clock::start();
@@ -87,8 +117,10 @@ pub(crate) async fn wait_until_settled(
     let mut follower = EventFollower::open(&client, ABSENCE_TIMEOUT).await?;
     let mut meter = StatusMeter::new(context);
     let mut stuck = StuckDetector::default();
+    let mut last_text = String::from("The daemon does not respond");
     loop {
         let left = grace.saturating_sub(clock.now());
+        let rest = limit.unwrap_or(Duration::MAX).saturating_sub(clock.now());
         let next = async {
             match &stuck.initial_refusal {
                 None => Ok(follower.next().await?),
@@ -102,7 +134,7 @@ pub(crate) async fn wait_until_settled(
             () = interrupt.wait() => {
                 Err(CommandFailure::interrupted("the wait was interrupted. The daemon continues by itself: fieldsync status"))
             }
-            news = next => news,
+            news = timeout(rest, next) => news.unwrap_or_else(|_| Err(describe_timeout(limit, &last_text))),
         };
         let news = match news {
             Ok(news) => news,
@@ -126,6 +158,7 @@ pub(crate) async fn wait_until_settled(
         if !context.json {
             meter.show_status(context, &status)?;
         }
+        last_text.clone_from(&status.sync.text);
         if is_settled(&status) {
             meter.finish(context)?;
             return Ok(status);
@@ -139,6 +172,14 @@ pub(crate) async fn wait_until_settled(
             meter.print_note("Syncing is paused, and the wait continues; `fieldsync resume` ends the pause.");
         }
     }
+}
+
+fn describe_timeout(limit: Option<Duration>, last_text: &str) -> CommandFailure {
+    let limit = duration(limit.map_or(0, millis));
+    let text = as_sentence(last_text);
+    CommandFailure::failed(format!(
+        "not all records were sent within {limit}. {text} The daemon continues by itself: fieldsync status"
+    ))
 }
 
 /// Nothing is left to send, or all remaining records wait for records under review.
@@ -159,10 +200,9 @@ fn print_result(context: &mut CommandContext<'_>, status: &Status) -> Result<u8,
     match status.records.quarantined {
         0 => Ok(exit::DONE),
         number => {
-            let need = if number == 1 { "needs" } else { "need" };
             let message = format!(
-                "{} {need} review. The payloads are safe on disk: fieldsync quarantine list",
-                count(number, "record")
+                "{}. The payloads are safe on disk: fieldsync quarantine list",
+                records_need_review(number)
             );
             Err(CommandFailure::new(exit::NEEDS_REVIEW, message))
         }
@@ -232,7 +272,7 @@ mod tests {
         let daemon = scripted_daemon(events);
         run_verb(&daemon, json, async |context| {
             send_command(&context.client, "/v1/sync").await?;
-            let status = wait_until_settled(context, Duration::ZERO).await?;
+            let status = wait_until_settled(context, Duration::ZERO, None).await?;
             print_result(context, &status)
         })
         .await
@@ -282,9 +322,10 @@ mod tests {
             let shut = status_at(phase, "The server does not take it", 1, 0);
             let done = status_at(Phase::Idle, "1 record synced", 0, 0);
             let daemon = scripted_daemon(&[&shut, &done]);
-            let (code, _) =
-                run_verb(&daemon, false, async |context| super::run(&SyncArgs { wait: true }, context).await)
-                    .await;
+            let (code, _) = run_verb(&daemon, false, async |context| {
+                super::run(&SyncArgs { wait: true, timeout: None }, context).await
+            })
+            .await;
             assert_eq!(code, Ok(0), "{phase:?}");
         }
     }

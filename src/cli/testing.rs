@@ -37,6 +37,7 @@ pub(crate) fn rejected_entry(seq: u64, state: RecordState) -> ManifestEntry {
         priority: 5,
         state,
         attempts: 1,
+        sends: 1,
         payload_bytes: 2048,
         submitter: 0,
         created_at: 10_000,
@@ -65,7 +66,10 @@ pub(crate) fn sample_status(phase: Phase, text: &str, records: Counts) -> Status
         started_at: 0,
         sync: Sync {
             phase: phase.into(),
+            reason: crate::api::SyncReason::Sending.into(),
             text: text.to_owned(),
+            remedy: None,
+            since: None,
             done: records.synced,
             total: records.synced + records.pending,
             needs_review: records.quarantined,

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::notify::{Notifier, SystemdMessage};
 use crate::api::{Alert, AlertName, OpenEnum, Phase};
 use crate::ipc::status::StatusSources;
@@ -27,11 +29,12 @@ pub(super) async fn announce_changes(mut sources: StatusSources, feed: Feed, not
         let status = sources.current_status();
         if let Some(new) = status.sync.phase.known().filter(|new| *new != phase) {
             phase = new;
-            log_phase(phase, &status.sync.text);
+            log_phase(phase, &status.sync.line());
         }
-        if status.sync.text != sentence {
-            notifier.notify(SystemdMessage::Status(status.sync.text.clone()));
-            sentence.clone_from(&status.sync.text);
+        let shown = status.sync.line();
+        if shown != sentence {
+            notifier.notify(SystemdMessage::Status(shown.clone()));
+            sentence = shown;
         }
         let mut redacted = status.clone();
         Audience::OTHERS.redact_status(&mut redacted);
@@ -46,7 +49,8 @@ pub(super) async fn announce_changes(mut sources: StatusSources, feed: Feed, not
             feed.publish("alert", alert);
         }
         raised = status.alerts.into_iter().map(|alert| alert.alert).collect();
-        if !sources.wait_for_change().await {
+        let refresh = sources.next_refresh().unwrap_or(Duration::MAX);
+        if timeout(refresh, sources.wait_for_change()).await == Ok(false) {
             return;
         }
         tokio::time::sleep(ANNOUNCE_INTERVAL).await;

@@ -17,12 +17,6 @@ pub struct ConfigState {
 }
 
 impl ConfigState {
-    /// The text after the sentence of the status while a configuration is refused.
-    pub(super) fn refusal_note(&self) -> String {
-        let refusal = self.refusal.as_ref();
-        refusal.map_or_else(String::new, |refusal| format!(" (configuration refused: {})", refusal.message))
-    }
-
     /// The text of the alert.
     pub(super) fn refusal_alert(&self) -> Option<String> {
         self.refusal.as_ref().map(|refusal| {

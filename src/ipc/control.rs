@@ -1,16 +1,22 @@
 //! Calls that control the daemon: sync now, pause, resume, acknowledge an alert.
 
-use hyper::StatusCode;
+use std::num::NonZeroU64;
 
-use super::auth::Peer;
+use hyper::StatusCode;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::auth::{Peer, user_name};
 use super::body::RequestBody;
 use super::error::ApiError;
-use super::http::{HttpResponse, json_response};
+use super::http::{HttpResponse, json_response, read_query};
 use super::state::ApiState;
 use crate::actors::TryNow;
 use crate::actors::queue_store::write;
 use crate::api::submission;
 use crate::api::{AcknowledgeAlert, Acknowledged, AlertName, PauseState, Status};
+use crate::clock::{rfc3339, wall_ms};
+use crate::model::Pause;
 use crate::store::{AcknowledgeDamage, SetPaused};
 
 /// Sync now
@@ -28,13 +34,27 @@ pub(super) async fn sync_now(state: &ApiState, peer: &Peer) -> Result<HttpRespon
 
 /// Pause sending
 ///
-/// Until `POST /v1/resume`, even after a restart. Records are still accepted.
+/// Until `POST /v1/resume`, or for a time; even after a restart. Records are still accepted. The status says who paused sending, and
+/// since when.
 #[utoipa::path(
-    post, path = "/v1/pause", tag = "control", operation_id = "pause",
+    post, path = "/v1/pause", tag = "control", operation_id = "pause", params(PauseQuery),
     responses((status = 200, description = "Sending is paused.", body = PauseState)),
 )]
-pub(super) async fn pause_sync(state: &ApiState, peer: &Peer) -> Result<HttpResponse, ApiError> {
-    set_paused(state, peer, true).await
+pub(super) async fn pause_sync(state: &ApiState, peer: &Peer, query: &str) -> Result<HttpResponse, ApiError> {
+    let query: PauseQuery = read_query(query)?;
+    let since = wall_ms();
+    let until = query.for_s.map(|seconds| since.saturating_add(seconds.get().saturating_mul(1000)));
+    set_paused(state, peer, Some(Pause { by: peer.uid, since, until })).await
+}
+
+/// The query of `POST /v1/pause`.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct PauseQuery {
+    /// After this many seconds, sending resumes by itself.
+    #[param(value_type = Option<u64>, minimum = 1)]
+    for_s: Option<NonZeroU64>,
 }
 
 /// Resume sending
@@ -43,14 +63,17 @@ pub(super) async fn pause_sync(state: &ApiState, peer: &Peer) -> Result<HttpResp
     responses((status = 200, description = "Records are sent.", body = PauseState)),
 )]
 pub(super) async fn resume_sync(state: &ApiState, peer: &Peer) -> Result<HttpResponse, ApiError> {
-    set_paused(state, peer, false).await
+    set_paused(state, peer, None).await
 }
 
-async fn set_paused(state: &ApiState, peer: &Peer, paused: bool) -> Result<HttpResponse, ApiError> {
+async fn set_paused(state: &ApiState, peer: &Peer, pause: Option<Pause>) -> Result<HttpResponse, ApiError> {
     state.require_admin(peer, "pausing and resuming is for admins")?;
-    write(&state.store, SetPaused(paused)).await?;
-    tracing::info!("{} on request", if paused { "paused" } else { "resumed" });
-    Ok(json_response(StatusCode::OK, &PauseState { paused }))
+    write(&state.store, SetPaused(pause)).await?;
+    let until = pause.and_then(|pause| pause.until);
+    let end = until.map_or(String::new(), |until| format!(" until {}", rfc3339(until)));
+    let done = if pause.is_some() { "paused" } else { "resumed" };
+    tracing::info!("{done} on request of {}{end}", user_name(peer.uid));
+    Ok(json_response(StatusCode::OK, &PauseState { paused: pause.is_some(), until }))
 }
 
 /// Acknowledge an alert

@@ -47,6 +47,10 @@ impl ApiError {
         )
     }
 
+    pub(super) fn invalid_id(text: &str) -> Self {
+        Self::bad_request("invalid_id", format!("`{text}` is not a UUID"))
+    }
+
     pub(super) fn not_permitted(what: &str) -> Self {
         let message = format!("{what}; ask root, or become a member of the group that ipc.admin_group names");
         Self::new(StatusCode::FORBIDDEN, "not_permitted", message)

@@ -13,6 +13,7 @@ pub mod fuzzing;
 mod http;
 mod lookup;
 mod metrics;
+mod newest;
 mod openapi;
 mod openapi_examples;
 mod overview;

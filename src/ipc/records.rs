@@ -10,6 +10,7 @@ use super::body::RequestBody;
 use super::error::ApiError;
 use super::http::{HttpResponse, json_response, read_query, stream_response};
 use super::lookup::{ChangesStart, list_changes};
+use super::newest::{NewestParams, is_newest_wanted, list_newest, resolve_record_id};
 use super::state::ApiState;
 use super::waiting::RecordView;
 use crate::actors::queue_store::write;
@@ -152,8 +153,10 @@ impl ListQuery {
 /// never null: a reader continues with it. Of the last 50000 changes, a page has up to `limit`, and all of them were read once `next` is the
 /// cursor of the request. New records are listed only once they change, and a batch that is being sent is no change. `unknown` has the
 /// ids of records that an admin discarded, and of those whose receipts are gone.
+///
+/// With `order=newest`, the newest records come first, and `state` may name several states, separated by commas.
 #[utoipa::path(
-    get, path = "/v1/records", tag = "records", operation_id = "list", params(ListQuery),
+    get, path = "/v1/records", tag = "records", operation_id = "list", params(ListQuery, NewestParams),
     responses((status = 200, description = "The page.", body = RecordPage)),
 )]
 pub(super) async fn list_records(
@@ -161,6 +164,9 @@ pub(super) async fn list_records(
     peer: &Peer,
     query: &str,
 ) -> Result<HttpResponse, ApiError> {
+    if is_newest_wanted(query)? {
+        return list_newest(state, peer, query).await;
+    }
     let ListRequest { filter, all, changes } = ListQuery::parse(query)?;
     let audience = state.audience_of(peer);
     let filter = Filter { submitter: audience.listed_submitter(all), ..filter };
@@ -176,7 +182,7 @@ pub(super) async fn list_records(
 }
 
 pub(super) fn parse_record_id(path: &str) -> Result<RecordId, ApiError> {
-    path.parse().map_err(|_| ApiError::bad_request("invalid_id", format!("`{path}` is not a UUID")))
+    path.parse().map_err(|_| ApiError::invalid_id(path))
 }
 
 /// The query of `GET /v1/records/{id}`.
@@ -198,7 +204,7 @@ pub(super) struct ShowQuery {
 /// what the server said it became, if it said so.
 #[utoipa::path(
     get, path = "/v1/records/{id}", tag = "records", operation_id = "show",
-    params(("id" = String, Path, format = "uuid", description = "The record."), ShowQuery),
+    params(("id" = String, Path, description = "The id of the record, or at least four digits of its beginning or end."), ShowQuery),
     responses((status = 200, description = "The record.", body = RecordDetail)),
 )]
 pub(super) async fn get_record(
@@ -207,7 +213,7 @@ pub(super) async fn get_record(
     id: &str,
     query: &str,
 ) -> Result<HttpResponse, ApiError> {
-    let id = parse_record_id(id)?;
+    let id = resolve_record_id(state, id).await?;
     let query: ShowQuery = read_query(query)?;
     let audience = state.audience_of(peer);
     let record = state.read_record(id).await?.ok_or_else(ApiError::no_such_record)?;

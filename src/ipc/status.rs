@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::alerts::AlertTracker;
+use super::auth::user_name;
 use super::config_state::ConfigState;
 use crate::actors::ConfigWatch;
 use crate::actors::batch_planner::PlannerState;
@@ -13,10 +14,13 @@ use crate::api::{
     Batching, BreakerStatus, Caller, CallerQueue, ConnectivityStatus, Counts, Phase, QueueUse, Status, Sync,
 };
 use crate::clock::{Clock, millis, wall_ms};
+use crate::config::Config;
 use crate::device_name::device_name;
 use crate::model::{Backlog, DeviceId, Link, OTHER_SUBMITTERS, SizeRule};
+use crate::policy::advice::{
+    DeviceFacts, PlannerFacts, RESPONSE_WAIT_MIN_MS, ServerName, Situation, describe_situation,
+};
 use crate::policy::breaker::{BreakerState, Mode};
-use crate::policy::progress::{denied_note, describe_missing_server, describe_progress};
 use crate::store::QueueLimits;
 use crate::telemetry::audience::Audience;
 
@@ -46,6 +50,39 @@ pub struct StatusSources {
 }
 
 impl StatusSources {
+    /// How long the status stays as it is if no source changes; none without an end. While the response of the server
+    /// is awaited, the sentence says for how long.
+    pub fn next_refresh(&self) -> Option<Duration> {
+        let sent_at = self.planner.borrow().batch_sent_at?;
+        let waited = wall_ms().saturating_sub(sent_at);
+        let left = RESPONSE_WAIT_MIN_MS - waited % RESPONSE_WAIT_MIN_MS;
+        Some(Duration::from_millis(left))
+    }
+
+    /// A copy of the present states, which the sentences are made from.
+    pub(super) fn snapshot(&self) -> StateSnapshot {
+        let config = self.config.borrow().clone();
+        let backlog = self.backlog.borrow().clone();
+        let planner = self.planner.borrow().clone();
+        let phase = match planner.phase {
+            Phase::Paused => Phase::Paused,
+            // With or without records: until a person sets it, nothing can be sent.
+            _ if config.server.url.is_empty() => Phase::Misconfigured,
+            Phase::Idle if backlog.to_go() > 0 => Phase::Syncing,
+            _ if backlog.to_go() == 0 => Phase::Idle,
+            phase => phase,
+        };
+        StateSnapshot {
+            paused_by: backlog.pause.map(|pause| user_name(pause.by)),
+            config,
+            config_state: self.config_state.borrow().clone(),
+            link: *self.link.borrow(),
+            backlog,
+            planner,
+            phase,
+        }
+    }
+
     /// Waits until a source changes. Returns false when the daemon is stopping.
     pub async fn wait_for_change(&mut self) -> bool {
         tokio::select! {
@@ -97,33 +134,17 @@ impl StatusSources {
 
     /// The status without redactions.
     pub fn current_status(&self) -> Status {
-        let config = self.config.borrow().clone();
-        let (backlog, link, breaker) =
-            (self.backlog.borrow().clone(), *self.link.borrow(), *self.breaker.borrow());
-        let planner = self.planner.borrow().clone();
-        let config_state = self.config_state.borrow().clone();
+        let snapshot = self.snapshot();
+        let breaker = *self.breaker.borrow();
+        let now = wall_ms();
         // After a commit, the counts are newer than the planner's progress until it has read them.
-        let mut progress = planner.progress;
-        progress.update(&backlog);
-        let has_server = !config.server.url.is_empty();
-        let phase = match planner.phase {
-            Phase::Paused => Phase::Paused,
-            // With or without records: until a person sets it, nothing can be sent.
-            _ if !has_server => Phase::Misconfigured,
-            Phase::Idle if backlog.to_go() > 0 => Phase::Syncing,
-            _ if backlog.to_go() == 0 => Phase::Idle,
-            phase => phase,
-        };
-        let wait = planner.until.map(|until| Duration::from_millis(until.saturating_sub(wall_ms())));
-        let is_local_error = planner.is_local_error(&config);
-        let eta = planner.eta.map(|eta| eta + wait.unwrap_or_default());
-        // How long a wait without an end takes, for instance for a new credential, cannot be estimated.
-        let eta = eta.filter(|_| phase != Phase::Waiting || wait.is_some());
-        let sentence = if phase == Phase::Misconfigured && !has_server {
-            describe_missing_server(&config_state.path, &backlog)
-        } else {
-            describe_progress(phase, &progress, &backlog, &link, is_local_error, wait)
-        };
+        let mut progress = snapshot.planner.progress;
+        progress.update(&snapshot.backlog);
+        let Situation { reason, text, remedy } = describe_situation(&snapshot.device_facts(now), &progress);
+        let since = snapshot.stopped_since();
+        let StateSnapshot { config, config_state, backlog, link, planner, phase, .. } = snapshot;
+        // Only while records are sent: when a wait ends cannot be estimated.
+        let eta = planner.eta.filter(|_| phase == Phase::Syncing);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             device_id: self.device,
@@ -131,13 +152,16 @@ impl StatusSources {
             started_at: self.started_at,
             sync: Sync {
                 phase: phase.into(),
-                text: sentence + &denied_note(&planner.denied) + &config_state.refusal_note(),
+                reason: reason.into(),
+                text,
+                remedy,
+                since,
                 done: progress.done,
                 total: progress.total,
                 needs_review: backlog.quarantined,
                 eta_s: eta.filter(|_| backlog.to_go() > 0).map(|eta| millis(eta).div_ceil(1000)),
                 batch: planner.batch,
-                next_attempt_at: planner.until,
+                next_attempt_at: planner.until.or(link.next_attempt_at.filter(|_| phase == Phase::Offline)),
                 last_success_at: planner.last_success_at,
                 last_error: planner.last_error,
                 denied: planner.denied,
@@ -176,13 +200,64 @@ impl StatusSources {
                 mode: breaker.mode.name().to_owned(),
                 consecutive_failures: breaker.consecutive_failures,
                 retry_at: match breaker.mode {
-                    Mode::Open { until } => Some(wall_ms() + millis(until.saturating_sub(self.clock.now()))),
+                    Mode::Open { until } => Some(now + millis(until.saturating_sub(self.clock.now()))),
                     Mode::Normal | Mode::Micro | Mode::Probing => None,
                 },
             },
             connectivity: ConnectivityStatus::from(link),
-            alerts: self.alert_tracker.active_alerts(&backlog, &config, &config_state, wall_ms()),
+            alerts: self.alert_tracker.active_alerts(&backlog, &config, &config_state, now),
             caller: None,
+        }
+    }
+}
+
+/// A copy of the present states.
+pub(super) struct StateSnapshot {
+    config: Arc<Config>,
+    config_state: ConfigState,
+    backlog: Backlog,
+    link: Link,
+    planner: PlannerState,
+    /// The planner's phase, or what the counts show since then.
+    phase: Phase,
+    paused_by: Option<String>,
+}
+
+impl StateSnapshot {
+    /// What the sentences depend on.
+    pub(super) fn device_facts(&self, now: u64) -> DeviceFacts<'_> {
+        let Self { config, config_state, backlog, link, planner, phase, paused_by } = self;
+        let is_after_success =
+            |at: u64| planner.last_success_at.is_none_or(|last_success| last_success <= at);
+        DeviceFacts {
+            now,
+            backlog,
+            link,
+            planner: PlannerFacts {
+                phase: *phase,
+                until: planner.until,
+                wait_cause: planner.wait_cause,
+                denied: &planner.denied,
+                is_local_error: planner.is_local_error(config),
+                last_failure: planner.last_error.as_ref().filter(|error| is_after_success(error.at)),
+                sent_at: planner.batch_sent_at,
+                time_limit_ms: millis(planner.time_limit),
+            },
+            server: Some(ServerName { url: &config.server.url }).filter(|server| !server.url.is_empty()),
+            paused_by: paused_by.as_deref(),
+            config_path: &config_state.path,
+            refusal: config_state.refusal.as_ref().map(|refusal| refusal.message.as_str()),
+        }
+    }
+
+    /// Since when records are not sent.
+    fn stopped_since(&self) -> Option<u64> {
+        let link_since = Some(self.link.since).filter(|_| self.link.state.is_closed());
+        match self.phase {
+            Phase::Paused => self.backlog.pause.map(|pause| pause.since),
+            Phase::Offline => self.planner.outage_since.into_iter().chain(link_since).min(),
+            Phase::Waiting | Phase::AuthRequired | Phase::Misconfigured => self.planner.outage_since,
+            Phase::Idle | Phase::Syncing | Phase::Deferred => None,
         }
     }
 }

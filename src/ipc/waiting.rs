@@ -7,7 +7,7 @@ use super::status::StatusSources;
 use crate::api::WaitingFor;
 use crate::clock::wall_ms;
 use crate::model::{BatchId, ManifestEntry, RecordId};
-use crate::policy::waiting::{DeviceFacts, PlannerFacts, RecordFacts, waiting_for};
+use crate::policy::waiting::{RecordFacts, waiting_for};
 use crate::protocol::receipt::Receipt;
 
 /// One record, for [`super::records`].
@@ -46,17 +46,6 @@ impl StatusSources {
     }
 
     fn waiting_for(&self, facts: &RecordFacts<'_>) -> Option<WaitingFor> {
-        let config = self.config.borrow().clone();
-        let planner = self.planner.borrow().clone();
-        let planner = PlannerFacts {
-            phase: planner.phase,
-            until: planner.until,
-            wait_cause: planner.wait_cause,
-            denied: &planner.denied,
-            has_server: !config.server.url.is_empty(),
-            is_local_error: planner.is_local_error(&config),
-        };
-        let (backlog, link) = (self.backlog.borrow().clone(), *self.link.borrow());
-        waiting_for(facts, &DeviceFacts { now: wall_ms(), backlog: &backlog, link: &link, planner })
+        waiting_for(facts, &self.snapshot().device_facts(wall_ms()))
     }
 }

@@ -109,6 +109,7 @@ impl QueueState {
             next_due_at: self.next_due_at,
             claimable: !self.cursors.dry,
             paused: self.paused,
+            pause: self.pause,
             blockers: self.blockers.clone(),
             ..Backlog::default()
         }

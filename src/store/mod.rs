@@ -65,7 +65,7 @@
 //! | 10 | `batches`, `recovery` |
 //! | 9 | `claim`, `replace_payload`, `review`, `salvage` |
 //! | 8 | `append`, `batch_rows` |
-//! | 7 | `lanes`, `notes`, `receipts` |
+//! | 7 | `lanes`, `newest`, `notes`, `receipts` |
 //! | 6 | `backlog`, `batch_draft`, `integrity_check`, `op`, `read`, `space` |
 //! | 5 | `changes`, `unsent`, `lane_view`, `limits`, `migration`, `server_receipts`, `shared`, `state` |
 //! | 4 | `body`, `counters`, `medium`, `open_batches`, `urgent` |
@@ -94,6 +94,7 @@ mod lanes;
 mod limits;
 mod medium;
 mod migration;
+mod newest;
 mod notes;
 mod op;
 mod open_batches;
@@ -125,6 +126,7 @@ pub use error::{OpenError, StoreError};
 pub use key_space::KeySpace;
 pub use limits::{LimitReached, QueueLimits};
 pub use medium::is_state_dir_in_use;
+pub use newest::{NewestFilter, NewestPage};
 pub use notes::{AcknowledgeDamage, SaveNote, SetPaused};
 pub use op::{Group, Op, SingleOp, Transaction};
 pub use options::ProgressCallback;

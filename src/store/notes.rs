@@ -4,21 +4,25 @@ use super::codec;
 use super::error::StoreError;
 use super::op::{Op, Transaction};
 use super::schema::meta;
-use crate::model::Damage;
+use crate::model::{Damage, Pause};
 
-/// Pauses or resumes the daemon. Survives a restart.
-pub struct SetPaused(pub bool);
+/// Pauses the daemon, or with none resumes it. Survives a restart.
+pub struct SetPaused(pub Option<Pause>);
 
 impl Op for SetPaused {
     type Reply = ();
 
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
-        if self.0 {
+        if let Some(pause) = &self.0 {
+            let note = serde_json::to_vec(pause)
+                .map_err(|_| StoreError::Inconsistent("a note of a pause cannot be encoded"))?;
             transaction.tables.meta.insert(meta::PAUSED_KEY, codec::encode_row(&true)?.as_slice())?;
+            transaction.tables.meta.insert(meta::PAUSE_KEY, note.as_slice())?;
         } else {
             transaction.tables.meta.remove(meta::PAUSED_KEY)?;
+            transaction.tables.meta.remove(meta::PAUSE_KEY)?;
         }
-        transaction.state.paused = self.0;
+        (transaction.state.paused, transaction.state.pause) = (self.0.is_some(), self.0);
         Ok(())
     }
 }

@@ -54,9 +54,9 @@ pub struct StoreReader(Arc<SharedDatabase>);
 
 /// The queue as of the last commit.
 pub struct StoreView {
-    snapshot: Snapshot,
-    open: Arc<OpenBatches>,
-    key_space: KeySpace,
+    pub(super) snapshot: Snapshot,
+    pub(super) open: Arc<OpenBatches>,
+    pub(super) key_space: KeySpace,
     now: Now,
 }
 
@@ -188,7 +188,7 @@ impl StoreView {
         Ok(page)
     }
 
-    fn to_entry(
+    pub(super) fn to_entry(
         &self,
         lanes: &mut LaneView<'_>,
         id: RecordId,
@@ -203,6 +203,7 @@ impl StoreView {
             _ => lanes.blocked_by(&row)?,
         };
         let shown = visible_state(&self.open, &row);
+        let sent = open.and_then(|batch| self.open.get(batch)).map_or(0, |batch| batch.attempt);
         Ok(ManifestEntry {
             id,
             seq: position.seq(),
@@ -211,6 +212,7 @@ impl StoreView {
             priority: position.priority(),
             state: shown,
             attempts: row.attempts,
+            sends: row.attempts.max(sent),
             payload_bytes: u64::from(row.payload_bytes),
             submitter: row.submitter,
             created_at: row.created_at,
@@ -224,8 +226,8 @@ impl StoreView {
     }
 }
 
-type PayloadRange<'s> = redb::Range<'s, u64, &'static [u8]>;
-type ReceiptRange<'s> = redb::Range<'s, u64, (u128, u64)>;
+pub(super) type PayloadRange<'s> = redb::Range<'s, u64, &'static [u8]>;
+pub(super) type ReceiptRange<'s> = redb::Range<'s, u64, (u128, u64)>;
 type QuarantineRange<'s> = redb::Range<'s, u64, u128>;
 
 /// Walks positions and ids in queue order, over the fewest tables that contain every record of a state.
@@ -290,7 +292,7 @@ fn next_readable(range: &mut PayloadRange<'_>) -> Result<Option<(u64, u128)>, St
 }
 
 /// The state of a record as people see it.
-fn visible_state(open: &OpenBatches, row: &ManifestRow) -> RecordState {
+pub(super) fn visible_state(open: &OpenBatches, row: &ManifestRow) -> RecordState {
     match row.state {
         StoredState::Pending | StoredState::Failed if open.is_in_flight(row.position) => RecordState::Syncing,
         StoredState::Pending => RecordState::Pending,

@@ -55,6 +55,8 @@ pub(super) mod meta {
     /// The last change. Missing before the first one, and ignored if an earlier version has made a commit since.
     pub(crate) const CHANGES_KEY: &str = "changes";
     pub(crate) const PAUSED_KEY: &str = "paused";
+    /// Who paused it and when, as JSON. Versions before 0.3 do not know it, and may leave it there after a pause.
+    pub(crate) const PAUSE_KEY: &str = "pause";
     /// Unacknowledged notes of damaged files, as JSON.
     pub(crate) const DAMAGE_KEY: &str = "damage";
 }

@@ -12,7 +12,7 @@ use super::key_space::KeySpace;
 use super::open_batches::OpenBatches;
 use super::schema::{Snapshot, StoredPhase, meta};
 use super::urgent::UrgentRecords;
-use crate::model::{Blocker, Damage};
+use crate::model::{Blocker, Damage, Pause};
 
 /// Priorities, each with its own cursor.
 const PRIORITY_CLASSES: usize = 10;
@@ -43,6 +43,8 @@ pub(super) struct QueueState {
     pub(super) next_receipt: u64,
     pub(super) eviction: ReceiptEviction,
     pub(super) paused: bool,
+    /// Who paused it and when, if that is known.
+    pub(super) pause: Option<Pause>,
     pub(super) settled_total: u64,
     pub(super) synced_total: u64,
     /// The blocking records may have changed since they were last read.
@@ -107,6 +109,8 @@ impl QueueState {
         let mut state =
             Self { counters, key_space, blockers_changed: true, waits_changed: true, ..Self::default() };
         state.paused = snapshot.meta.get(meta::PAUSED_KEY)?.is_some();
+        let pause = snapshot.meta.get(meta::PAUSE_KEY)?.filter(|_| state.paused);
+        state.pause = pause.and_then(|note| serde_json::from_slice(note.value()).ok());
         let damage = snapshot.meta.get(meta::DAMAGE_KEY)?;
         state.damage = damage.and_then(|note| serde_json::from_slice(note.value()).ok()).unwrap_or_default();
         for item in snapshot.batches.iter()? {

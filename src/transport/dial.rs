@@ -1,6 +1,9 @@
 //! Opens connections: resolves the server or its proxy, tries every address, and passes the proxy.
 
+use std::error::Error;
 use std::future::poll_fn;
+use std::io;
+use std::iter::successors;
 use std::net::UdpSocket;
 use std::rc::Rc;
 
@@ -13,18 +16,19 @@ use tower_service::Service;
 use super::connection::{ClientStream, TcpConnection};
 use super::host::host_and_port;
 use super::proxy::{Proxy, TunnelError};
-use super::tls::{TlsClient, TlsError, TlsPeer, explain_tls_error};
+use super::tls::{TlsClient, TlsError, TlsPeer, classify_tls_error, explain_tls_error};
 use super::transfer_trace::CurrentConnection;
 use crate::causes::with_causes;
 use crate::clock::Clock;
 use crate::config;
+use crate::model::ConnectFailure;
 
 /// Why a connection could not be opened. Nothing was sent, and the records wait.
 #[derive(Debug, Error)]
 pub(super) enum DialError {
     /// No address of the server could be reached.
     #[error("cannot connect to {to}: {why}")]
-    Server { to: String, why: String },
+    Server { to: String, why: String, failure: ConnectFailure },
     /// No address of the proxy could be reached.
     #[error("cannot connect to the proxy {to}: {why}")]
     Proxy { to: String, why: String },
@@ -32,8 +36,18 @@ pub(super) enum DialError {
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
     /// The server was reached, and the TLS handshake failed.
-    #[error("the TLS handshake failed: {0}")]
-    Tls(String),
+    #[error("the TLS handshake failed: {why}")]
+    Tls { why: String, failure: ConnectFailure },
+}
+
+impl DialError {
+    /// The kind of the failure.
+    pub(super) fn failure(&self) -> ConnectFailure {
+        match self {
+            Self::Server { failure, .. } | Self::Tls { failure, .. } => *failure,
+            Self::Proxy { .. } | Self::Tunnel(_) => ConnectFailure::Proxy,
+        }
+    }
 }
 
 /// Opens connections to one server.
@@ -95,26 +109,46 @@ impl Dialer {
         self.current.take();
         let stream = match &self.proxy {
             None => {
-                let failed = |why| DialError::Server { to: host_and_port(&self.server), why };
+                let failed =
+                    |(why, failure)| DialError::Server { to: host_and_port(&self.server), why, failure };
                 ClientStream::Plain(self.connect_tcp(&self.server).await.map_err(failed)?)
             }
             Some(proxy) => {
-                let failed = |why| DialError::Proxy { to: host_and_port(proxy.uri()), why };
+                let failed = |(why, _)| DialError::Proxy { to: host_and_port(proxy.uri()), why };
                 let tcp = self.connect_tcp(proxy.uri()).await.map_err(failed)?;
                 proxy.open_tunnel(tcp, &host_and_port(&self.server), &self.tls).await?
             }
         };
         let encrypted = self.tls.encrypt_stream(stream, TlsPeer::Server, &self.server).await;
-        encrypted.map_err(|error| DialError::Tls(explain_tls_error(&error)))
+        encrypted.map_err(|error| DialError::Tls {
+            why: explain_tls_error(&error),
+            failure: classify_tls_error(&error),
+        })
     }
 
-    async fn connect_tcp(&self, to: &Uri) -> Result<TcpConnection, String> {
+    async fn connect_tcp(&self, to: &Uri) -> Result<TcpConnection, (String, ConnectFailure)> {
         let mut tcp = self.tcp.clone();
-        poll_fn(|cx| tcp.poll_ready(cx)).await.map_err(|error| with_causes(&error))?;
-        let stream = tcp.call(to.clone()).await.map_err(|error| with_causes(&error))?.into_inner();
+        poll_fn(|cx| tcp.poll_ready(cx)).await.map_err(|error| describe_tcp_error(&error))?;
+        let stream = tcp.call(to.clone()).await.map_err(|error| describe_tcp_error(&error))?.into_inner();
         let tcp = TcpConnection::new(stream, self.clock, Rc::clone(&self.activity))
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| describe_tcp_error(&error))?;
         self.current.replace(Some(tcp.stats()));
         Ok(tcp)
     }
+}
+
+/// For people, and by its kind.
+fn describe_tcp_error(error: &(dyn Error + 'static)) -> (String, ConnectFailure) {
+    let why = with_causes(error);
+    let causes = successors(Some(error), |error| (*error).source());
+    let system = causes.filter_map(|error| error.downcast_ref::<io::Error>()).last();
+    let failure = match system.map(io::Error::kind) {
+        // The connector reports the name service only in its text.
+        _ if why.contains("dns error") => ConnectFailure::NameUnknown,
+        Some(io::ErrorKind::ConnectionRefused) => ConnectFailure::Refused,
+        Some(io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable) => ConnectFailure::NoRoute,
+        Some(io::ErrorKind::TimedOut) => ConnectFailure::NoResponse,
+        _ => ConnectFailure::Other,
+    };
+    (why, failure)
 }

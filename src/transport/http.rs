@@ -198,7 +198,7 @@ fn encode_batch(batch: &Batch, device: DeviceId) -> Result<Vec<u8>, String> {
 /// For a batch that could not be encoded.
 fn failed_before_sending(message: String) -> Exchange {
     Exchange {
-        result: RequestResult::Failure(RequestFailure { delivery: Delivery::NotSent, message }),
+        result: RequestResult::Failure(RequestFailure::new(Delivery::NotSent, message)),
         hints: ServerHints::default(),
         accepts: None,
         date: None,

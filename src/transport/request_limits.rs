@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::clock::millis;
 use crate::config;
+use crate::model::ConnectFailure;
 use crate::protocol::exchange::Delivery;
 
 /// An outcome query gets a fast response, or none.
@@ -71,6 +72,11 @@ impl ExceededLimit {
             Self::Read(_) => Delivery::Sent,
             Self::Response(_) => Delivery::TimedOut,
         }
+    }
+
+    /// Why no connection was opened, if this is the limit of the attempt to connect.
+    pub(super) fn connect_failure(self) -> Option<ConnectFailure> {
+        matches!(self, Self::Connect(_)).then_some(ConnectFailure::NoResponse)
     }
 }
 

@@ -23,7 +23,7 @@ use super::host::host_without_brackets;
 use crate::config;
 
 pub use problem::TlsProblem;
-pub(super) use problem::explain_tls_error;
+pub(super) use problem::{classify_tls_error, explain_tls_error};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, Error)]

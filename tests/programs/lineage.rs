@@ -78,7 +78,7 @@ fn a_poisonous_record_shows_how_it_was_found_and_batches_show_why_they_had_their
     let split = format!("split of {}", short(fresh));
     assert!(table.contains(&split), "{table}");
     assert!(daemon.log().contains(&format!("; {split}): ")), "{}", daemon.log());
-    let status = daemon.cli(&["status"]).stdout;
+    let status = daemon.cli(&["status", "--verbose"]).stdout;
     let next = status.lines().find(|line| line.starts_with("Next batch")).unwrap();
     assert!(next.contains(" expected, ") && next.contains(" at most; the server's limit is "), "{next}");
 

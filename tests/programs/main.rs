@@ -23,6 +23,7 @@ mod link_lab;
 mod manuals;
 mod process;
 mod responses;
+mod situations;
 mod sizing;
 mod slow_links;
 mod support;

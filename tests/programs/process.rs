@@ -8,7 +8,7 @@ mod keys;
 mod layers;
 mod refused;
 mod reload;
-mod signals;
+pub(crate) mod signals;
 mod socket;
 mod systemd;
 mod values;

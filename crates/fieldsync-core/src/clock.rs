@@ -8,6 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
 /// A monotonic clock that counts from its making.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Instant);
@@ -89,6 +91,22 @@ pub fn rfc3339(ms: u64) -> String {
     format!("{stamp:.3}")
 }
 
+/// A day of this week and a time, for people: `Tuesday 14:05 UTC`. With the date if the day is not within a week.
+pub fn weekday_text(ms: u64, now: u64) -> String {
+    if ms.abs_diff(now) < 6 * DAY_MS { format_utc(ms, "%A %H:%M UTC") } else { minute_text(ms) }
+}
+
+/// A date and a time, for people: `2026-03-01 08:15 UTC`
+pub fn minute_text(ms: u64) -> String {
+    format_utc(ms, "%Y-%m-%d %H:%M UTC")
+}
+
+fn format_utc(ms: u64, format: &str) -> String {
+    let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+    let stamp = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
+    stamp.strftime(format).to_string()
+}
+
 /// Serde for a wall time in milliseconds as RFC 3339 text.
 pub mod as_rfc3339 {
     use jiff::Timestamp;
@@ -129,7 +147,15 @@ pub mod as_rfc3339_option {
 
 #[cfg(test)]
 mod tests {
-    use super::rfc3339;
+    use super::{DAY_MS, minute_text, rfc3339, weekday_text};
+
+    #[test]
+    fn people_read_the_day_of_the_week_and_the_minute() {
+        let sunday = 1_772_352_930_120;
+        assert_eq!(minute_text(sunday), "2026-03-01 08:15 UTC");
+        assert_eq!(weekday_text(sunday, sunday + DAY_MS), "Sunday 08:15 UTC");
+        assert_eq!(weekday_text(sunday, sunday + 6 * DAY_MS), "2026-03-01 08:15 UTC");
+    }
 
     #[test]
     fn times_are_written_in_utc_with_milliseconds() {

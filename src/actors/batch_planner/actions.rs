@@ -16,7 +16,7 @@ use crate::model::{Batch, BatchId, DiskState, Phase, WaitCause};
 use crate::policy::outcome_reply::OutcomeReply;
 use crate::policy::scheduler::{Action, Disposition};
 use crate::policy::verdict::{UploadResult, Verdict};
-use crate::store::{Claim, Dispatch};
+use crate::store::{Claim, Dispatch, SetPaused};
 
 impl BatchPlanner {
     /// Starts the next action, unless one is under way.
@@ -32,6 +32,10 @@ impl BatchPlanner {
         if self.inputs.credentials.has_changed().is_ok_and(|changed| changed) {
             self.inputs.credentials.mark_unchanged();
             self.scheduler.credentials_renewed(self.inputs.clock.now());
+        }
+        if self.is_pause_over() {
+            let resuming = self.apply(SetPaused(None));
+            return self.spawn_action(resuming.map(|done| done.map(|()| Completion::PauseEnded)), ctx);
         }
         self.track_progress();
         match self.with_view(|scheduler, view| scheduler.next_action(view)) {
@@ -93,8 +97,14 @@ impl BatchPlanner {
                 }
             }
             Completion::Settled(settlement, summary) => self.on_settled(*settlement, summary, ctx),
+            Completion::PauseEnded => tracing::info!("resumed: the time of the pause is over"),
             Completion::FinalStateSaved => self.drain = DrainStage::FinalStateSaved,
         }
+    }
+
+    fn is_pause_over(&self) -> bool {
+        let until = self.inputs.backlog.borrow().pause.and_then(|pause| pause.until);
+        until.is_some_and(|until| until <= wall_ms())
     }
 
     fn wait_for_change(
@@ -105,7 +115,7 @@ impl BatchPlanner {
         ctx: &mut Context<Self>,
     ) {
         let wait = until.map(|until| until.saturating_sub(self.inputs.clock.now()));
-        self.announced.batch = None;
+        (self.announced.batch, self.announced.batch_sent_at) = (None, None);
         self.announced.phase = phase;
         self.announced.wait_cause = cause;
         self.announced.until = wait.map(|wait| wall_ms().saturating_add(millis(wait)));
@@ -143,6 +153,7 @@ impl BatchPlanner {
             records: batch.open.records,
             attempt: batch.open.attempt,
         });
+        self.announced.batch_sent_at = Some(wall_ms());
         self.announce_state();
         log_sending(&batch);
         let batch = Arc::new(batch);
@@ -168,10 +179,11 @@ impl BatchPlanner {
         let time_limit = self.scheduler.time_limit(&self.inputs.config.borrow());
         let disposition = self.with_view(|scheduler, view| scheduler.on_response(view, id, result));
         if let Verdict::Completed(results) = &result.verdict {
-            self.announced.last_success_at = Some(result.error.at);
+            self.note_success(result.error.at);
             self.remember_canary(batch, results);
             self.note_retry_reason(&disposition);
         } else {
+            self.announced.outage_since.get_or_insert(result.error.at);
             self.announced.last_error = Some(result.error.clone());
         }
         let report = SendReport {
@@ -180,6 +192,12 @@ impl BatchPlanner {
             network: result.network,
         };
         self.settle_batch(id, disposition, Some(report), ctx);
+    }
+
+    /// The server confirmed records.
+    fn note_success(&mut self, at: u64) {
+        self.announced.last_success_at = Some(at);
+        self.announced.outage_since = None;
     }
 
     /// People see in the status why the server does not take records, although it responds.
@@ -198,7 +216,7 @@ impl BatchPlanner {
 
     fn on_outcome_reply(&mut self, id: BatchId, reply: &OutcomeReply, ctx: &mut Context<Self>) {
         if matches!(reply, OutcomeReply::Completed(_)) {
-            self.announced.last_success_at = Some(wall_ms());
+            self.note_success(wall_ms());
         }
         let disposition = self.with_view(|scheduler, view| scheduler.on_outcome_reply(view, id, reply));
         log_outcome_reply(id, reply, disposition.as_ref());

@@ -22,6 +22,8 @@ pub(super) enum Completion {
     CanaryReplied(BatchId, Option<Verdict>),
     /// A batch was settled on disk.
     Settled(Box<PendingSettlement>, SettleSummary),
+    /// A pause for a time is over.
+    PauseEnded,
     /// What was learned is saved for the last time.
     FinalStateSaved,
 }

@@ -25,7 +25,7 @@ use super::{BatchesClosed, ConfigWatch, Drain, Ping, TryNow};
 use crate::clock::{Clock, SteadyClock};
 use crate::model::{Backlog, BatchRecord, Link, OpenBatch};
 use crate::policy::breaker::BreakerState;
-use crate::policy::learned::Learned;
+use crate::policy::learned::{Contact, Learned};
 use crate::policy::scheduler::{Scheduler, View};
 use crate::store::Expedite;
 use crate::telemetry::event::Event;
@@ -88,6 +88,8 @@ struct LastSave {
     /// The breaker's mode.
     mode: &'static str,
     one_per_key: bool,
+    /// Whether sends failed.
+    is_outage: bool,
 }
 
 /// The actor.
@@ -123,6 +125,7 @@ impl BatchPlanner {
         peers: PlannerPeers,
         state: watch::Sender<PlannerState>,
     ) -> Self {
+        let Contact { last_success_at, outage_since } = learned.contact;
         let mut scheduler = Scheduler::new(open, learned, fastrand::Rng::new());
         scheduler.switch_server(&inputs.config.borrow());
         Self {
@@ -130,7 +133,7 @@ impl BatchPlanner {
             inputs,
             peers,
             state,
-            announced: PlannerState::default(),
+            announced: PlannerState { last_success_at, outage_since, ..PlannerState::default() },
             activity: PlannerActivity::Waiting(None),
             drain: DrainStage::Running,
             drain_waiters: Vec::new(),

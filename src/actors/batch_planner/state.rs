@@ -19,6 +19,8 @@ pub struct PlannerState {
     pub wait_cause: Option<WaitCause>,
     /// The batch in flight.
     pub batch: Option<BatchInFlight>,
+    /// When it was sent, in wall milliseconds.
+    pub batch_sent_at: Option<u64>,
     /// How far the run has come.
     pub progress: Progress,
     /// The estimated size of the next fresh batch, and its rule.
@@ -35,6 +37,8 @@ pub struct PlannerState {
     pub denied: Vec<DeniedSet>,
     /// When the server last confirmed a record, wall milliseconds.
     pub last_success_at: Option<u64>,
+    /// When the first send of the present outage failed, in wall milliseconds; none after a success.
+    pub outage_since: Option<u64>,
     /// What went wrong last.
     pub last_error: Option<LastError>,
 }
@@ -55,6 +59,7 @@ impl Default for PlannerState {
             until: None,
             wait_cause: None,
             batch: None,
+            batch_sent_at: None,
             progress: Progress::default(),
             size: None,
             per_record: None,
@@ -63,6 +68,7 @@ impl Default for PlannerState {
             eta: None,
             denied: Vec::new(),
             last_success_at: None,
+            outage_since: None,
             last_error: None,
         }
     }

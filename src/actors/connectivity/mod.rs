@@ -15,13 +15,13 @@ use actix::prelude::*;
 use tokio::sync::watch;
 
 use super::{ConfigWatch, Drain, LinkEvidence, Ping, Probe, TryNow, send_event};
-use crate::clock::wall_ms;
+use crate::clock::{millis, wall_ms};
 use crate::config::{Config, Watch};
 use crate::link::netlink::{LinkChanges, LinkEvents};
 use crate::link::route::{FirstHop, RouteStatus, find_route};
 use crate::link::sleep::SleepDetector;
-use crate::model::{Backlog, InterfaceKind, Link, Uplink};
-use crate::policy::reach::{Evidence, LinkAction, ProbeIntervals, Reach};
+use crate::model::{Backlog, ConnectFailure, InterfaceKind, Link, Uplink};
+use crate::policy::reach::{LinkAction, ProbeIntervals, Reach};
 use crate::telemetry::event::Event;
 use crate::transport::proxy::first_hop_host;
 use deferral::SendConstraints;
@@ -40,11 +40,15 @@ pub struct Connectivity {
     rng: fastrand::Rng,
     reach: Reach,
     interface: Option<InterfaceKind>,
+    /// Why the last attempt to connect failed, until the server responds.
+    failure: Option<ConnectFailure>,
     constraints: SendConstraints,
     /// The kernel's link events are received.
     is_watching_links: bool,
     /// The next probe, or the end of the pause after a link came up.
     next_attempt: Option<SpawnHandle>,
+    /// When that is, in wall milliseconds.
+    next_attempt_at: Option<u64>,
     /// The end of the connections over a route that is gone.
     route_loss: Option<SpawnHandle>,
 }
@@ -71,9 +75,11 @@ impl Connectivity {
             rng: fastrand::Rng::new(),
             reach: Reach::default(),
             interface: None,
+            failure: None,
             constraints: SendConstraints::default(),
             is_watching_links: false,
             next_attempt: None,
+            next_attempt_at: None,
             route_loss: None,
         }
     }
@@ -101,6 +107,12 @@ impl Connectivity {
         if let Some(planned) = self.next_attempt.take() {
             ctx.cancel_future(planned);
         }
+        self.next_attempt_at = match next {
+            LinkAction::KeepPlan | LinkAction::Idle => None,
+            LinkAction::Probe(wait) | LinkAction::Reopen(wait) => {
+                Some(wall_ms().saturating_add(millis(wait)))
+            }
+        };
         self.next_attempt = match next {
             LinkAction::KeepPlan | LinkAction::Idle => None,
             LinkAction::Probe(wait) => Some(ctx.run_later(wait, Self::send_probe)),
@@ -109,12 +121,13 @@ impl Connectivity {
     }
 
     fn reopen_link(&mut self, ctx: &mut Context<Self>) {
-        self.next_attempt = None;
+        (self.next_attempt, self.next_attempt_at) = (None, None);
         self.reach.reopen();
         self.publish_link(ctx);
     }
 
-    fn on_evidence(&mut self, evidence: Evidence, ctx: &mut Context<Self>) {
+    fn on_evidence(&mut self, LinkEvidence { evidence, failure }: LinkEvidence, ctx: &mut Context<Self>) {
+        self.failure = failure;
         let has_records = self.has_sendable_records();
         self.update_reach(ctx, |reach, intervals, rng| {
             reach.record_evidence(evidence, has_records, intervals, rng)
@@ -186,6 +199,9 @@ impl Connectivity {
             metered: self.constraints.metered(),
             deferral: self.deferral(),
             interface: self.interface,
+            failure: self.failure,
+            has_route: self.reach.has_route(),
+            next_attempt_at: self.next_attempt_at.filter(|_| state.is_closed()),
         };
         if link == before {
             return;
@@ -308,7 +324,7 @@ impl Handler<AttachProber> for Connectivity {
 impl Handler<LinkEvidence> for Connectivity {
     type Result = ();
 
-    fn handle(&mut self, LinkEvidence(evidence): LinkEvidence, ctx: &mut Self::Context) {
+    fn handle(&mut self, evidence: LinkEvidence, ctx: &mut Self::Context) {
         self.on_evidence(evidence, ctx);
     }
 }

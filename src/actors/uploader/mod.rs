@@ -19,7 +19,7 @@ use super::{BreakerOpen, ConfigWatch, Drain, LinkEvidence, Ping, Probe, QueryOut
 use crate::clock::wall_ms;
 use crate::config::Config;
 use crate::link::signal;
-use crate::model::{BatchId, DeviceId, InterfaceKind, Link, Network};
+use crate::model::{BatchId, ConnectFailure, DeviceId, InterfaceKind, Link, Network};
 use crate::policy::outcome_reply::{OutcomeReply, classify_outcome_reply};
 use crate::policy::reach::Evidence;
 use crate::policy::verdict::{UploadResult, Verdict, classify_response, last_error};
@@ -112,7 +112,7 @@ impl Uploader {
 
     fn report_link(&self, result: &RequestResult, is_intercepted: bool) {
         if let Some(evidence) = link_evidence(result, is_intercepted)
-            && let Err(error) = self.connectivity.try_send(LinkEvidence(evidence))
+            && let Err(error) = self.connectivity.try_send(evidence)
         {
             tracing::debug!(%error, "connectivity has no room for what a request showed of the link");
         }
@@ -120,13 +120,15 @@ impl Uploader {
 }
 
 /// What a request shows of the link; a connection that is lost halfway shows nothing certain.
-fn link_evidence(result: &RequestResult, is_intercepted: bool) -> Option<Evidence> {
+fn link_evidence(result: &RequestResult, is_intercepted: bool) -> Option<LinkEvidence> {
+    let of_response = |evidence| Some(LinkEvidence { evidence, failure: None });
     match result {
-        RequestResult::Response(_) if is_intercepted => Some(Evidence::Intercepted),
-        RequestResult::Response(_) => Some(Evidence::ServerResponded),
-        RequestResult::Failure(failure) => {
-            (failure.delivery == Delivery::NotSent).then_some(Evidence::Unreachable)
+        RequestResult::Response(_) if is_intercepted => of_response(Evidence::Intercepted),
+        RequestResult::Response(_) => of_response(Evidence::ServerResponded),
+        RequestResult::Failure(failure) if failure.delivery == Delivery::NotSent => {
+            Some(LinkEvidence { evidence: Evidence::Unreachable, failure: failure.connect_failure })
         }
+        RequestResult::Failure(_) => None,
     }
 }
 
@@ -217,7 +219,7 @@ impl Handler<QueryOutcome> for Uploader {
 }
 
 impl Handler<Probe> for Uploader {
-    type Result = ResponseFuture<Option<Evidence>>;
+    type Result = ResponseFuture<Option<LinkEvidence>>;
 
     /// None where no request could be sent, or where a batch or a query took the place of the probe.
     fn handle(&mut self, Probe: Probe, _: &mut Self::Context) -> Self::Result {
@@ -228,7 +230,9 @@ impl Handler<Probe> for Uploader {
             tokio::select! {
                 exchange = probing => {
                     let is_intercepted = is_from_portal(&exchange.result);
-                    Some(link_evidence(&exchange.result, is_intercepted).unwrap_or(Evidence::Unreachable))
+                    let no_response = Some(ConnectFailure::NoResponse);
+                    let lost = LinkEvidence { evidence: Evidence::Unreachable, failure: no_response };
+                    Some(link_evidence(&exchange.result, is_intercepted).unwrap_or(lost))
                 }
                 () = cancelled.notified() => None,
             }

@@ -118,7 +118,7 @@ async fn run_demo(
             timing.record_cost.as_millis(),
         ))?;
     }
-    wait_until_settled(context, Duration::ZERO).await?;
+    wait_until_settled(context, Duration::ZERO, None).await?;
     let quarantined: RecordPage = decode_json(&client.get("/v1/records?state=QUARANTINED").await?)?;
     let batches: BatchList = decode_json(&client.get(BATCHES_PATH).await?)?;
     let server = count_at_server(server).await?;

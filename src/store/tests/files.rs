@@ -4,7 +4,7 @@ use std::fs;
 
 use super::audit::audit;
 use super::support::{QueueBench, id, ids, record, test_error};
-use crate::model::BatchPhase;
+use crate::model::{BatchPhase, Pause};
 use crate::policy::scheduler::{Disposition, Outcome};
 use crate::store::codec;
 use crate::store::schema::{SCHEMA_VERSION, Tables, meta};
@@ -28,6 +28,8 @@ impl<F: FnMut(&mut Transaction<'_, '_>) -> Result<bool, StoreError>> Group for C
     }
 }
 
+const PAUSE: Pause = Pause { by: 1000, since: 7, until: Some(9) };
+
 #[test]
 fn several_operations_share_a_commit_and_see_each_other() {
     let mut bench = QueueBench::new();
@@ -38,7 +40,7 @@ fn several_operations_share_a_commit_and_see_each_other() {
         append([1, 2]).apply(transaction)?.unwrap();
         append([2, 3]).apply(transaction)?.unwrap();
         claimed = Claim::new(super::support::claim_order(2, u64::MAX)).apply(transaction)?;
-        SetPaused(true).apply(transaction)?;
+        SetPaused(Some(PAUSE)).apply(transaction)?;
         Ok(true)
     });
     bench.queue_mut().commit(limits, now, &mut group).unwrap();

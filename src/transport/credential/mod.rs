@@ -189,7 +189,7 @@ mod tests {
         };
         let detail = ErrorDetail { code: "sesame".into(), message: "Bearer sesame".into(), position: None };
         let unauthorized = |body| RequestResult::Response(Response { status: 401, retry_after: None, body });
-        let lost = RequestFailure { delivery: Delivery::Sent, message: "what is sesame?".into() };
+        let lost = RequestFailure::new(Delivery::Sent, "what is sesame?");
         for (mut seen, hidden) in [
             (
                 unauthorized(ResponseBody::Batch(BatchResponse {

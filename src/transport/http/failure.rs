@@ -9,6 +9,7 @@ use awc::http::Version;
 use awc::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use rustls::AlertDescription;
 
+use crate::model::ConnectFailure;
 use crate::protocol::exchange::{Delivery, RequestFailure};
 use crate::transport::dial::DialError;
 use crate::transport::request_limits::{ExceededLimit, RequestLimits};
@@ -25,7 +26,11 @@ pub(super) fn describe_missing_response(
         SendRequestError::Send(error) if error.kind() == io::ErrorKind::TimedOut => Delivery::Partial,
         _ => Delivery::Sent,
     };
-    RequestFailure { delivery, message: describe_send_error(error, limits) }
+    RequestFailure {
+        delivery,
+        message: describe_send_error(error, limits),
+        connect_failure: find_connect_failure(error),
+    }
 }
 
 /// Responses that awc treats as complete although more follows, and whose connection it would keep.
@@ -42,7 +47,7 @@ pub(super) fn check_framing<S>(response: &ClientResponse<S>) -> Option<RequestFa
     } else {
         return None;
     };
-    Some(RequestFailure { delivery: Delivery::Sent, message })
+    Some(RequestFailure::new(Delivery::Sent, message))
 }
 
 /// Fails if the connection ended before the announced length; awc treats such a body as complete.
@@ -50,7 +55,7 @@ pub(super) fn check_body_length(status: u16, headers: &HeaderMap, body: &[u8]) -
     let length = headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse::<usize>().ok()?;
     let is_complete = body.len() >= length || is_chunked(headers) || status == 304;
     let message = || format!("the response broke off: {} of {length} bytes arrived", body.len());
-    (!is_complete).then(|| RequestFailure { delivery: Delivery::Sent, message: message() })
+    (!is_complete).then(|| RequestFailure::new(Delivery::Sent, message()))
 }
 
 /// A chunked response has no meaningful length.
@@ -65,7 +70,19 @@ pub(super) fn describe_body_error(error: &PayloadError) -> RequestFailure {
         PayloadError::Overflow => "the response is larger than server.max_answer_bytes".into(),
         error => format!("the response broke off: {error}"),
     };
-    RequestFailure { delivery: Delivery::Sent, message }
+    RequestFailure::new(Delivery::Sent, message)
+}
+
+/// Why no connection could be opened, if that is what failed.
+fn find_connect_failure(error: &SendRequestError) -> Option<ConnectFailure> {
+    match error {
+        SendRequestError::Connect(ConnectError::Timeout) => Some(ConnectFailure::NoResponse),
+        SendRequestError::Connect(ConnectError::Io(error)) => {
+            let dial = error.get_ref().and_then(|inner| inner.downcast_ref::<DialError>());
+            Some(dial.map(DialError::failure).unwrap_or_default())
+        }
+        _ => None,
+    }
 }
 
 fn describe_send_error(error: &SendRequestError, limits: &RequestLimits) -> String {

@@ -162,10 +162,13 @@ impl KeptConnection {
         let result = tokio::select! {
             result = response => result,
             exceeded = trace.watch_limits(limits) => {
-                Err(RequestFailure { delivery: exceeded.delivery(), message: exceeded.to_string() })
+                Err(RequestFailure {
+                    connect_failure: exceeded.connect_failure(),
+                    ..RequestFailure::new(exceeded.delivery(), exceeded.to_string())
+                })
             }
             () = self.wait_for_invalidation() => {
-                Err(RequestFailure { delivery: Delivery::Sent, message: "the link went down".into() })
+                Err(RequestFailure::new(Delivery::Sent, "the link went down"))
             }
         };
         let mut exchange = Exchange {
@@ -180,9 +183,9 @@ impl KeptConnection {
                     self.drop_connection();
                 }
             }
-            Err(RequestFailure { delivery, message }) => {
-                let delivery = trace.delivery(delivery);
-                exchange.result = RequestResult::Failure(RequestFailure { delivery, message });
+            Err(failure) => {
+                let delivery = trace.delivery(failure.delivery);
+                exchange.result = RequestResult::Failure(RequestFailure { delivery, ..failure });
             }
         }
         Attempt { exchange, met_dead_connection: trace.met_dead_connection() }
@@ -208,7 +211,7 @@ fn decode_response(
     match decode_body(field("content-encoding"), body, limit) {
         Ok(plain) => Ok(decode(&plain)),
         Err(error @ UndecodableResponse::TooLarge) => {
-            Err(RequestFailure { delivery: Delivery::Sent, message: error.to_string() })
+            Err(RequestFailure::new(Delivery::Sent, error.to_string()))
         }
         Err(error) => {
             let mut decoded = decode(&[]);

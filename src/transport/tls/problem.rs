@@ -18,6 +18,7 @@ use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage, PeerIncom
 
 use super::find_rustls_error;
 use crate::causes::with_causes;
+use crate::model::ConnectFailure;
 
 /// A kind of TLS failure, described for people.
 #[derive(Debug)]
@@ -161,6 +162,18 @@ pub(in crate::transport) fn explain_tls_error(error: &(dyn Error + 'static)) -> 
     match PROBLEMS.iter().find(|problem| tls_error.is_some_and(|error| (problem.is_cause_of)(error))) {
         Some(TlsProblem { what, remedy, .. }) => format!("{what}: {remedy} ({error})"),
         None => with_causes(error),
+    }
+}
+
+/// The kind of an error of a TLS handshake.
+pub(in crate::transport) fn classify_tls_error(error: &(dyn Error + 'static)) -> ConnectFailure {
+    match find_rustls_error(error) {
+        Some(InvalidCertificate(NotValidYet | NotValidYetContext { .. })) => {
+            ConnectFailure::CertificateNotYetValid
+        }
+        Some(InvalidCertificate(Expired | ExpiredContext { .. })) => ConnectFailure::CertificateExpired,
+        Some(InvalidCertificate(_)) => ConnectFailure::CertificateNotTrusted,
+        _ => ConnectFailure::Tls,
     }
 }
 

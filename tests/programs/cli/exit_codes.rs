@@ -169,7 +169,11 @@ fn a_failure_is_1_and_says_what_it_means_and_what_to_do() {
     daemon.wait_for_phase("auth_required");
     let ran = daemon.cli(&["sync", "--wait"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    for part in ["does not accept the credential", "All records are safe on disk.", "then: fieldsync sync"] {
+    for part in [
+        "does not accept the token or the certificate",
+        "All records are safe on disk.",
+        "then: fieldsync sync",
+    ] {
         assert!(ran.stderr.contains(part), "{}", ran.stderr);
     }
     let id = daemon.enqueue_many(1).remove(0);
@@ -183,6 +187,22 @@ fn a_failure_is_1_and_says_what_it_means_and_what_to_do() {
     for part in ["cannot read /nowhere/visits.ndjson", "Nothing was stored.", "try again"] {
         assert!(ran.stderr.contains(part), "{}", ran.stderr);
     }
+}
+
+#[test]
+fn sync_during_a_pause_and_a_wait_that_takes_too_long_are_1() {
+    let daemon = Daemon::start(&Settings::for_server("http://127.0.0.1:1"));
+    daemon.enqueue_many(1);
+    let ran = daemon.cli(&["sync", "--wait", "--timeout", "100ms"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    for part in ["not all records were sent within 100 ms.", "The daemon continues by itself"] {
+        assert!(ran.stderr.contains(part), "{}", ran.stderr);
+    }
+    assert_eq!(daemon.cli(&["sync", "--timeout", "1s"]).code, Some(2), "only a wait has a limit");
+    assert_eq!(daemon.cli(&["pause"]).code, Some(0));
+    let ran = daemon.cli(&["sync"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran:?}");
+    assert!(ran.stderr.contains("Paused by ") && ran.stderr.contains("fieldsync resume"), "{}", ran.stderr);
 }
 
 #[test]

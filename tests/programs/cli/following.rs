@@ -13,7 +13,9 @@ fn a_watched_status_survives_a_restart_and_a_resize_and_leaves_a_clean_line() {
     watch.wait_for("Nothing to sync");
     daemon.post("/v1/pause", "").expect_json(200);
     daemon.enqueue_many(3);
-    watch.wait_for("Paused: 3 records waiting");
+    watch.wait_for("Paused by ");
+    watch.wait_for(": 3 records waiting");
+    watch.wait_for("To do: to send again: fieldsync resume");
     watch.wait_for(" 0/3");
     watch.resize(40);
     let daemon = daemon.restart();

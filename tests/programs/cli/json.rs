@@ -44,7 +44,7 @@ fn json_output_has_the_shapes_of_the_api() {
     assert_eq!(parse_output(&daemon.cli(&["resume", "--json"])), json!({"paused": false}));
 }
 
-const ENTRY: &str = "attempts batch_id created_at id key last_error next_attempt_at payload_bytes priority seq state \
+const ENTRY: &str = "attempts batch_id created_at id key last_error next_attempt_at payload_bytes priority sends seq state \
                      submitter type updated_at";
 
 fn keys(document: &Value) -> String {

@@ -40,6 +40,56 @@ fn a_list_is_filtered_by_state_and_type_up_to_a_limit() {
 }
 
 #[test]
+fn what_is_not_synced_is_listed_first_and_the_newest_before_the_others() {
+    let server = ScriptedServer::start(Reply::correct);
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let synced = daemon.enqueue_many(150);
+    daemon.wait_until_done();
+    daemon.post("/v1/pause", "").expect_json(200);
+    let record = |key: &str| json!({"type": "Visits", "key": key, "payload": {}});
+    let waiting = daemon.enqueue(&[record("a"), record("b")]);
+    let urgent = daemon.enqueue(&[json!({"type": "Visits", "priority": 9, "payload": {}})]);
+    let listed = |arguments: &[&str]| {
+        let ran = daemon.cli(&[&["list", "-q"], arguments].concat());
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        ran.stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let newest = [&urgent[0], &waiting[1], &waiting[0]];
+    let last_synced = synced.iter().rev();
+    assert_eq!(
+        listed(&[]).iter().collect::<Vec<_>>(),
+        newest.into_iter().chain(last_synced.clone().take(20)).collect::<Vec<_>>()
+    );
+    assert_eq!(listed(&["--all"]).len(), 153);
+    assert_eq!(listed(&["-n", "2"]).len(), 4, "two that wait, two that are synced");
+    assert_eq!(listed(&["--key", "b"]), waiting[1..]);
+    assert_eq!(listed(&["--since", "1h", "--state", "PENDING"]).len(), 3);
+    assert_eq!(listed(&["--state", "PENDING,SYNCED", "-n", "500"]).len(), 153);
+    assert_eq!(listed(&["--state", "FAILED"]), Vec::<String>::new());
+}
+
+#[test]
+fn a_unique_beginning_or_end_of_an_id_is_enough() {
+    let server = rejecting();
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let ids = ["0191b3a0-0000-7000-8000-00001111aaaa", "0191b3a0-0000-7000-8000-00002222bbbb"];
+    daemon.enqueue(&ids.map(|id| json!({"id": id, "type": "T", "payload": {}})));
+    daemon.wait_until_done();
+    let shown = daemon.cli(&["show", "2222bbbb"]);
+    assert!(shown.code == Some(0) && shown.stdout.contains(ids[1]), "{shown:?}");
+    let shown = daemon.cli(&["show", "0191b3a0-0000-7000-8000-00001"]);
+    assert!(shown.code == Some(0) && shown.stdout.contains(ids[0]), "{shown:?}");
+    let ambiguous = daemon.cli(&["show", "0191b3a0"]);
+    assert_eq!(ambiguous.code, Some(1), "{ambiguous:?}");
+    assert!(ids.iter().all(|id| ambiguous.stderr.contains(id)), "{ambiguous:?}");
+    assert_eq!(daemon.cli(&["show", "3333cccc"]).code, Some(4));
+    assert_eq!(daemon.cli(&["show", "bbb"]).code, Some(2));
+    let discarded = daemon.cli(&["quarantine", "discard", "1111aaaa"]);
+    assert!(discarded.code == Some(0) && discarded.stdout.contains("1 record"), "{discarded:?}");
+    assert_eq!(daemon.counts().quarantined, 1);
+}
+
+#[test]
 fn exports_have_one_record_a_line_in_a_file_or_on_standard_output() {
     let server = rejecting();
     let daemon = Daemon::start(&Settings::for_server(&server.url()));

@@ -25,16 +25,18 @@ fn with_long_names(daemon: &Daemon) -> Vec<String> {
 }
 
 #[test]
-fn nothing_is_wider_than_the_terminal_and_ids_are_complete() {
+fn nothing_is_wider_than_the_terminal_and_ids_are_as_long_as_they_need_to_be() {
     let server = rejecting();
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let ids = with_long_names(&daemon);
+    let ends: Vec<String> = ids.iter().map(|id| id[28..].to_owned()).collect();
     let id = ids[0].as_str();
     for width in WIDTHS {
         for (verb, whole) in [
             (&["status"][..], &[][..]),
-            (&["list"], &ids[..]),
-            (&["quarantine", "list"], &ids),
+            (&["list"], &ends[..]),
+            (&["list", "--no-trunc"], &ids),
+            (&["quarantine", "list"], &ends),
             (&["show", id], &ids[..1]),
             (&["batches"], &[]),
             (&["telemetry"], &[]),
@@ -66,8 +68,8 @@ fn at_80_columns_a_record_is_a_row_with_its_error_beneath() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 1 + 2 * ids.len(), "{text}");
     assert!(lines[0].starts_with("ID  ") && lines[0].contains("  STATE  "), "{text}");
-    for (id, pair) in ids.iter().zip(lines[1..].chunks(2)) {
-        assert!(pair[0].starts_with(&format!("{id}  QUARANTINED  ")), "{text}");
+    for (id, pair) in ids.iter().rev().zip(lines[1..].chunks(2)) {
+        assert!(pair[0].starts_with(&format!("{}  QUARANTINED  ", &id[28..])), "{text}");
         assert!(pair[1].starts_with("  ") && pair[1].contains("BAD_DATE"), "{text}");
     }
 }

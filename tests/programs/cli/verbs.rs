@@ -16,10 +16,11 @@ fn text_output_has_sentences_and_tables() {
     daemon.wait_until_done();
     daemon.wait_for_phase("idle");
     for (verb, parts) in [
-        (&["status"][..], &["0 of 1 record synced (1 needs review)\n", "50 records (standard", "online"][..]),
+        (&["status"][..], &["0 of 1 record synced (1 needs review)\nTo do: ", "online"][..]),
+        (&["status", "--verbose"], &["50 records (standard", "Breaker"]),
         (&["list"], &[&id, "QUARANTINED", "BAD_DATE"]),
-        (&["show", &id], &["Quarantined:", "no such day", "1 record (standard: 1), try 1: answered after "]),
-        (&["quarantine", "show", &id], &["Quarantined:"]),
+        (&["show", &id], &["Needs review:", "no such day", "1 record (standard: 1), try 1: answered after "]),
+        (&["quarantine", "show", &id], &["Needs review:"]),
         (&["batches"], &["1/1", "standard: 1"]),
         (&["telemetry"], &["Visits"]),
         (&["completions", "bash"], &["fieldsync"]),
@@ -62,8 +63,8 @@ fn show_says_why_a_record_waits_and_what_can_be_done() {
     daemon.post("/v1/pause", "").expect_json(200);
     let id = daemon.enqueue_many(1).remove(0);
     let shown = daemon.cli(&["show", &id]).stdout;
-    let reported = "Waits to be sent.\nPaused: nothing is sent until an admin ends the pause.\n  fieldsync resume ends the pause.\n";
-    assert!(shown.starts_with(reported), "{shown}");
+    let reported = " UTC.\nTo do: to send again: fieldsync resume\n";
+    assert!(shown.starts_with("Waits to be sent. Paused by ") && shown.contains(reported), "{shown}");
     daemon.post("/v1/resume", "").expect_json(200);
     daemon.wait_until_done();
     let shown = daemon.cli(&["show", &id]).stdout;
@@ -86,8 +87,8 @@ fn show_names_the_blocking_record_and_the_attempts_no_longer_listed() {
     let second = &daemon.enqueue(&[record]).remove(0);
     let shown = daemon.cli(&["show", second]).stdout;
     let reported = format!(
-        "Waits to be sent.\nAn earlier record of its key, {first}, is under review and goes first: its submitter or an \
-         admin must decide about it.\n  fieldsync show {first}\n"
+        "Waits to be sent. An earlier record of its key, {first}, needs review and goes first: its submitter or an \
+         admin must decide about it.\nTo do: decide about that record: fieldsync show {first}\n"
     );
     assert!(shown.starts_with(&reported), "{shown}");
     // After a manual retry, it is in a batch that does not descend from the previous one.

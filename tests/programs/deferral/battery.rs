@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::ipc::waiting::wait_for_reason;
+use crate::situations::assert_status_says;
 use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
@@ -40,7 +41,8 @@ fn records_wait_on_a_low_battery_until_it_is_charged_or_a_person_asks() {
     let id = daemon.enqueue_many(3).remove(0);
     let status = daemon.wait_for_phase("deferred");
     wait_for_reason(&daemon, &id, "battery");
-    assert_eq!(status["sync"]["text"], "Deferred until the battery is charged: 3 records waiting");
+    assert_status_says(&daemon, "battery");
+    assert_eq!(status["sync"]["text"], "Waiting on purpose until the battery is charged: 3 records waiting");
     assert_eq!(server.connections(), 0);
     assert_eq!(daemon.cli(&["sync", "--wait"]).code, Some(0));
     daemon.enqueue_many(1);

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use zbus::connection;
 
 use crate::ipc::waiting::wait_for_reason;
+use crate::situations::assert_status_says;
 use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::process::Guard;
 use crate::support::server::{Reply, ScriptedServer};
@@ -101,7 +102,11 @@ fn records_wait_on_a_metered_network_until_there_is_another() {
     is_metered(&daemon, true);
     let status = daemon.wait_for_phase("deferred");
     wait_for_reason(&daemon, &id, "metered");
-    assert_eq!(status["sync"]["text"], "Deferred on a metered network: 3 records waiting");
+    assert_status_says(&daemon, "metered");
+    assert_eq!(
+        status["sync"]["text"],
+        "Waiting on purpose because the network is metered: 3 records waiting"
+    );
     assert_eq!(server.connections(), 0);
     manager.blocking_send(UNMETERED).unwrap();
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));

@@ -108,11 +108,12 @@ fn the_status_of_a_user_counts_its_own_records_and_says_what_the_device_does() {
     };
     let sentence = device["sync"]["text"].as_str().unwrap();
     let own = status(ALICE, &[]);
-    let expected = format!("Of your records, 1 needs review; none wait to be sent\nThe device: {sentence}\n");
+    let expected =
+        format!("Of your records, 1 needs review; none wait to be sent\nThe device: {sentence} To do: ");
     assert!(own.starts_with(&expected), "{own}");
-    assert!(own.contains("1 synced, 1 quarantined\n"), "{own}");
+    assert!(own.contains("1 synced, 1 needs review\n"), "{own}");
     for whole in [status(ALICE, &["--all"]), status(User::ROOT, &[])] {
         assert!(whole.starts_with(&format!("{sentence}\n")), "{whole}");
-        assert!(whole.contains("2 synced, 2 quarantined\n"), "{whole}");
+        assert!(whole.contains("2 synced, 2 need review\n"), "{whole}");
     }
 }

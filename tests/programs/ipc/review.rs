@@ -192,6 +192,19 @@ fn records_that_cannot_be_reviewed_are_refused() {
 }
 
 #[test]
+fn a_pause_for_a_time_ends_by_itself() {
+    let server = ScriptedServer::start(Reply::correct);
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let paused = daemon.post("/v1/pause?for_s=1", "").expect_json(200);
+    assert!(paused["until"].is_string(), "{paused}");
+    daemon.enqueue_many(2);
+    let daemon = daemon.kill9().start();
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(2));
+    daemon.wait_for_log("resumed: the time of the pause is over");
+    assert_eq!(daemon.post("/v1/pause?for_s=0", "").code(), "invalid_query");
+}
+
+#[test]
 fn a_pause_survives_a_restart_and_ends_by_resume() {
     let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
@@ -199,7 +212,8 @@ fn a_pause_survives_a_restart_and_ends_by_resume() {
     daemon.enqueue_many(2);
     let daemon = daemon.kill9().start();
     let status = daemon.wait_for_phase("paused");
-    assert_eq!(status["sync"]["text"], "Paused: 2 records waiting");
+    let text = status["sync"]["text"].as_str().unwrap();
+    assert!(text.starts_with("Paused by ") && text.ends_with(" UTC: 2 records waiting"), "{text}");
     daemon.post("/v1/sync", "").expect_json(202);
     assert_eq!(server.batches().len(), 0, "a pause is not ended by trying now");
     assert_eq!(daemon.post("/v1/resume", "").expect_json(200), json!({"paused": false}));

@@ -65,6 +65,9 @@ fn the_status_has_exactly_the_promised_keys() {
                 "needs_review",
                 "next_attempt_at",
                 "phase",
+                "reason",
+                "remedy",
+                "since",
                 "text",
                 "total",
             ],
@@ -142,6 +145,7 @@ fn a_manifest_entry_has_exactly_the_promised_keys() {
         "next_attempt_at",
         "payload_bytes",
         "priority",
+        "sends",
         "seq",
         "state",
         "submitter",
@@ -149,7 +153,7 @@ fn a_manifest_entry_has_exactly_the_promised_keys() {
         "updated_at",
     ];
     assert_eq!(keys(&entry), expected);
-    assert_eq!(keys(&daemon.detail(&id)["waiting_for"]), ["held_by", "reason", "text", "until"]);
+    assert_eq!(keys(&daemon.detail(&id)["waiting_for"]), ["held_by", "reason", "remedy", "text", "until"]);
     assert_eq!(entry["submitter"], nix::unistd::geteuid().as_raw());
     assert_eq!(keys(&daemon.record_with_lineage(&id)["lineage"][0]), BATCH_KEYS);
     assert_eq!(keys(&entry["last_error"]), ["at", "class", "code", "http_status", "message"]);

@@ -92,3 +92,23 @@ fn neither_done_nor_total_falls_in_a_run_and_each_step_has_its_sentence() {
     assert!(steps == 12 && estimates > 0, "{steps} steps, {estimates} with an estimate");
     assert_eq!(daemon.status()["sync"]["text"], "58 of 60 records synced (2 need review)");
 }
+
+#[test]
+fn an_outage_and_the_last_success_keep_their_times_over_a_restart() {
+    let server = ScriptedServer::start(Reply::correct);
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    daemon.enqueue_many(1);
+    daemon.wait_until_done();
+    let success = daemon.status()["sync"]["last_success_at"].clone();
+    assert!(success.is_string(), "{success}");
+    server.set_script(|_| Reply::error(503, "BUSY"));
+    daemon.enqueue_many(1);
+    let is_settled =
+        |status: &Value| status["sync"]["since"].is_string() && status["sync"]["last_error"].is_object();
+    let status = daemon.wait_until("the outage", is_settled);
+    let since = status["sync"]["since"].clone();
+    assert_eq!(status["sync"]["eta_s"], Value::Null, "when an outage ends cannot be estimated");
+    let daemon = daemon.kill9().start();
+    let status = daemon.wait_until("the outage", |status| status["sync"]["since"].is_string());
+    assert_eq!((&status["sync"]["since"], &status["sync"]["last_success_at"]), (&since, &success));
+}

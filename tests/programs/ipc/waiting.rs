@@ -52,9 +52,8 @@ fn one_record_is_in_a_batch_and_another_waits_for_the_next() {
     let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(1));
     let ids = daemon.enqueue_many(2);
     let waiting = wait_for_reason(&daemon, &ids[0], "in_batch");
-    let expected = json!({
-        "reason": "in_batch", "until": null, "held_by": null, "text": "In a batch that is being sent to the server.",
-    });
+    let text = "In a batch that is being sent to the server.";
+    let expected = json!({"reason": "in_batch", "until": null, "held_by": null, "text": text});
     assert_eq!(waiting, expected);
     let waiting = wait_for_reason(&daemon, &ids[1], "next_batch");
     assert_says(&waiting, "Waiting for the next batch.");
@@ -81,7 +80,7 @@ fn a_record_whose_batch_got_no_clear_response_waits_for_the_outcome() {
     gate.open();
     daemon.wait_for_phase("offline");
     let waiting = wait_for_reason(&daemon, &id, "outcome");
-    assert_says(&waiting, "Offline: the server cannot be reached.");
+    assert_says(&waiting, "The server cannot be reached.");
 }
 
 #[test]
@@ -124,7 +123,7 @@ fn a_record_under_review_waits_for_a_decision_and_blocks_those_behind_it() {
     let second = daemon.enqueue(&[keyed()]).remove(0);
     let behind = wait_for_reason(&daemon, &second, "key");
     assert_eq!((&behind["held_by"], &behind["until"]), (&json!(first), &Value::Null));
-    assert_says(&behind, "is under review and goes first");
+    assert_says(&behind, "needs review and goes first");
 }
 
 #[test]
@@ -167,7 +166,10 @@ fn without_a_connection_being_offline_is_the_reason() {
     let waiting = wait_for_reason(&daemon, &id, "offline");
     assert_eq!(
         (&waiting["until"], &waiting["text"]),
-        (&Value::Null, &json!("Offline: the server cannot be reached."))
+        (
+            &Value::Null,
+            &json!("The server cannot be reached. The network is there; nothing listens at 127.0.0.1:1.")
+        )
     );
 }
 
@@ -177,7 +179,10 @@ fn a_captive_portal_is_named() {
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let id = daemon.enqueue_many(1).remove(0);
     daemon.wait_for_phase("offline");
-    assert_says(&wait_for_reason(&daemon, &id, "offline"), "a captive portal answers in place of the server");
+    assert_says(
+        &wait_for_reason(&daemon, &id, "offline"),
+        "The login page of the network responds in place of the server.",
+    );
 }
 
 #[test]
@@ -186,7 +191,7 @@ fn a_pause_takes_precedence_over_other_reasons() {
     let id = daemon.enqueue_many(1).remove(0);
     wait_for_reason(&daemon, &id, "offline");
     daemon.post("/v1/pause", "").expect_json(200);
-    assert_says(&wait_for_reason(&daemon, &id, "paused"), "until an admin ends the pause");
+    assert_says(&wait_for_reason(&daemon, &id, "paused"), "Paused by ");
 }
 
 #[test]
@@ -196,7 +201,7 @@ fn a_credential_that_is_not_accepted_is_the_reason() {
     let id = daemon.enqueue_many(1).remove(0);
     let waiting = wait_for_reason(&daemon, &id, "auth_required");
     assert!(waiting["until"].is_string(), "{waiting}");
-    assert_says(&waiting, "The server does not accept the credential: an admin must renew the token");
+    assert_says(&waiting, "The server does not accept the token or the certificate.");
 }
 
 #[test]
@@ -210,5 +215,5 @@ fn a_wrong_or_missing_address_is_the_reason() {
     let id = daemon.enqueue_many(1).remove(0);
     let waiting = wait_for_reason(&daemon, &id, "misconfigured");
     assert_eq!(waiting["until"], Value::Null);
-    assert_says(&waiting, "No server is set");
+    assert_says(&waiting, "No server is set.");
 }

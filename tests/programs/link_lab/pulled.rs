@@ -129,7 +129,7 @@ fn before_the_start((breaks, restore): LinkFault) {
     let ids = daemon.enqueue_many(7);
     let status = daemon.wait_for_phase("offline");
     assert_eq!(status["connectivity"]["state"], "offline");
-    assert_eq!(status["sync"]["text"], "Offline: 7 records waiting");
+    assert_eq!(status["sync"]["text"], "Offline: 7 records waiting. This device has no network.");
     pace(WATCHED);
     assert_eq!(Lab::connections_tried(&daemon), 0, "{}", daemon.log());
     assert_untouched(&daemon, &ids);

@@ -133,12 +133,16 @@ fn variables_of_the_environment_win_over_the_file() {
 fn without_a_server_the_status_says_what_to_set_with_and_without_records() {
     let daemon = Daemon::start(&Settings::default());
     let file = daemon.home.path("config.toml");
-    let sentence = format!("No server is set: set server.url in {}", file.display());
-    assert_eq!(daemon.wait_for_phase("misconfigured")["sync"]["text"], sentence.as_str());
-    assert_eq!(daemon.cli(&["status"]).stdout.lines().next(), Some(sentence.as_str()));
+    let remedy = format!("set server.url in {}", file.display());
+    let sync = &daemon.wait_for_phase("misconfigured")["sync"];
+    assert_eq!((sync["text"].as_str(), sync["remedy"].as_str()), (Some("No server is set"), Some(&*remedy)));
+    let lines = format!("No server is set\nTo do: {remedy}\n");
+    let shown = daemon.cli(&["status"]).stdout;
+    assert!(shown.starts_with(&lines), "{shown}");
     daemon.enqueue_many(2);
-    let with_records = format!("{sentence}; 2 records waiting");
-    daemon.wait_until("the records", |status| status["sync"]["text"] == with_records.as_str());
+    daemon.wait_until("the records", |status| {
+        status["sync"]["text"] == "No server is set: 2 records waiting" && status["sync"]["remedy"] == *remedy
+    });
     let daemon = daemon.restart();
     assert_eq!(daemon.wait_for_phase("misconfigured")["records"]["pending"], 2);
     let server = ScriptedServer::start(Reply::correct);

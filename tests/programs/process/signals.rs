@@ -133,7 +133,7 @@ fn a_reload_requested_during_the_start_happens_after_it() {
 }
 
 /// A daemon with this file size limit.
-fn limited_to(home: &Home, file_bytes: u64) -> Command {
+pub(crate) fn limited_to(home: &Home, file_bytes: u64) -> Command {
     let command = home.command();
     let log = File::options().append(true).open(home.path("log")).unwrap();
     let mut limited = Command::new("prlimit");

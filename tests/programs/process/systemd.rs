@@ -51,7 +51,7 @@ fn its_status_line_is_the_sentence_of_the_status_in_every_phase() {
         let sentence = format!("STATUS={}", status["sync"]["text"].as_str().unwrap());
         wait_for(&sentence, || {
             let last = notified.received_lines().iter().rev().find(|line| line.starts_with("STATUS="));
-            (last == Some(&sentence)).then_some(())
+            last.is_some_and(|last| last.starts_with(&sentence)).then_some(())
         });
     };
     check_phase("idle");

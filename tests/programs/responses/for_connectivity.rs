@@ -78,7 +78,8 @@ fn a_refused_connection_is_offline_and_ends_when_the_server_appears() {
     // The link is reported as down a moment before the batch that failed because of it is settled.
     let status = daemon.wait_for_phase("offline");
     assert_eq!(status["connectivity"]["state"], "offline");
-    assert_eq!(status["sync"]["text"], "Offline: 3 records waiting");
+    let cause = format!("The network is there; nothing listens at {address}.");
+    assert_eq!(status["sync"]["text"], format!("The server cannot be reached: 3 records waiting. {cause}"));
     assert_unsettled(&daemon, &ids);
     let server = ScriptedServer::start_at(address, Reply::correct);
     all_sync_at_the_first_attempt(&daemon, &ids);
@@ -105,7 +106,10 @@ fn a_token_that_is_not_accepted_stops_sending_until_it_is_replaced() {
     let daemon = home.start();
     let ids = daemon.enqueue_many(3);
     let status = daemon.wait_for_phase("auth_required");
-    assert_eq!(status["sync"]["text"], "The server does not accept the credential: 3 records waiting");
+    assert_eq!(
+        status["sync"]["text"],
+        "The server does not accept the token or the certificate: 3 records waiting. It responds with HTTP 401."
+    );
     assert_eq!(status["sync"]["last_error"]["http_status"], 401);
     assert_unsettled(&daemon, &ids);
     assert_eq!(server.batches()[0].header("authorization"), "Bearer old");
@@ -132,10 +136,10 @@ fn a_wrong_address_stops_sending_until_the_configuration_changes() {
     all_sync_at_the_first_attempt(&daemon, &ids);
 }
 
-fn throttled(status: u16, retry_after: &str) {
+fn throttled(status_code: u16, retry_after: &str) {
     let retry_after = retry_after.to_owned();
     let server = ScriptedServer::at_first(1, move |_| {
-        Reply::error(status, "LATER").with("retry-after", &*retry_after)
+        Reply::error(status_code, "LATER").with("retry-after", &*retry_after)
     });
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let ids = daemon.enqueue_many(3);
@@ -143,7 +147,9 @@ fn throttled(status: u16, retry_after: &str) {
     // The daemon's own back-off would end in a moment.
     let at = status["sync"]["next_attempt_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     assert!(u64::try_from(at.as_millisecond()).unwrap() > wall_ms() + 60_000, "{at}");
-    assert!(status["sync"]["text"].as_str().unwrap().ends_with(" s to retry: 3 records waiting"));
+    let text = status["sync"]["text"].as_str().unwrap();
+    let cause = format!(" s to retry: 3 records waiting. The server is busy (HTTP {status_code}).");
+    assert!(text.starts_with("Waiting ") && text.ends_with(&cause), "{text}");
     assert_unsettled(&daemon, &ids);
     assert_eq!(server.batches().len(), 1);
     daemon.post("/v1/sync", "").expect_json(202);

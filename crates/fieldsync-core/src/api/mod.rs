@@ -22,6 +22,8 @@ mod waiting;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::clock::as_rfc3339_option;
+
 pub use crate::model::Phase;
 pub use alert::{AcknowledgeAlert, Acknowledged, Alert, AlertName};
 pub use batch::{BatchList, BatchOutcome, BatchReport};
@@ -36,6 +38,7 @@ pub use record::{
 };
 pub use status::{
     BatchInFlight, Batching, BreakerMode, BreakerStatus, ConnectivityStatus, QueueUse, Status, Sync,
+    SyncReason,
 };
 pub use telemetry::{DayReport, FailureReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};
 pub use waiting::{WaitingFor, WaitingReason};
@@ -45,4 +48,8 @@ pub use waiting::{WaitingFor, WaitingReason};
 pub struct PauseState {
     /// Whether an admin has paused sending.
     pub paused: bool,
+    /// When sending resumes by itself, after a pause for a time.
+    #[serde(with = "as_rfc3339_option", default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub until: Option<u64>,
 }

@@ -51,8 +51,20 @@ pub struct Sync {
     /// What it does, for programs.
     #[schema(value_type = Phase)]
     pub phase: OpenEnum<Phase>,
-    /// A sentence for people.
+    /// What is going on, for programs: more exact than the phase. Newer versions may have other reasons.
+    #[serde(default = "unknown_reason")]
+    #[schema(value_type = SyncReason, required = true)]
+    pub reason: OpenEnum<SyncReason>,
+    /// A sentence for people: what is going on, and why.
     pub text: String,
+    /// What a person can do about it; null if there is nothing to do.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub remedy: Option<String>,
+    /// Since when records are not sent: the first failure of this outage, or the beginning of the pause; else null.
+    #[serde(with = "as_rfc3339_option", default)]
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub since: Option<u64>,
     /// Records settled in this run. Never decreases during a run.
     pub done: u64,
     /// `done` plus the records that still have to be sent. Never decreases during a run.
@@ -79,6 +91,81 @@ pub struct Sync {
     /// Batches that are denied while others succeed; at most ten. Their error messages are only for admins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<DeniedSet>,
+}
+
+impl Sync {
+    /// The sentence and what to do, on one line.
+    pub fn line(&self) -> String {
+        let Self { text, remedy, .. } = self;
+        match remedy {
+            Some(remedy) if text.ends_with('.') => format!("{text} To do: {remedy}"),
+            Some(remedy) => format!("{text}. To do: {remedy}"),
+            None => text.clone(),
+        }
+    }
+}
+
+/// A daemon before 0.3 sends no reason.
+fn unknown_reason() -> OpenEnum<SyncReason> {
+    OpenEnum::Unknown(String::new())
+}
+
+/// What is going on: the phase, and the cause of a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncReason {
+    /// All records are synced, or there are none.
+    NothingToSend,
+    /// Some records need review, and no others wait.
+    NeedsReview,
+    /// Records are being sent.
+    Sending,
+    /// A batch was sent, and the server has not responded for some seconds.
+    AwaitingResponse,
+    /// Nothing listens at the server's address, or it does not respond.
+    ServerDown,
+    /// The name of the server cannot be resolved.
+    NameUnknown,
+    /// The network has no route to the server.
+    NoRoute,
+    /// This device has no network.
+    NoNetwork,
+    /// No encrypted connection to the server can be made.
+    Tls,
+    /// The clock of this device is wrong: the server's certificate seems to be of the future.
+    ClockWrong,
+    /// The proxy does not respond, or does not let the connection through.
+    Proxy,
+    /// A login page of the network, or another site, responds in place of the server.
+    LoginPage,
+    /// The server asks to come back later.
+    ServerBusy,
+    /// The server failed.
+    ServerFailed,
+    /// The server did not respond in time.
+    NoResponse,
+    /// The connection was lost, or is too slow.
+    ConnectionLost,
+    /// Another failure; it is tried again.
+    Retry,
+    /// Records wait for an earlier one of their key that needs review.
+    Held,
+    /// An admin paused sending.
+    Paused,
+    /// The network is metered.
+    Metered,
+    /// The battery is low.
+    Battery,
+    /// The server does not accept the token or the certificate, or they cannot be used.
+    AuthRequired,
+    /// No server is configured.
+    NoServer,
+    /// The configuration cannot be used, or nothing takes records at the server's address.
+    Misconfigured,
+    /// The disk under the queue is full.
+    DiskFull,
+    /// The disk under the queue has errors.
+    DiskFailing,
 }
 
 /// The batch in flight.

@@ -22,6 +22,9 @@ pub struct WaitingFor {
     pub held_by: Option<RecordId>,
     /// A sentence for people. It contains neither keys nor messages of the server.
     pub text: String,
+    /// What a person can do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
 }
 
 /// What a record waits for. Newer versions may have other reasons.

@@ -65,6 +65,17 @@ pub struct SubmitterCounts {
     pub disk_bytes: u64,
 }
 
+/// A pause of sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// The user (uid) who asked for it.
+    pub by: u32,
+    /// Since when, in wall milliseconds.
+    pub since: u64,
+    /// When it ends by itself, in wall milliseconds.
+    pub until: Option<u64>,
+}
+
 /// The backlog of the store; published after every commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
@@ -98,6 +109,8 @@ pub struct Backlog {
     pub claimable: bool,
     /// Sending is paused on request.
     pub paused: bool,
+    /// Who paused it and when, if that is known.
+    pub pause: Option<Pause>,
     /// The first records that block others.
     pub blockers: Vec<Blocker>,
     /// The disk and the file on it.

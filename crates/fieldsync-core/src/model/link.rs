@@ -79,6 +79,32 @@ pub enum Deferral {
     Battery,
 }
 
+/// Why no connection to the server could be opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectFailure {
+    /// Nothing listens at the address and port of the server.
+    Refused,
+    /// The name of the server cannot be resolved.
+    NameUnknown,
+    /// There is no route to the server.
+    NoRoute,
+    /// The server does not respond to the attempt to connect.
+    NoResponse,
+    /// The certificate of the server is not valid yet, by the clock of this device.
+    CertificateNotYetValid,
+    /// The certificate of the server has expired, by the clock of this device.
+    CertificateExpired,
+    /// The certificate of the server is not trusted.
+    CertificateNotTrusted,
+    /// Any other failure of TLS.
+    Tls,
+    /// The proxy cannot be reached, or does not connect to the server.
+    Proxy,
+    /// Any other reason.
+    #[default]
+    Other,
+}
+
 /// The link to the server, as the connectivity actor publishes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link {
@@ -98,6 +124,12 @@ pub struct Link {
     pub deferral: Option<Deferral>,
     /// The interface of the route to the server.
     pub interface: Option<InterfaceKind>,
+    /// Why the last attempt to connect failed, until the server responds.
+    pub failure: Option<ConnectFailure>,
+    /// Whether the system has a route to the server; none if that is not known.
+    pub has_route: Option<bool>,
+    /// When the server is tried again, in wall milliseconds, while it cannot be reached.
+    pub next_attempt_at: Option<u64>,
 }
 
 /// What the operating system knows of the route to the server.

@@ -9,13 +9,13 @@ mod phase;
 mod record;
 
 pub use backlog::{
-    Backlog, Blocker, Damage, DiskState, OTHER_SUBMITTERS, SUBMITTERS_MAX, Storage, SubmitterCounts,
+    Backlog, Blocker, Damage, DiskState, OTHER_SUBMITTERS, Pause, SUBMITTERS_MAX, Storage, SubmitterCounts,
 };
 pub use batch::{
     Batch, BatchPhase, BatchRecord, DeniedSet, OpenBatch, RecordStanding, Sequence, SizeRule, Stage,
 };
 pub use id::{BatchId, DeviceId, RecordId};
-pub use link::{Deferral, InterfaceKind, Link, LinkState, Uplink};
+pub use link::{ConnectFailure, Deferral, InterfaceKind, Link, LinkState, Uplink};
 pub use network::Network;
 pub use phase::{Phase, WaitCause};
 pub use record::{

@@ -135,8 +135,12 @@ pub struct ManifestEntry {
     pub priority: u8,
     /// Its state.
     pub state: RecordState,
-    /// How often it was sent.
+    /// How often it was sent and the server may have had it.
     pub attempts: u32,
+    /// How often it was sent, at least: also where nothing responded, or a response denied the whole request.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub sends: u32,
     /// Size of the payload.
     pub payload_bytes: u64,
     /// The user (uid) who submitted it.

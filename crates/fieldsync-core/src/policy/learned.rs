@@ -34,6 +34,18 @@ pub struct Learned {
     pub glitches: Glitches,
     /// The state of the breaker.
     pub breaker: SavedBreaker,
+    /// When the server last took records, and since when it does not.
+    pub contact: Contact,
+}
+
+/// When the server last took records, in wall milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Contact {
+    /// The last success.
+    pub last_success_at: Option<u64>,
+    /// The first failure after it.
+    pub outage_since: Option<u64>,
 }
 
 impl Learned {

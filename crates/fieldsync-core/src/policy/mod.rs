@@ -12,10 +12,12 @@
 //! | what the planner does next | [`scheduler`] |
 //! | when a failing server gets a pause | [`breaker`], [`backoff`] |
 //! | whether the server can be reached, and when to try it | [`reach`] |
-//! | what people read | [`progress`] |
+//! | what people read first | [`advice`] |
+//! | how far a run has come | [`progress`] |
 //! | whether a device needs attention | [`health`] |
 //! | why a record is not sent yet | [`waiting`] |
 
+pub mod advice;
 pub mod backoff;
 pub mod breaker;
 pub mod byte_limits;

@@ -88,6 +88,15 @@ impl Reach {
         self.state
     }
 
+    /// Whether the system has a route to the server; none if that is not known.
+    pub fn has_route(&self) -> Option<bool> {
+        match self.uplink {
+            Uplink::Unknown => None,
+            Uplink::Down => Some(false),
+            Uplink::Up(_) => Some(true),
+        }
+    }
+
     /// How often the link came up again: what waited for the link may continue.
     pub fn reopenings(&self) -> u64 {
         self.reopenings

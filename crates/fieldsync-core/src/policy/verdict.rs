@@ -222,7 +222,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::policy) fn failure(delivery: Delivery) -> RequestResult {
-        RequestResult::Failure(RequestFailure { delivery, message: "m".into() })
+        RequestResult::Failure(RequestFailure::new(delivery, "m"))
     }
 
     #[test]

@@ -16,42 +16,14 @@
 #[cfg(test)]
 mod tests;
 
-use crate::api::{WaitingFor, WaitingReason};
+use super::advice::{
+    AWAIT_RESPONSE, DeviceFacts, Obstacle, PlannerFacts, RESPONSE_WAIT_MIN_MS, find_obstacle,
+};
+use crate::api::{SyncReason, WaitingFor, WaitingReason};
 use crate::clock::rfc3339;
 use crate::model::{
-    Backlog, BatchPhase, Deferral, DeniedSet, DiskState, Link, LinkState, ManifestEntry, Phase, RecordId,
-    RecordStanding, RecordState, WaitCause,
+    BatchPhase, DeniedSet, DiskState, ManifestEntry, Phase, RecordId, RecordStanding, RecordState, WaitCause,
 };
-
-/// The state of the device.
-#[derive(Clone, Copy, Debug)]
-pub struct DeviceFacts<'a> {
-    /// On the wall.
-    pub now: u64,
-    /// Of the pause and the disk.
-    pub backlog: &'a Backlog,
-    /// Of the way to the server.
-    pub link: &'a Link,
-    /// Of the planner.
-    pub planner: PlannerFacts<'a>,
-}
-
-/// The state of the planner.
-#[derive(Clone, Copy, Debug)]
-pub struct PlannerFacts<'a> {
-    /// What it does.
-    pub phase: Phase,
-    /// When it continues by itself, in wall milliseconds.
-    pub until: Option<u64>,
-    /// What it waits for.
-    pub wait_cause: Option<WaitCause>,
-    /// Batches that are denied while others get through.
-    pub denied: &'a [DeniedSet],
-    /// Whether the address of a server is configured.
-    pub has_server: bool,
-    /// Whether a file of this device, and not the server, is why nothing is sent.
-    pub is_local_error: bool,
-}
 
 /// The state of a record.
 #[derive(Clone, Copy, Debug)]
@@ -67,8 +39,31 @@ pub struct RecordFacts<'a> {
 /// The daemon waits for a due record by another clock: its time may differ by so much from the record's.
 const CLOCK_ROUNDING_MS: u64 = 1000;
 
-/// A reason, until when, and the sentence.
-type Finding = (WaitingReason, Option<u64>, String);
+/// A reason, until when, the sentence, and what a person can do.
+struct Finding {
+    reason: WaitingReason,
+    until: Option<u64>,
+    text: String,
+    remedy: Option<String>,
+}
+
+impl Finding {
+    fn new(reason: WaitingReason, until: Option<u64>, text: impl Into<String>) -> Self {
+        Self { reason, until, text: text.into(), remedy: None }
+    }
+
+    fn with_remedy(self, remedy: impl Into<String>) -> Self {
+        Self { remedy: Some(remedy.into()), ..self }
+    }
+
+    /// What keeps the whole device from sending.
+    fn of_device(reason: WaitingReason, until: Option<u64>, obstacle: Obstacle) -> Self {
+        Self { reason, until, text: obstacle.text(), remedy: obstacle.remedy }
+    }
+}
+
+const TRY_NOW: &str = "nothing, it is tried again by itself; to try now: fieldsync sync";
+const DISK_REMEDY: &str = "fieldsync doctor names the disk and says more";
 
 /// What a record waits for; none once it is synced.
 pub fn waiting_for(facts: &RecordFacts<'_>, device: &DeviceFacts<'_>) -> Option<WaitingFor> {
@@ -79,8 +74,8 @@ pub fn waiting_for(facts: &RecordFacts<'_>, device: &DeviceFacts<'_>) -> Option<
     if entry.state == RecordState::Quarantined {
         return Some(under_review());
     }
-    let (reason, until, text) = check_disk(device)
-        .or_else(|| check_sending(facts))
+    let Finding { reason, until, text, remedy } = check_disk(device)
+        .or_else(|| check_sending(facts, device))
         .or_else(|| check_reviewed_blocker(facts))
         .or_else(|| check_stop(device))
         .or_else(|| check_outcome(facts, device))
@@ -90,13 +85,15 @@ pub fn waiting_for(facts: &RecordFacts<'_>, device: &DeviceFacts<'_>) -> Option<
         .or_else(|| latest_wait(entry, device))
         .unwrap_or_else(|| next_batch(facts));
     let held_by = entry.blocked_by.filter(|_| reason == WaitingReason::Key);
-    Some(WaitingFor { reason: reason.into(), until, held_by, text })
+    Some(WaitingFor { reason: reason.into(), until, held_by, text, remedy })
 }
 
 /// What every record under review waits for.
 pub fn under_review() -> WaitingFor {
-    let text = "Under review: it is not sent until its submitter or an admin edits or retries it, or an admin discards it.";
-    WaitingFor { reason: WaitingReason::Review.into(), until: None, held_by: None, text: text.to_owned() }
+    let text = "Needs review: it is not sent until its submitter or an admin edits or retries it, or an admin discards it.";
+    let remedy = "decide about it with one of these commands";
+    let reason = WaitingReason::Review.into();
+    WaitingFor { reason, until: None, held_by: None, text: text.to_owned(), remedy: Some(remedy.to_owned()) }
 }
 
 /// The disk has errors, or no space for the next batch.
@@ -110,56 +107,52 @@ fn check_disk(device: &DeviceFacts<'_>) -> Option<Finding> {
         }
         DiskState::Ok | DiskState::Full => return None,
     };
-    Some((WaitingReason::Disk, None, text.to_owned()))
+    Some(Finding::new(WaitingReason::Disk, None, text).with_remedy(DISK_REMEDY))
 }
 
-fn check_sending(facts: &RecordFacts<'_>) -> Option<Finding> {
+fn check_sending(facts: &RecordFacts<'_>, device: &DeviceFacts<'_>) -> Option<Finding> {
     let is_in_flight = facts.is_sending && facts.record.batch_phase == Some(BatchPhase::InFlight);
-    is_in_flight
-        .then(|| (WaitingReason::InBatch, None, "In a batch that is being sent to the server.".to_owned()))
+    let waited = device.planner.sent_at.map_or(0, |sent_at| device.now.saturating_sub(sent_at));
+    if !is_in_flight {
+        return None;
+    }
+    let finding = |text: String| Finding::new(WaitingReason::InBatch, None, text);
+    if waited < RESPONSE_WAIT_MIN_MS {
+        return Some(finding("In a batch that is being sent to the server.".to_owned()));
+    }
+    let (seconds, limit) = (waited / 1000, device.planner.time_limit_ms.div_ceil(1000));
+    let text = format!(
+        "In a batch that was sent to the server, which has not responded for {seconds} s (limit {limit} s)."
+    );
+    Some(finding(text).with_remedy(AWAIT_RESPONSE))
 }
 
-/// An earlier record of its key is under review.
+/// An earlier record of its key needs review.
 fn check_reviewed_blocker(facts: &RecordFacts<'_>) -> Option<Finding> {
     let (id, blocker) = (facts.record.entry.blocked_by?, facts.blocker?);
-    let text = "is under review and goes first: its submitter or an admin must decide about it.";
+    let text = "needs review and goes first: its submitter or an admin must decide about it.";
     let is_reviewed = blocker.entry.state == RecordState::Quarantined;
-    is_reviewed.then(|| (WaitingReason::Key, None, describe_blocker(id, text)))
+    is_reviewed.then(|| {
+        let finding = Finding::new(WaitingReason::Key, None, describe_blocker(id, text));
+        finding.with_remedy(format!("decide about that record: fieldsync show {id}"))
+    })
 }
 
 /// An admin has to act.
 fn check_stop(device: &DeviceFacts<'_>) -> Option<Finding> {
-    let PlannerFacts { phase, until, has_server, is_local_error, .. } = device.planner;
-    if device.backlog.paused {
-        let text = "Paused: nothing is sent until an admin ends the pause.";
-        return Some((WaitingReason::Paused, None, text.to_owned()));
-    }
-    let (reason, text) = match phase {
-        Phase::Misconfigured if !has_server => (
-            WaitingReason::Misconfigured,
-            "No server is set: an admin must set server.url in the configuration.",
-        ),
-        Phase::Misconfigured if is_local_error => (
-            WaitingReason::Misconfigured,
-            "The certificates or the proxy cannot be used: an admin must correct the configuration.",
-        ),
-        Phase::Misconfigured => (
-            WaitingReason::Misconfigured,
-            "Nothing takes records at the server's address: an admin must correct the configuration.",
-        ),
-        Phase::AuthRequired if is_local_error => (
-            WaitingReason::AuthRequired,
-            "The credential cannot be used: an admin must renew the token or the certificate.",
-        ),
-        Phase::AuthRequired => (
-            WaitingReason::AuthRequired,
-            "The server does not accept the credential: an admin must renew the token or the certificate.",
-        ),
+    let PlannerFacts { phase, until, .. } = device.planner;
+    let phase = if device.backlog.paused { Phase::Paused } else { phase };
+    let reason = match phase {
+        Phase::Paused => WaitingReason::Paused,
+        Phase::Misconfigured => WaitingReason::Misconfigured,
+        Phase::AuthRequired => WaitingReason::AuthRequired,
         _ => return None,
     };
-    let until = until.filter(|until| *until > device.now);
+    let stopped = DeviceFacts { planner: PlannerFacts { phase, ..device.planner }, ..*device };
+    let until = until.filter(|until| phase != Phase::Paused && *until > device.now);
+    let Finding { text, remedy, .. } = Finding::of_device(reason, until, find_obstacle(&stopped)?);
     let again = until.map(|until| format!(" The daemon tries again at {}.", format_time(until, device.now)));
-    Some((reason, until, text.to_owned() + &again.unwrap_or_default()))
+    Some(Finding { reason, until, text: text + &again.unwrap_or_default(), remedy })
 }
 
 /// Its batch was sent, and the outcome is not known.
@@ -167,7 +160,7 @@ fn check_outcome(facts: &RecordFacts<'_>, device: &DeviceFacts<'_>) -> Option<Fi
     let phase = facts.record.batch_phase?;
     let text = "It was sent, but no clear response came: the daemon asks the server for the outcome.";
     let is_unclear = matches!(phase, BatchPhase::Unclear | BatchPhase::InFlight);
-    is_unclear.then(|| (WaitingReason::Outcome, None, text.to_owned() + &device_obstacle(device)))
+    is_unclear.then(|| with_device_obstacle(Finding::new(WaitingReason::Outcome, None, text), device))
 }
 
 /// An earlier record of its key failed.
@@ -188,24 +181,21 @@ fn check_blocker(facts: &RecordFacts<'_>, device: &DeviceFacts<'_>) -> Option<Fi
         },
         _ => "goes first.".to_owned(),
     };
-    Some((WaitingReason::Key, due, describe_blocker(id, &text) + &device_obstacle(device)))
+    let finding = Finding::new(WaitingReason::Key, due, describe_blocker(id, &text));
+    let finding = finding.with_remedy(format!("see that record: fieldsync show {id}"));
+    Some(with_device_obstacle(finding, device))
 }
 
 /// The server cannot be reached, or must not be.
 fn check_link(device: &DeviceFacts<'_>) -> Option<Finding> {
-    let (reason, text) = match (device.planner.phase, device.link.deferral) {
-        (Phase::Offline, _) if device.link.state == LinkState::CaptivePortal => (
-            WaitingReason::Offline,
-            "Offline: a captive portal answers in place of the server until a person logs in to the network.",
-        ),
-        (Phase::Offline, _) => (WaitingReason::Offline, "Offline: the server cannot be reached."),
-        (Phase::Deferred, Some(Deferral::Battery)) => {
-            (WaitingReason::Battery, "Waiting until the battery is charged.")
-        }
-        (Phase::Deferred, _) => (WaitingReason::Metered, "Waiting for a network that is not metered."),
-        _ => return None,
+    let phase = device.planner.phase;
+    let obstacle = find_obstacle(device).filter(|_| matches!(phase, Phase::Offline | Phase::Deferred))?;
+    let reason = match (phase, obstacle.reason) {
+        (Phase::Offline, _) => WaitingReason::Offline,
+        (_, SyncReason::Battery) => WaitingReason::Battery,
+        _ => WaitingReason::Metered,
     };
-    Some((reason, None, text.to_owned()))
+    Some(Finding::of_device(reason, None, obstacle))
 }
 
 /// Its batch is denied while others succeed.
@@ -216,12 +206,15 @@ fn check_denials(entry: &ManifestEntry, device: &DeviceFacts<'_>) -> Option<Find
     let status = set.error.http_status.map_or(String::new(), |status| format!(", HTTP {status}"));
     let text = format!(
         "Its batch of {records} is turned away again and again while others get through ({}{status}). The daemon \
-         searches for the record that is the reason. To decide about this one now, an admin puts it under review: \
-         fieldsync quarantine add {}",
-        set.error.class, entry.id
+         searches for the record that is the reason.",
+        set.error.class
+    );
+    let remedy = format!(
+        "to decide about this one now, an admin puts it under review: fieldsync quarantine add {}",
+        entry.id
     );
     let until = device.planner.until.filter(|until| *until > device.now);
-    Some((WaitingReason::Backoff, until, text))
+    Some(Finding::new(WaitingReason::Backoff, until, text).with_remedy(remedy))
 }
 
 /// The wait that ends last, of those with a known end.
@@ -229,10 +222,10 @@ fn latest_wait(entry: &ManifestEntry, device: &DeviceFacts<'_>) -> Option<Findin
     let due = next_attempt(entry, device.now);
     let own = due.map(|due| {
         let text = format!("The last attempt failed; the next one is at {}.", format_time(due, device.now));
-        (WaitingReason::Backoff, Some(due), text)
+        Finding::new(WaitingReason::Backoff, Some(due), text).with_remedy(TRY_NOW)
     });
     let own_until = due.map(|due| due.saturating_add(CLOCK_ROUNDING_MS));
-    device_wait(device).filter(|(_, until, _)| *until > own_until).or(own)
+    device_wait(device).filter(|wait| wait.until > own_until).or(own)
 }
 
 /// The whole device waits for a known time.
@@ -253,7 +246,9 @@ fn device_wait(device: &DeviceFacts<'_>) -> Option<Finding> {
             format!("The server failed several times in a row; the next attempt is at {at}."),
         ),
     };
-    Some((reason, Some(until), text))
+    let obstacle = find_obstacle(device)?;
+    let detail = if obstacle.detail.is_empty() { String::new() } else { format!(" {}", obstacle.detail) };
+    Some(Finding { reason, until: Some(until), text: text + &detail, remedy: obstacle.remedy })
 }
 
 fn next_batch(facts: &RecordFacts<'_>) -> Finding {
@@ -262,13 +257,17 @@ fn next_batch(facts: &RecordFacts<'_>) -> Finding {
     } else {
         "Waiting for the next batch."
     };
-    (WaitingReason::NextBatch, None, text.to_owned())
+    Finding::new(WaitingReason::NextBatch, None, text)
 }
 
-/// What keeps the device from sending while a record waits for something else first.
-fn device_obstacle(device: &DeviceFacts<'_>) -> String {
-    let finding = check_link(device).or_else(|| device_wait(device));
-    finding.map_or(String::new(), |(.., text)| format!(" {text}"))
+/// Adds what keeps the device from sending while a record waits for something else first.
+fn with_device_obstacle(finding: Finding, device: &DeviceFacts<'_>) -> Finding {
+    let Some(obstacle) = check_link(device).or_else(|| device_wait(device)) else { return finding };
+    Finding {
+        text: format!("{} {}", finding.text, obstacle.text),
+        remedy: obstacle.remedy.or(finding.remedy),
+        ..finding
+    }
 }
 
 fn describe_blocker(id: RecordId, text: &str) -> String {

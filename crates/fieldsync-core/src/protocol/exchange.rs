@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::model::BatchId;
+use crate::model::{BatchId, ConnectFailure};
 use crate::protocol::receipt::Receipt;
 use crate::protocol::wire::{BatchResponse, ErrorDetail};
 
@@ -57,6 +57,15 @@ pub struct RequestFailure {
     pub delivery: Delivery,
     /// For people: what failed.
     pub message: String,
+    /// Why no connection could be opened, if that is the reason.
+    pub connect_failure: Option<ConnectFailure>,
+}
+
+impl RequestFailure {
+    /// A failure on an open connection, or before one was needed.
+    pub fn new(delivery: Delivery, message: impl Into<String>) -> Self {
+        Self { delivery, message: message.into(), connect_failure: None }
+    }
 }
 
 /// How much of a request without a response was sent.

@@ -63,7 +63,7 @@ async fn run_demo(
     if !context.json {
         context.print_line_now(describe_start(crm, enqueued.len()))?;
     }
-    wait_until_settled(context, Duration::ZERO).await?;
+    wait_until_settled(context, Duration::ZERO, None).await?;
     let quarantined: RecordPage = decode_json(&client.get("/v1/records?state=QUARANTINED").await?)?;
     let summary = CrmDemoSummary {
         kind: crm.kind,

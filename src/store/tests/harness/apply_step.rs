@@ -1,12 +1,14 @@
 //! Applies the steps of a schedule to the queue and its model.
 
 use super::ModelHarness;
-use crate::model::RecordId;
+use crate::model::{Pause, RecordId};
 use crate::policy::isolation;
 use crate::policy::scheduler::Disposition;
 use crate::store::tests::steps::{QueueStep, new_record};
 use crate::store::tests::support::{claim_order, id, test_error};
 use crate::store::{Claim, Expedite, KeySpace, Review, ReviewAction, ReviewSelection, SetPaused};
+
+const PAUSE: Pause = Pause { by: 1000, since: 7, until: None };
 
 impl ModelHarness {
     pub(in crate::store::tests) fn apply_step(&mut self, step: QueueStep) {
@@ -65,7 +67,7 @@ impl ModelHarness {
             QueueStep::ReplacePayload(number, length) => self.replace_payload(number, length),
             QueueStep::Expedite => assert_ne!(self.commit_op(Expedite), Some(true)),
             QueueStep::Pause(paused) => {
-                if self.commit_op(SetPaused(paused)).is_some() {
+                if self.commit_op(SetPaused(paused.then_some(PAUSE))).is_some() {
                     self.paused = paused;
                 }
             }

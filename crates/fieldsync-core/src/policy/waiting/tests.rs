@@ -1,11 +1,13 @@
 //! Every reason with its sentence, and which one is named where several hold.
 
+use std::path::Path;
 use std::sync::LazyLock;
 
 use uuid::Uuid;
 
 use super::*;
-use crate::model::{BatchId, LastError};
+use crate::model::{Backlog, BatchId, Deferral, LastError, Link, LinkState};
+use crate::policy::advice::ServerName;
 
 /// 2026-03-01T08:15:30.120Z
 const NOW: u64 = 1_772_352_930_120;
@@ -28,6 +30,7 @@ struct Scene {
     denied: Vec<DeniedSet>,
     has_server: bool,
     is_local_error: bool,
+    sent_at: Option<u64>,
 }
 
 fn standing(id: RecordId, state: RecordState) -> RecordStanding {
@@ -39,6 +42,7 @@ fn standing(id: RecordId, state: RecordState) -> RecordStanding {
         priority: 5,
         state,
         attempts: 0,
+        sends: 0,
         payload_bytes: 2,
         submitter: 1000,
         created_at: 0,
@@ -67,6 +71,7 @@ impl Scene {
             denied: Vec::new(),
             has_server: true,
             is_local_error: false,
+            sent_at: None,
         }
     }
 
@@ -74,9 +79,28 @@ impl Scene {
         let facts =
             RecordFacts { record: &self.record, is_sending: self.is_sending, blocker: self.blocker.as_ref() };
         let Self { phase, until, wait_cause, has_server, is_local_error, .. } = *self;
-        let planner =
-            PlannerFacts { phase, until, wait_cause, denied: &self.denied, has_server, is_local_error };
-        waiting_for(&facts, &DeviceFacts { now: NOW, backlog: &self.backlog, link: &self.link, planner })
+        let planner = PlannerFacts {
+            phase,
+            until,
+            wait_cause,
+            denied: &self.denied,
+            is_local_error,
+            last_failure: None,
+            sent_at: self.sent_at,
+            time_limit_ms: 60_000,
+        };
+        let server = has_server.then_some(ServerName { url: "https://crm.example.com" });
+        let device = DeviceFacts {
+            now: NOW,
+            backlog: &self.backlog,
+            link: &self.link,
+            planner,
+            server,
+            paused_by: None,
+            config_path: Path::new("/etc/fieldsync/config.toml"),
+            refusal: None,
+        };
+        waiting_for(&facts, &device)
     }
 
     fn with(mut self, conditions: &[Condition]) -> Self {
@@ -95,6 +119,10 @@ const NO_ROOM: Condition = |scene| scene.wait_cause = Some(WaitCause::Disk);
 const IN_BATCH: Condition = |scene| {
     scene.record.entry.state = RecordState::Syncing;
     (scene.record.batch_phase, scene.is_sending) = (Some(BatchPhase::InFlight), true);
+};
+const SILENT: Condition = |scene| {
+    IN_BATCH(scene);
+    scene.sent_at = Some(NOW - 41 * SECOND);
 };
 const LEFT_IN_FLIGHT: Condition = |scene| {
     IN_BATCH(scene);
@@ -163,6 +191,8 @@ fn hold(scene: &mut Scene, state: RecordState, batch_phase: Option<BatchPhase>) 
     scene.blocker = Some(RecordStanding { batch_phase, ..standing(BLOCKER, state) });
 }
 
+const UNCLEAR: &str = "It was sent, but no clear response came: the daemon asks the server for the outcome.";
+
 /// Conditions, the reason, seconds until it ends, and the sentence.
 type Row = (&'static [Condition], WaitingReason, Option<u64>, &'static str);
 
@@ -173,23 +203,19 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         (&[AGAIN], Reason::NextBatch, None, "Waiting until its batch is sent again."),
         (&[IN_BATCH], Reason::InBatch, None, "In a batch that is being sent to the server."),
         (
-            &[OUTCOME],
-            Reason::Outcome,
+            &[SILENT],
+            Reason::InBatch,
             None,
-            "It was sent, but no clear response came: the daemon asks the server for the outcome.",
+            "In a batch that was sent to the server, which has not responded for 41 s (limit 60 s).",
         ),
-        (
-            &[LEFT_IN_FLIGHT],
-            Reason::Outcome,
-            None,
-            "It was sent, but no clear response came: the daemon asks the server for the outcome.",
-        ),
+        (&[OUTCOME], Reason::Outcome, None, UNCLEAR),
+        (&[LEFT_IN_FLIGHT], Reason::Outcome, None, UNCLEAR),
         (
             &[OUTCOME, OFFLINE],
             Reason::Outcome,
             None,
-            "It was sent, but no clear response came: the daemon asks the server for the outcome. Offline: the \
-             server cannot be reached.",
+            "It was sent, but no clear response came: the daemon asks the server for the outcome. The server \
+             cannot be reached.",
         ),
         (&[DUE], Reason::Backoff, Some(75), "The last attempt failed; the next one is at 08:16:45 UTC."),
         (
@@ -210,15 +236,14 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
             Reason::Backoff,
             None,
             "Its batch of 13 records is turned away again and again while others get through (unauthorized, HTTP \
-             403). The daemon searches for the record that is the reason. To decide about this one now, an admin \
-             puts it under review: fieldsync quarantine add 00000000-0000-0000-0000-00000000000a",
+             403). The daemon searches for the record that is the reason.",
         ),
         (
             &[BEHIND_REVIEW],
             Reason::Key,
             None,
-            "An earlier record of its key, 00000000-0000-0000-0000-00000000000b, is under review and goes first: its \
-             submitter or an admin must decide about it.",
+            "An earlier record of its key, 00000000-0000-0000-0000-00000000000b, needs review and goes first: its submitter \
+             or an admin must decide about it.",
         ),
         (
             &[BEHIND_FAILED, BLOCKER_DUE],
@@ -232,7 +257,7 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
             Reason::Key,
             None,
             "An earlier record of its key, 00000000-0000-0000-0000-00000000000b, failed and is retried first. \
-             Offline: the server cannot be reached.",
+             The server cannot be reached.",
         ),
         (
             &[BEHIND_SENDING],
@@ -260,47 +285,36 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
             Some(90),
             "The server failed several times in a row; the next attempt is at 08:17:00 UTC.",
         ),
-        (&[OFFLINE], Reason::Offline, None, "Offline: the server cannot be reached."),
+        (&[OFFLINE], Reason::Offline, None, "The server cannot be reached."),
         (
             &[OFFLINE, PORTAL],
             Reason::Offline,
             None,
-            "Offline: a captive portal answers in place of the server until a person logs in to the network.",
+            "The login page of the Wi-Fi responds in place of the server.",
         ),
-        (&[METERED], Reason::Metered, None, "Waiting for a network that is not metered."),
-        (&[BATTERY], Reason::Battery, None, "Waiting until the battery is charged."),
-        (&[PAUSED], Reason::Paused, None, "Paused: nothing is sent until an admin ends the pause."),
+        (&[METERED], Reason::Metered, None, "Waiting on purpose because the network is metered."),
+        (&[BATTERY], Reason::Battery, None, "Waiting on purpose until the battery is charged."),
+        (&[PAUSED], Reason::Paused, None, "Paused."),
         (
             &[AUTH, UNTIL],
             Reason::AuthRequired,
             Some(30),
-            "The server does not accept the credential: an admin must renew the token or the certificate. The daemon \
-             tries again at 08:16:00 UTC.",
+            "The server does not accept the token or the certificate. The daemon tries again at 08:16:00 UTC.",
         ),
-        (
-            &[AUTH, HERE],
-            Reason::AuthRequired,
-            None,
-            "The credential cannot be used: an admin must renew the token or the certificate.",
-        ),
+        (&[AUTH, HERE], Reason::AuthRequired, None, "The token or the certificate cannot be used."),
         (
             &[MISCONFIGURED],
             Reason::Misconfigured,
             None,
-            "Nothing takes records at the server's address: an admin must correct the configuration.",
+            "Nothing takes records at the server's address. https://crm.example.com responds, but not to batches.",
         ),
         (
             &[MISCONFIGURED, HERE],
             Reason::Misconfigured,
             None,
-            "The certificates or the proxy cannot be used: an admin must correct the configuration.",
+            "The certificates or the proxy cannot be used.",
         ),
-        (
-            &[MISCONFIGURED, NO_SERVER],
-            Reason::Misconfigured,
-            None,
-            "No server is set: an admin must set server.url in the configuration.",
-        ),
+        (&[MISCONFIGURED, NO_SERVER], Reason::Misconfigured, None, "No server is set."),
         (
             &[DISK],
             Reason::Disk,
@@ -317,7 +331,7 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
             &[REVIEW],
             Reason::Review,
             None,
-            "Under review: it is not sent until its submitter or an admin edits or retries it, or an admin discards \
+            "Needs review: it is not sent until its submitter or an admin edits or retries it, or an admin discards \
              it.",
         ),
     ]
@@ -329,7 +343,9 @@ fn every_reason_has_its_time_and_its_sentence() {
         let found = Scene::new().with(conditions).found().unwrap();
         let until = seconds.map(|seconds| NOW + seconds * SECOND);
         let held_by = (*reason == WaitingReason::Key).then_some(BLOCKER);
-        let expected = WaitingFor { reason: (*reason).into(), until, held_by, text: (*text).to_owned() };
+        let remedy = found.remedy.clone();
+        let expected =
+            WaitingFor { reason: (*reason).into(), until, held_by, text: (*text).to_owned(), remedy };
         assert_eq!(found, expected, "row {number}");
         assert!(!found.text.contains("secret"), "{}", found.text);
     }

@@ -1,0 +1,185 @@
+//! The newest records first, as people look for them; and the record that a part of an id means.
+//!
+//! Positions are in queue order: by priority, then by arrival. So the walk backwards merges the ends of ten ranges, one
+//! for each priority, of each table.
+
+use redb::ReadableTable;
+use uuid::Uuid;
+
+use super::codec;
+use super::error::StoreError;
+use super::lane_view::LaneView;
+use super::read::{PayloadRange, ReceiptRange, StoreView, visible_state};
+use super::schema::{ManifestRow, RecordHeader, manifest_row};
+use crate::model::{ManifestEntry, PRIORITY_MAX, QueuePosition, RecordId, RecordState};
+
+/// Records that one page examines. With a rare filter, a page may end early with a cursor.
+const PAGE_SCAN_RECORDS_MAX: usize = 2000;
+/// Records of lanes that one page counts before it ends early with a cursor.
+const PAGE_LANE_STEPS_MAX: usize = 10_000;
+/// Ids that are compared with the end of an id, the newest first.
+const ENDING_SCAN_IDS_MAX: usize = 200_000;
+/// An ambiguous part of an id is answered with so many ids.
+const CANDIDATES_MAX: usize = 5;
+/// Hexadecimal digits of an id, and the bits of each.
+const ID_DIGITS: usize = 32;
+const DIGIT_BITS: usize = 4;
+
+/// Which records a page shows, the newest first.
+#[derive(Clone, Debug, Default)]
+pub struct NewestFilter {
+    /// Only records in these states; all if it is empty.
+    pub states: Vec<RecordState>,
+    /// Only records of this type.
+    pub record_type: Option<String>,
+    /// Only records with this key.
+    pub key: Option<String>,
+    /// Only records of this user.
+    pub submitter: Option<u32>,
+    /// Only records that were accepted at this time or later, in wall milliseconds.
+    pub created_from: Option<u64>,
+    /// Only records that arrived before the one with this number.
+    pub before: Option<u64>,
+    /// The most entries of a page.
+    pub limit: usize,
+}
+
+/// A page of records, the newest first.
+#[derive(Debug, Default)]
+pub struct NewestPage {
+    /// The entries.
+    pub entries: Vec<ManifestEntry>,
+    /// The number before which the next page continues, if there may be more.
+    pub next: Option<u64>,
+}
+
+impl StoreView {
+    /// A page of records, the newest first.
+    pub fn list_newest(&self, filter: &NewestFilter) -> Result<NewestPage, StoreError> {
+        let mut walk = BackwardWalk::new(self, &filter.states, filter.before.unwrap_or(1 << 56))?;
+        let mut lanes = LaneView::new(&self.snapshot, &self.open, self.key_space);
+        let mut page = NewestPage::default();
+        for _ in 0..PAGE_SCAN_RECORDS_MAX {
+            let Some((position, id)) = walk.next()? else {
+                page.next = None;
+                return Ok(page);
+            };
+            if page.entries.len() == filter.limit || lanes.steps_taken() >= PAGE_LANE_STEPS_MAX {
+                return Ok(page);
+            }
+            if let Some(row) = manifest_row(&self.snapshot.manifest, id)?
+                && filter.wants(&row, visible_state(&self.open, &row))
+            {
+                page.entries.push(self.to_entry(&mut lanes, RecordId(Uuid::from_u128(id)), row)?);
+            }
+            page.next = Some(QueuePosition(position).seq());
+        }
+        Ok(page)
+    }
+
+    /// The records whose ids begin or end like this: one, or some of several. `part`: hexadecimal digits.
+    pub fn find_by_part(&self, part: &str) -> Result<Vec<RecordId>, StoreError> {
+        let (Ok(value), 1..ID_DIGITS) = (u128::from_str_radix(part, 16), part.len()) else {
+            return Ok(Vec::new());
+        };
+        let shift = (ID_DIGITS - part.len()) * DIGIT_BITS;
+        let first = value << shift;
+        let last = first | ((1 << shift) - 1);
+        let mut found = Vec::new();
+        for item in self.snapshot.manifest.range(first..=last)?.take(CANDIDATES_MAX) {
+            found.push(RecordId(Uuid::from_u128(item?.0.value())));
+        }
+        let mask = (1_u128 << (part.len() * DIGIT_BITS)) - 1;
+        for item in self.snapshot.manifest.iter()?.rev().take(ENDING_SCAN_IDS_MAX) {
+            let id = item?.0.value();
+            let record = RecordId(Uuid::from_u128(id));
+            if id & mask == value && !found.contains(&record) {
+                found.push(record);
+            }
+            if found.len() >= CANDIDATES_MAX {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl NewestFilter {
+    fn wants(&self, row: &ManifestRow, state: RecordState) -> bool {
+        let is_of_state = self.states.is_empty() || self.states.contains(&state);
+        is_of_state
+            && self.record_type.as_ref().is_none_or(|record_type| *record_type == row.record_type)
+            && self.key.as_ref().is_none_or(|key| Some(key) == row.key.as_ref())
+            && self.submitter.is_none_or(|submitter| submitter == row.submitter)
+            && self.created_from.is_none_or(|from| row.created_at >= from)
+    }
+}
+
+/// Walks positions and ids by arrival, the newest first.
+struct BackwardWalk<'s>(Vec<ClassEnd<'s>>);
+
+/// The end of the records of one priority in one table.
+struct ClassEnd<'s> {
+    range: TableRange<'s>,
+    /// The next entry.
+    waiting: Option<(u64, u128)>,
+}
+
+enum TableRange<'s> {
+    Payloads(PayloadRange<'s>),
+    Receipts(ReceiptRange<'s>),
+}
+
+impl<'s> BackwardWalk<'s> {
+    /// `before`: the number of arrival.
+    fn new(view: &'s StoreView, states: &[RecordState], before: u64) -> Result<Self, StoreError> {
+        let is_wanted = |state: &RecordState| states.is_empty() || states.contains(state);
+        let has_unsynced = states.is_empty() || states.iter().any(|state| *state != RecordState::Synced);
+        let mut ends = Vec::new();
+        for class in 0..=u64::from(PRIORITY_MAX) {
+            let positions = class << 56..(class << 56) + before.min(1 << 56);
+            if has_unsynced {
+                ends.push(TableRange::Payloads(view.snapshot.payload.range(positions.clone())?));
+            }
+            if is_wanted(&RecordState::Synced) {
+                ends.push(TableRange::Receipts(view.snapshot.receipts.range(positions)?));
+            }
+        }
+        let ends = ends.into_iter().map(ClassEnd::start).collect::<Result<_, _>>()?;
+        Ok(Self(ends))
+    }
+
+    fn next(&mut self) -> Result<Option<(u64, u128)>, StoreError> {
+        let arrival = |end: &ClassEnd<'_>| end.waiting.map(|(position, _)| QueuePosition(position).seq());
+        let newest = self.0.iter_mut().max_by_key(|end| arrival(end));
+        let Some(newest) = newest.filter(|end| end.waiting.is_some()) else { return Ok(None) };
+        let next = newest.range.next_back()?;
+        Ok(std::mem::replace(&mut newest.waiting, next))
+    }
+}
+
+impl<'s> ClassEnd<'s> {
+    fn start(mut range: TableRange<'s>) -> Result<Self, StoreError> {
+        Ok(Self { waiting: range.next_back()?, range })
+    }
+}
+
+impl TableRange<'_> {
+    fn next_back(&mut self) -> Result<Option<(u64, u128)>, StoreError> {
+        match self {
+            Self::Payloads(range) => {
+                while let Some(item) = range.next_back() {
+                    let (position, sealed) = item?;
+                    if let Ok(row) = codec::unseal_row::<RecordHeader>(sealed.value()) {
+                        return Ok(Some((position.value(), row.header.id)));
+                    }
+                }
+                Ok(None)
+            }
+            Self::Receipts(range) => {
+                let item = range.next_back().transpose()?;
+                Ok(item.map(|(position, value)| (position.value(), value.value().0)))
+            }
+        }
+    }
+}
