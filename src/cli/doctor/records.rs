@@ -2,7 +2,10 @@
 
 use super::finding::{Finding, or_ok};
 use crate::api::{Alert, AlertName, Phase, Status};
-use crate::cli::format::{blocked_records, count, strip_controls};
+use crate::cli::format::{blocked_records, count, relative, strip_controls};
+use crate::cli::status::records_need_review;
+use crate::cli::table::error_text;
+use crate::clock::wall_ms;
 
 pub(super) fn judge_records(status: Option<&Status>) -> Vec<Finding> {
     let Some(status) = status else {
@@ -13,12 +16,10 @@ pub(super) fn judge_records(status: Option<&Status>) -> Vec<Finding> {
     };
     let mut findings: Vec<Finding> = status.alerts.iter().filter_map(judge_alert).collect();
     findings.extend(judge_phase(status));
+    findings.extend(judge_last_send(status, wall_ms()));
     if status.records.quarantined > 0 {
         findings.push(Finding::warning(
-            format!(
-                "{} to review: the server did not accept them",
-                count(status.records.quarantined, "record")
-            ),
+            format!("{}: the server did not accept them", records_need_review(status.records.quarantined)),
             "fieldsync quarantine list",
         ));
     }
@@ -74,7 +75,7 @@ fn judge_alert(alert: &Alert) -> Option<Finding> {
 
 /// Phases that do not end by themselves.
 fn judge_phase(status: &Status) -> Option<Finding> {
-    let text = strip_controls(&status.sync.text);
+    let text = strip_controls(status.sync.text.trim_end_matches('.'));
     let reason = status.sync.last_error.as_ref().map(|error| strip_controls(&error.message).into_owned());
     let text_and_reason = reason
         .filter(|reason| !reason.is_empty())
@@ -82,7 +83,7 @@ fn judge_phase(status: &Status) -> Option<Finding> {
     match status.sync.phase.known()? {
         Phase::Paused => Some(Finding::warning(text, "fieldsync resume")),
         Phase::AuthRequired => Some(Finding::problem(
-            format!("{text_and_reason}: nothing is sent until the credential is replaced"),
+            format!("{text_and_reason}: nothing is sent until the token or certificate is replaced"),
             "see the findings about the credential and the server; the daemon uses a new token at once",
         )),
         Phase::Misconfigured => Some(Finding::problem(
@@ -91,6 +92,27 @@ fn judge_phase(status: &Status) -> Option<Finding> {
         )),
         Phase::Idle | Phase::Syncing | Phase::Waiting | Phase::Offline | Phase::Deferred => None,
     }
+}
+
+/// The probe only asks for an outcome: a server may respond to that, and fail at batches.
+fn judge_last_send(status: &Status, now: u64) -> Option<Finding> {
+    let Status { sync, records, .. } = status;
+    let error = sync.last_error.as_ref()?;
+    let is_waiting = records.pending + records.syncing + records.failed > 0;
+    let is_latest = sync.last_success_at.is_none_or(|success| success < error.at);
+    let may_end = matches!(sync.phase.known(), Some(Phase::Waiting | Phase::Syncing));
+    if !(is_waiting && is_latest && may_end) {
+        return None;
+    }
+    let success = match sync.last_success_at {
+        Some(at) => format!("the last success was {}", relative(at, now)),
+        None => "none has succeeded yet".to_owned(),
+    };
+    let text = format!("the last send failed {}: {}; {success}", relative(error.at, now), error_text(error));
+    Some(Finding::warning(
+        text,
+        "nothing on this device if it passes; else tell the administrator of the server",
+    ))
 }
 
 #[cfg(test)]

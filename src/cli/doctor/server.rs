@@ -42,7 +42,7 @@ pub(super) fn judge_server(
             RequestResult::Response(response) => {
                 let reply = classify_outcome_reply(*batch, &exchange.result);
                 let rejects_batches = status.is_some_and(|status| status.sync.phase == Phase::Misconfigured);
-                // The daemon forgets its last success when it restarts, and synced records after a while.
+                // A daemon before 0.3 forgets its last success when it restarts, and any daemon synced records after a while.
                 let has_synced = status
                     .is_some_and(|status| status.sync.last_success_at.is_some() || status.records.synced > 0);
                 let history = ServerHistory {

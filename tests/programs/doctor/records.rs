@@ -25,7 +25,7 @@ fn records_that_wait_for_a_person_are_reported() {
     daemon.enqueue(&[keyed(2)]);
     daemon.post("/v1/pause", "").expect_json(200);
     let visit = DoctorRun::to(&daemon.home);
-    visit.found("records", "warning", &["1 record to review", "fieldsync quarantine list"]);
+    visit.found("records", "warning", &["1 record needs review", "fieldsync quarantine list"]);
     visit.found("records", "warning", &["blocks 1 record of its key", &format!("fieldsync show {}", ids[0])]);
     visit.found("records", "warning", &["Paused", "fieldsync resume"]);
     visit.problems(&[]);
@@ -55,4 +55,21 @@ fn a_captive_portal_that_the_daemon_met_is_reported() {
     let visit = DoctorRun::to(&daemon.home);
     visit.found("connectivity", "problem", &["captive portal", "log in to the network"]);
     visit.found("server", "problem", &["captive portal"]);
+}
+
+#[test]
+fn a_server_that_fails_only_at_batches_is_reported() {
+    let server = ScriptedServer::start(|request| {
+        if request.is_batch() { Reply::error(500, "OOPS") } else { Reply::unknown_batch() }
+    });
+    let settings = Settings::for_server(&server.url())
+        .with("retry.initial_backoff", "10m")
+        .with("retry.max_backoff", "10m");
+    let daemon = Daemon::start(&settings);
+    daemon.enqueue_many(1);
+    daemon.wait_until("a failure", |status| status["sync"]["last_error"]["http_status"] == 500);
+    let visit = DoctorRun::to(&daemon.home);
+    let parts = ["the last send failed", "HTTP 500", "none has succeeded yet", "administrator"];
+    visit.found("records", "warning", &parts);
+    visit.found("server", "ok", &["responds as it should"]);
 }
