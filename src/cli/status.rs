@@ -31,6 +31,7 @@ Examples:
   fieldsync status --watch
   fieldsync status --check || echo look at this device
   fieldsync status --json | jq -r .sync.text")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command")]
 pub(crate) struct StatusArgs {
     /// Follow the status until Ctrl-C
     #[arg(long)]

@@ -64,7 +64,7 @@ fn lines_that_systemd_collects_for_the_journal_have_their_priority() {
     command.env("JOURNAL_STREAM", format!("{}:{}", log.dev(), log.ino()));
     let daemon = home.start_by(command);
     daemon.enqueue_many(1);
-    daemon.wait_for_log("<4>The server address");
+    daemon.wait_for_log("<4>No server is set");
     let lines = daemon.log();
     assert!(lines.contains("<6>fieldsyncd "), "{lines}");
     assert!(lines.lines().all(|line| line.starts_with('<')), "{lines}");

@@ -1,11 +1,11 @@
 //! Each situation with its reason, its sentence and its remedy.
 
-use std::path::Path;
-
 use super::*;
 use crate::model::{
     Backlog, BatchId, ConnectFailure, Deferral, InterfaceKind, LastError, Link, LinkState, Pause, WaitCause,
 };
+
+mod configuration;
 
 /// 2026-03-01T08:15:30.120Z, a Sunday.
 const NOW: u64 = 1_772_352_930_120;
@@ -73,7 +73,7 @@ impl Scene {
             planner,
             server,
             paused_by: self.paused_by,
-            config_path: Path::new("/etc/f.toml"),
+            config_path: "/etc/f.toml".as_ref(),
             refusal: self.refusal,
         };
         describe_situation(&device, &progress)
@@ -305,34 +305,6 @@ fn what_a_person_stopped_or_must_correct() {
         |scene| (scene.phase, scene.is_local_error) = (Phase::AuthRequired, true),
     );
     check(
-        Reason::Misconfigured,
-        "Nothing takes records at the server's address: 3 records waiting. https://crm.example.com/base responds, but \
-         not to batches (HTTP 404).",
-        "correct server.url and server.path",
-        |scene| {
-            failed(scene, "misconfigured", Some(404));
-            scene.phase = Phase::Misconfigured;
-        },
-    );
-    check(
-        Reason::Misconfigured,
-        "The certificates or the proxy cannot be used: 3 records waiting",
-        "fieldsync doctor",
-        |scene| (scene.phase, scene.is_local_error) = (Phase::Misconfigured, true),
-    );
-    check(
-        Reason::NoServer,
-        "No server is set: 3 records waiting",
-        "set server.url in /etc/f.toml",
-        |scene| {
-            (scene.phase, scene.url) = (Phase::Misconfigured, "");
-        },
-    );
-    check(Reason::NoServer, "No server is set", "set server.url in /etc/f.toml", |scene| {
-        (scene.phase, scene.url) = (Phase::Misconfigured, "");
-        scene.backlog = Backlog::default();
-    });
-    check(
         Reason::Held,
         "Waiting for review: 3 records waiting (1 needs review). An earlier record of the same key needs review and \
          goes first.",
@@ -411,15 +383,4 @@ fn the_server_is_named_with_its_port() {
         let name = ServerName { url };
         assert_eq!((name.host(), name.host_and_port().as_str()), (host, address));
     }
-}
-
-#[test]
-fn a_refused_configuration_is_named_and_changes_no_reason() {
-    let refusal = Some("line 3: server.url must be a URL");
-    let idle = Scene { phase: Phase::Idle, backlog: Backlog::default(), refusal, ..Scene::new() }.describe();
-    assert_eq!(idle.reason, SyncReason::NothingToSend);
-    assert_eq!(idle.text, "Nothing to sync (configuration refused: line 3: server.url must be a URL)");
-    assert!(idle.remedy.is_some_and(|remedy| remedy.contains("systemctl reload fieldsync")));
-    let paused = Scene { phase: Phase::Paused, refusal, ..Scene::new() }.describe();
-    assert!(paused.remedy.is_some_and(|remedy| remedy.contains("fieldsync resume")), "of the pause");
 }

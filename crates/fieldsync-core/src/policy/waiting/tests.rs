@@ -1,6 +1,5 @@
 //! Every reason with its sentence, and which one is named where several hold.
 
-use std::path::Path;
 use std::sync::LazyLock;
 
 use uuid::Uuid;
@@ -97,7 +96,7 @@ impl Scene {
             planner,
             server,
             paused_by: None,
-            config_path: Path::new("/etc/fieldsync/config.toml"),
+            config_path: "/etc/fieldsync/config.toml".as_ref(),
             refusal: None,
         };
         waiting_for(&facts, &device)
