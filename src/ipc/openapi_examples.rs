@@ -82,7 +82,7 @@ fn response_example(operation: &str, status: &str) -> Option<Value> {
 fn synced_entry() -> Value {
     json!({
         "id": EXAMPLE_ID, "seq": 1203, "type": "Visits", "key": "account-17", "priority": 5, "state": "SYNCED",
-        "attempts": 1, "payload_bytes": 41, "submitter": 1000, "created_at": "2026-03-01T08:15:30.120Z",
+        "attempts": 1, "sends": 1, "payload_bytes": 41, "submitter": 1000, "created_at": "2026-03-01T08:15:30.120Z",
         "updated_at": "2026-03-01T08:15:32.480Z", "next_attempt_at": null,
         "batch_id": "0b0f6c1e-4a1f-4d4a-9a51-2f8e5c0b7d20", "last_error": null
     })
