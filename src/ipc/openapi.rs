@@ -44,7 +44,7 @@ use crate::protocol::wire::ErrorBody;
     tags(
         (name = "status", description = "Status, events, measurements"),
         (name = "records", description = "Enqueueing records and following them"),
-        (name = "review", description = "Records under review"),
+        (name = "review", description = "Records that need review"),
         (name = "control", description = "Control of the daemon"),
     ),
     paths(

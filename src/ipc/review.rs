@@ -26,18 +26,18 @@ use crate::telemetry::event::Event;
 /// under review already is left unchanged. The response lists the ids that were refused. If all were, the reason of the first is the error.
 #[utoipa::path(
     post, path = "/v1/quarantine/add", tag = "review", operation_id = "add", request_body = Selection,
-    responses((status = 200, description = "The records are under review.", body = Changed)),
+    responses((status = 200, description = "The records need review.", body = Changed)),
 )]
 pub(super) async fn quarantine_records(
     state: &ApiState,
     peer: &Peer,
     body: RequestBody,
 ) -> Result<HttpResponse, ApiError> {
-    state.require_admin(peer, "putting records under review is for admins")?;
+    state.require_admin(peer, "marking records for review is for admins")?;
     let Some(ids) = read_selection(&body.read_all(state).await?.bytes)?.ids else {
         return Err(ApiError::bad_request(
             "invalid_selection",
-            "records are put under review by id: send {\"ids\": [\"…\"]}",
+            "records are marked for review by id: send {\"ids\": [\"…\"]}",
         ));
     };
     let (mut changed, mut refused) = (0, Vec::new());
@@ -136,7 +136,7 @@ pub(super) async fn discard_records(
     if selection.all && !selection.confirm {
         return Err(ApiError::bad_request(
             "confirmation_needed",
-            "discarding all records under review needs \"confirm\": true; their payloads are deleted for good",
+            "discarding all records that need review needs \"confirm\": true; their payloads are deleted permanently",
         ));
     }
     review_records(state, selection, ReviewAction::Discard, None).await
@@ -218,7 +218,7 @@ async fn explain_not_under_review(state: &ApiState, id: RecordId) -> Result<ApiE
     };
     let mut message = "none of these records is QUARANTINED; nothing was changed".to_owned();
     if entry.state != RecordState::Synced {
-        message += "; an admin can put a waiting record under review: fieldsync quarantine add ID";
+        message += "; an admin can mark a waiting record for review: fieldsync quarantine add ID";
     }
     Ok(ApiError::new(StatusCode::CONFLICT, "not_quarantined", message))
 }

@@ -27,17 +27,17 @@ pub enum MendRefused {
     Unknown,
     /// The record is not quarantined.
     #[error(
-        "only the payload of a QUARANTINED record can be replaced, and this record is not under review. If it still waits, an admin can put \
-         it under review: fieldsync quarantine add ID"
+        "only the payload of a QUARANTINED record can be replaced, and this record does not need review. If it still waits, an admin can mark \
+         it for review: fieldsync quarantine add ID"
     )]
     NotQuarantined,
     /// The queue would exceed a limit.
     #[error(
-        "{0}: the record stays under review as it was; try again when records have been synced, or {remedy}", remedy = .0.remedy_text()
+        "{0}: the record still needs review, unchanged; try again when records have been synced, or {remedy}", remedy = .0.remedy_text()
     )]
     Full(LimitReached),
     /// The disk is full.
-    #[error("the disk is full: the record stays under review as it was; make room and try again")]
+    #[error("the disk is full: the record still needs review, unchanged; make room and try again")]
     DiskFull,
     /// The payload is larger than `queue.max_record_bytes`.
     #[error("the payload has {bytes} bytes, more than queue.max_record_bytes ({limit})")]

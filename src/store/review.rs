@@ -219,9 +219,9 @@ fn by_hand_error(earlier: Option<&StoredError>, now: u64) -> StoredError {
     let message = match earlier {
         Some(error) if error.class == BY_HAND_CLASS => error.message.clone(),
         Some(StoredError { class, message, .. }) => {
-            format!("put under review by a person; its last failure was {class}: {message}")
+            format!("marked for review by a person; its last failure was {class}: {message}")
         }
-        None => "put under review by a person".to_owned(),
+        None => "marked for review by a person".to_owned(),
     };
     StoredError {
         class: BY_HAND_CLASS.into(),

@@ -56,7 +56,7 @@ pub(crate) enum RequestError {
     BatchIdReused(BatchId),
     #[error("the batch {0} is not known")]
     UnknownBatch(BatchId),
-    #[error("the record {0} is not under review: it is unknown, forwarded or discarded")]
+    #[error("the record {0} does not need review: it is unknown, forwarded or discarded")]
     NotUnderReview(RecordId),
     #[error("{0}")]
     InvalidReview(&'static str),

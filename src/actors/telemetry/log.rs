@@ -117,7 +117,7 @@ pub(super) fn log_quarantined(batch: BatchId, record: RecordId, error: &LastErro
         record_id = %record,
         state = "QUARANTINED",
         http_status = error.http_status,
-        "record {record} was quarantined and needs review ({class}{code}); for details: fieldsync show {record}",
+        "record {record} needs review ({class}{code}); for details: fieldsync show {record}",
     );
 }
 
@@ -126,6 +126,6 @@ pub(super) fn log_added_to_review(record: RecordId) {
         name: journal::RECORD_QUARANTINED,
         record_id = %record,
         state = "QUARANTINED",
-        "record {record} was put under review on request; to fix it: fieldsync quarantine edit {record}",
+        "record {record} was marked for review on request; to correct it: fieldsync quarantine edit {record}",
     );
 }

@@ -59,14 +59,14 @@ impl Uploader {
         let before = self.credentials.replace((Arc::clone(&config), now.clone()));
         let before = before.filter(|(of, _)| Arc::ptr_eq(of, &config)).map(|(_, before)| before);
         if before.as_ref() == Some(&now) {
-            tracing::debug!("the credentials are the same as before");
+            tracing::debug!("the token and the certificates are the same as before");
             return now;
         }
         self.current = None;
         if let Err(refusal) = now.token() {
             tracing::error!("{refusal}");
         } else if before.is_some() {
-            tracing::info!("the credential or a certificate has changed; the new one is used from now on");
+            tracing::info!("the token or a certificate has changed; the new one is used from now on");
         }
         // With another configuration the planner tries again anyway.
         if before.is_some() {

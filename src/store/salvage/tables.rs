@@ -241,7 +241,7 @@ fn unknown_review_reason(at: u64) -> StoredError {
         class: "damaged".into(),
         http_status: None,
         code: None,
-        message: "it was under review when the store on this device's disk was damaged, and the reason is lost: retry it, replace its payload, or discard it".into(),
+        message: "it needed review when the store on this device's disk was damaged, and the reason is lost: retry it, replace its payload, or discard it".into(),
         at,
         field: None,
     }

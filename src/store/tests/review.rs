@@ -33,8 +33,8 @@ fn a_waiting_record_is_quarantined_with_the_message_of_its_last_failure() {
     let settled = bench.queue_mut().read_backlog().unwrap().settled_total;
     assert_eq!(added_ids(&add_to_review(&mut bench, &[1, 2])), [id(1), id(2)]);
     for (number, words, status) in [
-        (1, "put under review by a person; its last failure was test: no bodies like this", Some(504)),
-        (2, "put under review by a person", None),
+        (1, "marked for review by a person; its last failure was test: no bodies like this", Some(504)),
+        (2, "marked for review by a person", None),
     ] {
         let entry = bench.find_entry(id(number)).unwrap();
         assert_eq!((entry.state, entry.next_attempt_at), (RecordState::Quarantined, None));

@@ -34,5 +34,5 @@ impl CredentialWatch {
 
 /// Without a watch, a new credential is read at the next attempt.
 fn warn_of_failed_watch(error: &io::Error) {
-    tracing::warn!(%error, "a new credential is noticed only at the next attempt, or by: fieldsync sync");
+    tracing::warn!(%error, "a new token is noticed only at the next attempt, or by: fieldsync sync");
 }

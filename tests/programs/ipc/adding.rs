@@ -1,4 +1,4 @@
-//! A waiting record is put under review by a person; the other records of its batch continue without it.
+//! A waiting record is marked for review by a person; the other records of its batch continue without it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -48,7 +48,7 @@ fn one_record_of_a_denied_batch_is_corrected_while_the_others_are_sent() {
     let change = &reported.last().unwrap().data;
     assert_eq!((&change["id"], &change["state"]), (&json!(ids[2]), &json!("QUARANTINED")));
     assert_eq!((&change["type"], &change["last_error"]), (&json!("Visits"), &entry["last_error"]));
-    daemon.wait_for_log(&format!("record {} was put under review on request", ids[2]));
+    daemon.wait_for_log(&format!("record {} was marked for review on request", ids[2]));
     // They may be in flight again at this moment.
     let waiting = Counts { pending: 4, ..Counts::settled(0, 1) };
     wait_for("the others to wait", || (daemon.counts() == waiting).then_some(()));

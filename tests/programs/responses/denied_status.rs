@@ -57,7 +57,7 @@ fn a_status_names_the_set_that_is_denied_while_others_get_through() {
         (&json!("unauthorized"), &daemon.record(&id)["batch_id"])
     );
     let text = sync["text"].as_str().unwrap();
-    assert!(text.ends_with(" (1 record is turned away with HTTP 403 while others get through)"), "{text}");
+    assert!(text.ends_with(" (1 record is refused with HTTP 403 while others get through)"), "{text}");
     assert_eq!((daemon.counts().synced, daemon.counts().quarantined), (3, 0));
 }
 
@@ -66,7 +66,7 @@ fn a_record_of_a_denied_set_is_shown_with_what_can_be_done() {
     let (_server, daemon, id) = denied_alone();
     let shown = wait_for("the record to be shown as denied", || {
         let shown = daemon.cli(&["show", &id]).stdout;
-        shown.contains("turned away again and again while others get through").then_some(shown)
+        shown.contains("refused again and again while others get through").then_some(shown)
     });
     for part in ["HTTP 403", &format!("fieldsync quarantine add {id}")] {
         assert!(shown.contains(part), "{part}: {shown}");

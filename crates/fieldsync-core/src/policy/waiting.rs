@@ -205,12 +205,12 @@ fn check_denials(entry: &ManifestEntry, device: &DeviceFacts<'_>) -> Option<Find
     let records = if set.records == 1 { "1 record".to_owned() } else { format!("{} records", set.records) };
     let status = set.error.http_status.map_or(String::new(), |status| format!(", HTTP {status}"));
     let text = format!(
-        "Its batch of {records} is turned away again and again while others get through ({}{status}). The daemon \
+        "Its batch of {records} is refused again and again while others get through ({}{status}). The daemon \
          searches for the record that is the reason.",
         set.error.class
     );
     let remedy = format!(
-        "to decide about this one now, an admin puts it under review: fieldsync quarantine add {}",
+        "to decide about this one now, an admin marks it for review: fieldsync quarantine add {}",
         entry.id
     );
     let until = device.planner.until.filter(|until| *until > device.now);

@@ -6,7 +6,7 @@ use crate::model::RecordId;
 pub(super) fn log_refused(record_id: RecordId, http_status: Option<u16>) {
     tracing::warn!(
         %record_id, http_status,
-        "a forwarded record was refused: it is set aside for a review, and later records of its key wait"
+        "a forwarded record was refused: it needs review, and later records of its key wait"
     );
 }
 

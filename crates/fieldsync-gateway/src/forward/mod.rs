@@ -11,7 +11,7 @@
 //!   its secrets, so the files are read again. **410**: nothing is sent until a reload, but for a probe now and then.
 //!   A rejection (any other 4xx except 408 and 429) is repeated in ever smaller parts, until one record is left.
 //!   After any other response, and without one: retry with growing delays.
-//! - A record that is rejected is set aside for a review at the gateway, and a record that is to be sent later waits.
+//! - A record that is rejected needs review at the gateway, and a record that is to be sent later waits.
 //!   Later records of its device and key wait behind it, see [`crate::ledger::RefusedLedger`]; others pass.
 //! - One body is in flight at a time, and of the gateways that share a ledger only one forwards. Another takes
 //!   over when that one ends, or fails to reach the target several times in a row. What was in flight then

@@ -65,7 +65,7 @@ pub(crate) struct ForwardFlags {
     /// 2xx response accepts all of them, unless its body is `{"results": [{"id", "status", "code", "message", "field",
     /// "retry_after_s"}, …]}`: then each record is accepted (applied, duplicate), refused (rejected) or sent later (retry) by
     /// its own result. After another 4xx response, smaller parts are sent until the refused record is found. A refused record
-    /// is set aside for a review (`fieldsync-gateway refused --help`): later records of its device and key wait, others pass.
+    /// needs review (`fieldsync-gateway refused --help`): later records of its device and key wait, others pass.
     /// After 410, nothing is sent until the gateway is reloaded or restarted. After any other response the gateway retries. A
     /// record that is sent again has the same id. The header Idempotency-Key is the same for the same body: a body that was
     /// not accepted is sent again unchanged, but after a restart of the gateway it may hold more records, and has another key.

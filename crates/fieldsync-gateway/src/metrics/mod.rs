@@ -85,7 +85,7 @@ impl Metrics {
         let forward_parked_keys = Gauge::default();
         let forward_stopped = Gauge::default();
         for (name, help, gauge) in [
-            ("forward_refused", "Refused records under review", &forward_refused),
+            ("forward_refused", "Refused records that need review", &forward_refused),
             (
                 "forward_parked_records",
                 "Records that wait behind another one of their key",

@@ -136,11 +136,11 @@ enum CommandError {
     #[error("cannot read {0}: nothing was changed")]
     Input(String, #[source] io::Error),
     #[error(
-        "with --all, every record under review would be dropped: nothing was discarded. Repeat it with --yes"
+        "with --all, every record that needs review would be dropped: nothing was discarded. Repeat it with --yes"
     )]
     Unconfirmed,
     #[error(
-        "{changed} of {chosen} records were under review; the others are unknown, forwarded or discarded already"
+        "{changed} of {chosen} records needed review; the others are unknown, forwarded or discarded already"
     )]
     NotUnderReview { changed: u64, chosen: u64 },
     #[error("cannot write to standard output")]

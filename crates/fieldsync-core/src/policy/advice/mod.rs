@@ -133,7 +133,7 @@ fn denied_note(denied: &[DeniedSet]) -> String {
     let status = first.error.http_status.map_or(String::new(), |status| format!(" with HTTP {status}"));
     let (of, are) = if records == 1 { ("1 record", "is") } else { ("records", "are") };
     let how_many = if records == 1 { String::new() } else { format!("{records} ") };
-    format!(" ({how_many}{of} {are} turned away{status} while others get through)")
+    format!(" ({how_many}{of} {are} refused{status} while others get through)")
 }
 
 /// A configuration that is refused stops nothing, and a person must correct it.

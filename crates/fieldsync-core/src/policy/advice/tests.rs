@@ -355,10 +355,7 @@ fn batches_that_are_denied_while_others_get_through_are_counted() {
     };
     scene.denied = vec![set];
     let text = scene.describe().text;
-    assert_eq!(
-        text,
-        "Syncing 0 of 3 records (2 records are turned away with HTTP 403 while others get through)"
-    );
+    assert_eq!(text, "Syncing 0 of 3 records (2 records are refused with HTTP 403 while others get through)");
 }
 
 #[test]

@@ -101,7 +101,7 @@ impl Scheduler {
                 self.query_again(id, query, view.now);
                 None
             }
-            // Perhaps for good: one faulty record must not hold up the others of its batch.
+            // Perhaps permanently: one faulty record must not hold up the others of its batch.
             OutcomeReply::Failed | OutcomeReply::Throttled | OutcomeReply::Unreachable
                 if sends >= SENDS_WITHOUT_REPLY_MAX =>
             {

@@ -234,7 +234,7 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
             &[DENIED],
             Reason::Backoff,
             None,
-            "Its batch of 13 records is turned away again and again while others get through (unauthorized, HTTP \
+            "Its batch of 13 records is refused again and again while others get through (unauthorized, HTTP \
              403). The daemon searches for the record that is the reason.",
         ),
         (
