@@ -297,6 +297,20 @@ fn an_address_that_takes_no_records_and_a_missing_one_are_named() {
 }
 
 #[test]
+fn a_mistake_in_a_changed_configuration_is_named_with_its_line() {
+    let settings = Settings::for_server(REFUSED);
+    let mut played = Played::start(&settings);
+    played.daemon.home.configure(&with_page(&settings).with("queue.max_records", "many"));
+    played.daemon.signal("HUP");
+    let names_the_line = |status: &Value| {
+        let text = status["sync"]["text"].as_str().unwrap();
+        text.contains("config.toml: line ") && text.contains("queue.max_records: must be ")
+    };
+    played.daemon.wait_until("the refusal", names_the_line);
+    played.assert_says("nothing_to_send", None);
+}
+
+#[test]
 fn a_full_disk_comes_first() {
     let mut played = Played::start_by(&Settings::for_server(REFUSED), |home| limited_to(home, 32 << 20));
     let record = json!({"type": "T", "payload": {"text": "x".repeat(100_000)}}).to_string();

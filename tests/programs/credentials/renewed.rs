@@ -113,7 +113,7 @@ fn the_same_token_again_changes_nothing() {
     let token = home.path("token");
     place(&token, "old\n", 0o600);
     ends_the_stop(home, &token, |daemon| {
-        let looks = || daemon.log().matches("the credentials are the same as before").count();
+        let looks = || daemon.log().matches("the token and the certificates are the same as before").count();
         let before = looks();
         place(&token, "old", 0o600);
         wait_for("the look", || (looks() > before).then_some(()));
