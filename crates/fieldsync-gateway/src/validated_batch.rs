@@ -11,6 +11,8 @@ use crate::protocol::wire::{ID_CONFLICT, ID_OF_OTHER_DEVICE, RecordResult, Recor
 pub(crate) const INVALID_DATA: &str = "INVALID_DATA";
 /// Code of a record behind another of its key that was not applied.
 pub(crate) const HELD: &str = "HELD";
+/// The message of [`HELD`].
+pub(crate) const HELD_MESSAGE: &str = "an earlier record of its key was not applied";
 
 /// The device keeps 200 characters of a message.
 const USED_BY_OTHER_DEVICE: &str = "another device used this id first, for other content. This record is not stored: enqueue its payload \

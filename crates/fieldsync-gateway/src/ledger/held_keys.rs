@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::protocol::wire::RecordResult;
-use crate::validated_batch::{HELD, ValidatedRecord};
+use crate::validated_batch::{HELD, HELD_MESSAGE, ValidatedRecord};
 
 /// The keys of those records of a batch that are not applied. Later records of these keys are not applied either.
 #[derive(Debug, Default)]
@@ -28,6 +28,6 @@ impl<'b> HeldKeys<'b> {
 
     fn hold_record(&self, record: &ValidatedRecord) -> Option<RecordResult> {
         let is_held = record.key.as_deref().is_some_and(|key| self.0.contains(key));
-        is_held.then(|| record.retry(HELD, "an earlier record of its key was not applied"))
+        is_held.then(|| record.retry(HELD, HELD_MESSAGE))
     }
 }

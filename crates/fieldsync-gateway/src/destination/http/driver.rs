@@ -17,7 +17,7 @@ use crate::destination::delivery::{
     DESTINATION_BUSY, Destination, DestinationCondition, RecordVerdict, StoppedType, Verdict, VerdictSender,
     is_urgent,
 };
-use crate::validated_batch::{HELD, ValidatedRecord};
+use crate::validated_batch::{HELD, HELD_MESSAGE, ValidatedRecord};
 
 /// A destination that is called as a mapping says.
 pub(crate) struct HttpDestination(HttpEndpoint);
@@ -78,7 +78,7 @@ impl HttpDestination {
 }
 
 fn hold_record() -> Verdict {
-    Verdict::retry(None, HELD, "an earlier record of its key was not applied")
+    Verdict::retry(None, HELD, HELD_MESSAGE)
 }
 
 fn save_credits(scarcity: &GateTrouble) -> Verdict {
