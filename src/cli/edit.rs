@@ -72,6 +72,7 @@ async fn run_with(
     if before.state != RecordState::Quarantined {
         let next = match before.state {
             RecordState::Synced => "List the records under review: fieldsync quarantine list".to_owned(),
+            RecordState::Discarded => "A discarded record cannot be brought back".to_owned(),
             _ => format!("An admin can quarantine it: fieldsync quarantine add {id}"),
         };
         let message = format!(

@@ -79,6 +79,7 @@ struct RecordEvent {
     id: RecordId,
     state: Option<String>,
     change: Option<String>,
+    discarded_by: Option<String>,
     #[serde(rename = "type")]
     record_type: Option<String>,
     last_error: Option<LastError>,
@@ -87,15 +88,18 @@ struct RecordEvent {
 impl RecordEvent {
     /// `0191… is QUARANTINED (Visits): rejected (HTTP 422) BAD_DATE: no such day`
     fn describe(&self) -> String {
-        let Self { id, state, change, record_type, last_error } = self;
+        let Self { id, state, change, discarded_by, record_type, last_error } = self;
         let became = match (state, change) {
+            (_, Some(change)) if discarded_by.is_some() => format!(" was {}", strip_controls(change)),
             (Some(state), _) => format!(" is {}", strip_controls(state)),
             (None, Some(change)) => format!(" was {}", strip_controls(change)),
             (None, None) => String::new(),
         };
+        let by =
+            discarded_by.as_ref().map_or_else(String::new, |user| format!(" by {}", strip_controls(user)));
         let of = record_type.as_ref().map_or_else(String::new, |name| format!(" ({})", strip_controls(name)));
         let why = last_error.as_ref().map_or_else(String::new, |error| format!(": {}", error_text(error)));
-        format!("{id}{became}{of}{why}")
+        format!("{id}{became}{by}{of}{why}")
     }
 }
 
@@ -165,6 +169,9 @@ mod tests {
         assert_eq!(describe_event(&event_of("record", &data)), expected);
         let data = format!(r#"{{"id":"{id}","change":"discarded"}}"#);
         assert_eq!(describe_event(&event_of("record", &data)), format!("{id} was discarded"));
+        let data =
+            format!(r#"{{"id":"{id}","state":"DISCARDED","change":"discarded","discarded_by":"alice"}}"#);
+        assert_eq!(describe_event(&event_of("record", &data)), format!("{id} was discarded by alice"));
     }
 
     #[test]

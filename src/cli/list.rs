@@ -53,7 +53,7 @@ Examples:
   fieldsync list --since 2h --key account-17
   fieldsync list --type Visits -n 1000 --json")]
 pub(crate) struct ListArgs {
-    /// Only these states: PENDING, SYNCING, SYNCED, FAILED or QUARANTINED
+    /// Only these states: PENDING, SYNCING, SYNCED, FAILED, QUARANTINED or DISCARDED
     #[arg(long, value_name = "S", value_delimiter = ',')]
     pub(crate) state: Vec<RecordState>,
     /// Only this type

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use serde::Deserialize;
 
 use super::context::CommandContext;
 use super::export::ExportTarget;
@@ -196,10 +197,10 @@ async fn export_records(args: &ExportArgs, context: &mut CommandContext<'_>) -> 
     while let Some(page) = pages.next::<RecordPage>().await? {
         for entry in page.records {
             match show::fetch(&client, entry.id, &["payload"]).await {
+                Ok(detail) if !is_under_review(&detail)? => gone += 1,
                 Ok(detail) => {
                     target.write_line(&json_text::compact_json(&String::from_utf8_lossy(&detail)))?;
                 }
-                // It was settled after the page was read.
                 Err(ClientError::Refused { status: 404, .. }) => gone += 1,
                 Err(error) => return Err(error.into()),
             }
@@ -211,6 +212,16 @@ async fn export_records(args: &ExportArgs, context: &mut CommandContext<'_>) -> 
     let written = target.finish()?;
     written.report(context)?;
     Ok(exit::DONE)
+}
+
+/// False if the record was settled or queued again after the page was read.
+fn is_under_review(detail: &[u8]) -> Result<bool, CommandFailure> {
+    #[derive(Deserialize)]
+    struct Detail {
+        state: RecordState,
+    }
+    let detail: Detail = decode_json(detail)?;
+    Ok(detail.state == RecordState::Quarantined)
 }
 
 #[cfg(test)]

@@ -137,7 +137,11 @@ fn describe(entry: &ManifestEntry, now: u64) -> Vec<String> {
     field("Attempts", describe_attempts(entry));
     field("Submitter", format!("uid {}", entry.submitter));
     field("Enqueued", timestamp(entry.created_at, now));
-    field("Last change", timestamp(entry.updated_at, now));
+    let is_discarded = entry.state == RecordState::Discarded;
+    field(if is_discarded { "Discarded" } else { "Last change" }, timestamp(entry.updated_at, now));
+    if let Some(user) = &entry.discarded_by {
+        field("Discarded by", strip_controls(user).into_owned());
+    }
     if let Some(at) = entry.next_attempt_at {
         field("Next attempt", timestamp(at, now));
     }
@@ -169,7 +173,7 @@ fn attempt_history(entry: &ManifestEntry, lineage: &[BatchReport], now: u64) -> 
     let earlier = u64::from(entry.attempts).saturating_sub(listed);
     let mut lines: Vec<String> =
         lineage.iter().map(|send| format!("  {}", attempt_line(send, now))).collect();
-    let on_its_way = !matches!(entry.state, RecordState::Synced | RecordState::Quarantined);
+    let on_its_way = matches!(entry.state, RecordState::Pending | RecordState::Syncing | RecordState::Failed);
     let unsent = entry.batch_id.filter(|id| on_its_way && lineage.iter().all(|send| send.id != *id));
     let unsent = unsent.filter(|_| !lineage.is_empty());
     if let Some(batch) = unsent {
@@ -198,6 +202,7 @@ fn next_step(entry: &ManifestEntry, waiting: Option<&WaitingFor>, now: u64) -> V
             }
             _ => "Did not get through; it is safe here and will be sent again.".to_owned(),
         },
+        RecordState::Discarded => discarded_text(entry, now),
         RecordState::Quarantined => {
             let error = entry.last_error.as_ref();
             error.map_or(String::new(), |error| format!("Not sent: {}.", error_text(error)))
@@ -218,6 +223,14 @@ fn next_step(entry: &ManifestEntry, waiting: Option<&WaitingFor>, now: u64) -> V
         }
     }
     lines
+}
+
+/// Who discarded the record and when.
+fn discarded_text(entry: &ManifestEntry, now: u64) -> String {
+    let user = entry.discarded_by.as_deref().map(strip_controls);
+    let by = user.map_or_else(String::new, |user| format!(" by {user}"));
+    let at = timestamp(entry.updated_at, now);
+    format!("Discarded{by}: {at}. It is not sent any more, and its payload is deleted.")
 }
 
 /// What the daemon says that a person can do.

@@ -245,7 +245,7 @@ pub(crate) fn state_cell(state: RecordState) -> Cell {
         RecordState::Synced => Some(Color::Green),
         RecordState::Failed => Some(Color::Yellow),
         RecordState::Quarantined => Some(Color::Red),
-        RecordState::Pending | RecordState::Syncing => None,
+        RecordState::Pending | RecordState::Syncing | RecordState::Discarded => None,
     };
     Cell { text: state.name().to_owned(), colour }
 }

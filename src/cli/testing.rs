@@ -52,6 +52,7 @@ pub(crate) fn rejected_entry(seq: u64, state: RecordState) -> ManifestEntry {
             field: None,
             at: 12_000,
         }),
+        discarded_by: None,
         blocked_by: None,
         blocked_count: 0,
     }

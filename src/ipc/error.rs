@@ -43,7 +43,7 @@ impl ApiError {
         Self::new(
             StatusCode::NOT_FOUND,
             "no_such_record",
-            "no record has this id; the receipt of a synced record is kept for queue.keep_synced, or shorter on a nearly full disk",
+            "no record has this id; the receipt of a synced or discarded record is kept for queue.keep_synced, or shorter on a nearly full disk",
         )
     }
 
@@ -161,6 +161,7 @@ impl From<AddRefused> for ApiError {
         let code = match refused {
             AddRefused::Unknown => return Self::no_such_record(),
             AddRefused::Synced => "already_synced",
+            AddRefused::Discarded => "already_discarded",
             AddRefused::OutcomePending => "outcome_pending",
         };
         Self::new(StatusCode::CONFLICT, code, refused.to_string())

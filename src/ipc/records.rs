@@ -152,7 +152,7 @@ impl ListQuery {
 /// With `changed_after`, the records that changed since, each as it is now, in the order of their last changes, also over restarts. `next` is
 /// never null: a reader continues with it. Of the last 50000 changes, a page has up to `limit`, and all of them were read once `next` is the
 /// cursor of the request. New records are listed only once they change, and a batch that is being sent is no change. `unknown` has the
-/// ids of records that an admin discarded, and of those whose receipts are gone.
+/// ids of records whose receipts are gone.
 ///
 /// With `order=newest`, the newest records come first, and `state` may name several states, separated by commas.
 #[utoipa::path(
@@ -201,7 +201,7 @@ pub(super) struct ShowQuery {
 ///
 /// Any user may see any record. Its key, its receipt and the message and field of its error are for its submitter and admins. Until it is
 /// synced, `waiting_for` says why it is not sent yet: of several reasons, the one that keeps it longest. Once it is synced, `receipt` is
-/// what the server said it became, if it said so.
+/// what the server said it became, if it said so. Of a discarded record, `discarded_by` and `updated_at` say who discarded it and when.
 #[utoipa::path(
     get, path = "/v1/records/{id}", tag = "records", operation_id = "show",
     params(("id" = String, Path, description = "The id of the record, or at least four digits of its beginning or end."), ShowQuery),

@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 
-use super::auth::Peer;
+use super::auth::{Peer, user_name};
 use super::body::RequestBody;
 use super::error::ApiError;
 use super::http::{HttpResponse, json_response};
@@ -11,7 +11,7 @@ use super::state::ApiState;
 use crate::actors::BatchesClosed;
 use crate::actors::queue_store::write;
 use crate::api::submission;
-use crate::api::{Changed, RecordChange, RecordDecision, RefusedRecord, Selection};
+use crate::api::{Changed, RecordChange, RefusedRecord, Selection};
 use crate::model::{ManifestEntry, RecordId, RecordState};
 use crate::protocol::wire::{ID_CONFLICT, ID_OF_OTHER_DEVICE};
 use crate::store::{
@@ -121,7 +121,8 @@ async fn require_own_records(state: &ApiState, submitter: u32, ids: &[RecordId])
 
 /// Discard records under review
 ///
-/// This cannot be undone. Discarding all of them needs `"confirm": true`.
+/// This cannot be undone: their payloads are deleted. Each leaves a receipt with the state DISCARDED and `discarded_by`, which is kept as long
+/// as the receipts of synced records. Discarding all of them needs `"confirm": true`.
 #[utoipa::path(
     post, path = "/v1/quarantine/discard", tag = "review", operation_id = "discard", request_body = Selection,
     responses((status = 200, description = "The records are deleted.", body = Changed)),
@@ -139,7 +140,8 @@ pub(super) async fn discard_records(
             "discarding all records that need review needs \"confirm\": true; their payloads are deleted permanently",
         ));
     }
-    review_records(state, selection, ReviewAction::Discard, None).await
+    let by = user_name(peer.uid);
+    review_records(state, selection, ReviewAction::Discard { by }, None).await
 }
 
 fn read_selection(body: &[u8]) -> Result<Selection, ApiError> {
@@ -165,7 +167,8 @@ async fn review_records(
     if let Some(ids) = selection.ids {
         for chunk in ids.chunks(REVIEW_STEP_RECORDS) {
             let selected = ReviewSelection::These(chunk.to_vec());
-            changed += review_step(state, Review { selected, action, submitter }).await?.changed.len();
+            let review = Review { selected, action: action.clone(), submitter };
+            changed += review_step(state, review).await?.changed.len();
         }
         if let Some(id) = ids.first().filter(|_| changed == 0) {
             return Err(explain_not_under_review(state, *id).await?);
@@ -174,7 +177,8 @@ async fn review_records(
         let mut after = None;
         loop {
             let selected = ReviewSelection::After(after);
-            let reviewed = review_step(state, Review { selected, action, submitter }).await?;
+            let review = Review { selected, action: action.clone(), submitter };
+            let reviewed = review_step(state, review).await?;
             changed += reviewed.changed.len();
             after = reviewed.next;
             if after.is_none() {
@@ -187,10 +191,15 @@ async fn review_records(
 
 /// Reviews part of a selection, and announces it once it is on disk.
 async fn review_step(state: &ApiState, review: Review) -> Result<ReviewSummary, ApiError> {
-    let (verb, decision) = match review.action {
-        ReviewAction::Retry => ("queued again", RecordDecision::QueuedAgain),
-        ReviewAction::Discard => ("discarded", RecordDecision::Discarded),
+    let discarded_by = match &review.action {
+        ReviewAction::Retry => None,
+        ReviewAction::Discard { by } => Some(by.clone()),
     };
+    let state_name = discarded_by.as_ref().map(|_| RecordState::Discarded.name());
+    let verb = discarded_by.as_ref().map_or_else(
+        || "queued again on request".to_owned(),
+        |user| format!("discarded on request of {user}"),
+    );
     let _permit = state.review_throttle.acquire().await?;
     let (is_all, is_of_user) =
         (matches!(review.selected, ReviewSelection::After(_)), review.submitter.is_some());
@@ -199,15 +208,23 @@ async fn review_step(state: &ApiState, review: Review) -> Result<ReviewSummary, 
     if is_all && changed > 0 {
         let whose = if is_of_user { " of a user" } else { "" };
         let records = if changed == 1 { "record was" } else { "records were" };
-        tracing::info!(records = changed, "review: {changed} {records} {verb} on request (all{whose})");
+        tracing::info!(
+            records = changed,
+            state = state_name,
+            "review: {changed} {records} {verb} (all{whose})"
+        );
     }
     for id in &reviewed.changed {
         if is_all {
-            tracing::debug!(record_id = %id, "record {id} was {verb} on request");
+            tracing::debug!(record_id = %id, state = state_name, "record {id} was {verb}");
         } else {
-            tracing::info!(record_id = %id, "record {id} was {verb} on request");
+            tracing::info!(record_id = %id, state = state_name, "record {id} was {verb}");
         }
-        state.event_feed.publish("record", &RecordChange::decided_as(*id, decision));
+        let change = match &discarded_by {
+            Some(user) => RecordChange::discarded(*id, user),
+            None => RecordChange::queued_again(*id),
+        };
+        state.event_feed.publish("record", &change);
     }
     Ok(reviewed)
 }
@@ -217,8 +234,10 @@ async fn explain_not_under_review(state: &ApiState, id: RecordId) -> Result<ApiE
         return Ok(ApiError::no_such_record());
     };
     let mut message = "none of these records is QUARANTINED; nothing was changed".to_owned();
-    if entry.state != RecordState::Synced {
-        message += "; an admin can mark a waiting record for review: fieldsync quarantine add ID";
+    match entry.state {
+        RecordState::Synced => {}
+        RecordState::Discarded => message += "; a discarded record cannot be brought back",
+        _ => message += "; an admin can mark a waiting record for review: fieldsync quarantine add ID",
     }
     Ok(ApiError::new(StatusCode::CONFLICT, "not_quarantined", message))
 }
@@ -248,7 +267,7 @@ pub(super) async fn replace_payload(
         .map_err(|reason| ApiError::bad_request("invalid_record", reason))?;
     write(&state.store, ReplacePayload { id, payload }).await??;
     tracing::info!(record_id = %id, "the payload of record {id} was replaced and the record queued again");
-    state.event_feed.publish("record", &RecordChange::decided_as(id, RecordDecision::QueuedAgain));
+    state.event_feed.publish("record", &RecordChange::queued_again(id));
     let entry =
         state.with_view(move |view| view.find_entry(id)).await?.ok_or_else(ApiError::no_such_record)?;
     Ok(json_response(StatusCode::OK, &entry))

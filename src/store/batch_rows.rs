@@ -187,7 +187,7 @@ impl Transaction<'_, '_> {
         self.state.open_mut().release_member(member.position);
         self.state.woken.remove(&member.position);
         let row = self.manifest_row(member.id)?.filter(|row| row.position == member.position);
-        if row.as_ref().is_some_and(|row| row.state == StoredState::Synced) {
+        if row.as_ref().is_some_and(|row| !row.state.is_unsettled()) {
             return Ok(());
         }
         let id = record_id(member.id);

@@ -24,7 +24,6 @@ use crate::policy::isolation::Cut;
 use crate::policy::scheduler::{Disposition, Outcome};
 
 /// Receipts that one settlement checks, at least.
-const PRUNE_RECEIPTS_MIN: usize = 100;
 
 /// Marks an open batch as in flight.
 pub struct Dispatch {
@@ -143,9 +142,7 @@ impl Op for Settle {
         if let Some(note) = &self.note {
             note.apply(transaction)?;
         }
-        // Twice as many as this batch adds, so that receipts cannot accumulate.
-        transaction.prune_receipts(PRUNE_RECEIPTS_MIN.max(2 * settled.synced.len()))?;
-        transaction.evict_for_settled(settled.synced.len())?;
+        transaction.make_room_for_receipts(settled.synced.len())?;
         if let Some(claim) = &self.then {
             settled.claimed = transaction.claim_batch(claim)?;
         }

@@ -254,7 +254,7 @@ impl Transaction<'_, '_> {
             StoredState::Failed if row.due_at.is_none_or(|due| due <= self.now.steady) => {
                 Some(row.due_at.unwrap_or(DUE_WHEN_UNBLOCKED))
             }
-            StoredState::Failed | StoredState::Quarantined | StoredState::Synced => {
+            StoredState::Failed | StoredState::Quarantined | StoredState::Synced | StoredState::Discarded => {
                 return Ok(Availability::Blocked);
             }
         };

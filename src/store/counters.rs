@@ -25,22 +25,23 @@ pub(super) struct RecordCounts {
 impl RecordCounts {
     /// Counts a record's change of state; none is "not there".
     fn count_change(&mut self, bytes: u64, from: Option<StoredState>, to: Option<StoredState>) {
-        if let Some(state) = from {
-            let count = self.count_mut(state);
+        if let Some(count) = from.and_then(|state| self.count_mut(state)) {
             *count = count.saturating_sub(1);
         }
-        if let Some(state) = to {
-            *self.count_mut(state) += 1;
+        if let Some(count) = to.and_then(|state| self.count_mut(state)) {
+            *count += 1;
         }
         self.bytes = change_size(self.bytes, bytes, from, to);
     }
 
-    fn count_mut(&mut self, state: StoredState) -> &mut u64 {
+    /// None for discarded records: they are counted apart, because they are not in the queue any more.
+    fn count_mut(&mut self, state: StoredState) -> Option<&mut u64> {
         match state {
-            StoredState::Pending => &mut self.pending,
-            StoredState::Failed => &mut self.failed,
-            StoredState::Synced => &mut self.synced,
-            StoredState::Quarantined => &mut self.quarantined,
+            StoredState::Pending => Some(&mut self.pending),
+            StoredState::Failed => Some(&mut self.failed),
+            StoredState::Synced => Some(&mut self.synced),
+            StoredState::Quarantined => Some(&mut self.quarantined),
+            StoredState::Discarded => None,
         }
     }
 
@@ -100,6 +101,10 @@ impl SubmitterCounters {
         from: Option<StoredState>,
         to: Option<StoredState>,
     ) {
+        // Such a change must not create or remove an entry: then other users would be counted under another uid.
+        if [from, to].iter().all(|state| state.is_none_or(|state| state == StoredState::Discarded)) {
+            return;
+        }
         let uid = self.entry_of(row.submitter);
         let usage = self.0.entry(uid).or_default();
         usage.records.count_change(row.payload_bytes.into(), from, to);
@@ -147,6 +152,9 @@ pub(super) struct Counters {
     /// The estimated disk use of the server's receipts, in a row of its own.
     #[serde(skip)]
     pub(super) server_receipt_bytes: u64,
+    /// Receipts of discarded records, in a row of its own.
+    #[serde(skip)]
+    pub(super) discarded: u64,
     /// In a row of its own; none before a first change.
     #[serde(skip)]
     pub(super) last_change: Option<LastChange>,
@@ -168,15 +176,19 @@ impl Counters {
     ) -> Result<Self, StoreError> {
         let missing = StoreError::Inconsistent("the counters are missing");
         let totals: Self = codec::decode_row(meta.get(meta::COUNTERS_KEY)?.ok_or(missing)?.value())?;
-        let receipt_bytes = meta.get(meta::SERVER_RECEIPT_BYTES_KEY)?;
-        let receipt_bytes = receipt_bytes.map(|bytes| codec::decode_row(bytes.value())).transpose()?;
+        let read_number = |name| -> Result<u64, StoreError> {
+            let number = meta.get(name)?.map(|number| codec::decode_row(number.value())).transpose()?;
+            Ok(number.unwrap_or_default())
+        };
+        let server_receipt_bytes = read_number(meta::SERVER_RECEIPT_BYTES_KEY)?;
+        let discarded = read_number(meta::DISCARDED_COUNT_KEY)?;
         let last_change =
             meta.get(meta::CHANGES_KEY)?.map(|row| codec::decode_row(row.value())).transpose()?;
         // An earlier version does not write this row, and its commits may have changed records.
         let last_change = last_change
             .filter(|(_, _, commits): &(u64, u64, u64)| *commits == totals.commits)
             .map(|(history, seq, _)| LastChange { history, seq });
-        Ok(Self { server_receipt_bytes: receipt_bytes.unwrap_or_default(), last_change, ..totals })
+        Ok(Self { server_receipt_bytes, discarded, last_change, ..totals })
     }
 
     pub(super) fn write_to(
@@ -185,11 +197,15 @@ impl Counters {
     ) -> Result<(), StoreError> {
         meta.insert(meta::COUNTERS_KEY, codec::encode_row(self)?.as_slice())?;
         meta.insert(meta::SUBMITTERS_KEY, codec::encode_row(&self.submitters)?.as_slice())?;
-        if self.server_receipt_bytes > 0 {
-            let bytes = codec::encode_row(&self.server_receipt_bytes)?;
-            meta.insert(meta::SERVER_RECEIPT_BYTES_KEY, bytes.as_slice())?;
-        } else {
-            meta.remove(meta::SERVER_RECEIPT_BYTES_KEY)?;
+        for (name, number) in [
+            (meta::SERVER_RECEIPT_BYTES_KEY, self.server_receipt_bytes),
+            (meta::DISCARDED_COUNT_KEY, self.discarded),
+        ] {
+            if number > 0 {
+                meta.insert(name, codec::encode_row(&number)?.as_slice())?;
+            } else {
+                meta.remove(name)?;
+            }
         }
         if let Some(LastChange { history, seq }) = self.last_change {
             let row = codec::encode_row(&(history, seq, self.commits))?;
@@ -207,6 +223,15 @@ impl Counters {
     ) {
         self.records.count_change(row.payload_bytes.into(), from, to);
         self.submitters.count_change(row, from, to);
+        if from == Some(StoredState::Discarded) {
+            self.discarded = self.discarded.saturating_sub(1);
+        }
+        self.discarded += u64::from(to == Some(StoredState::Discarded));
+    }
+
+    /// Receipts: of synced and of discarded records.
+    pub(super) fn receipt_count(&self) -> u64 {
+        self.records.synced + self.discarded
     }
 }
 

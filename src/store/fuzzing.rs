@@ -113,7 +113,7 @@ impl SoundStore {
             let (id, row) = item.unwrap();
             let (id, row): (u128, ManifestRow) = (id.value(), codec::decode_row(row.value()).unwrap());
             assert_plausible(&row.record_type, row.key.as_deref());
-            if row.state == StoredState::Synced || is_forged(id) {
+            if !row.state.is_unsettled() || is_forged(id) {
                 continue;
             }
             let (header, body) = body::read_payload(&tables.payload, &tables.chunks, row.position)

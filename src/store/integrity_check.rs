@@ -24,7 +24,7 @@ pub(super) fn check_integrity(database: &Database) -> Result<(), StoreError> {
         let row = tables.manifest.get(header.id)?.map(|row| codec::decode_row::<ManifestRow>(row.value()));
         let row = row.transpose()?.ok_or(StoreError::Inconsistent("a payload has no manifest entry"))?;
         let same = row.position == position && header.position == position && row.digest == header.digest;
-        if !same || row.state == StoredState::Synced {
+        if !same || !row.state.is_unsettled() {
             return Err(StoreError::Inconsistent("a payload and its manifest entry contradict each other"));
         }
         if (row.state == StoredState::Quarantined) != tables.quarantine.get(position)?.is_some() {
@@ -35,9 +35,12 @@ pub(super) fn check_integrity(database: &Database) -> Result<(), StoreError> {
     }
     for item in tables.manifest.range::<u128>(..)? {
         let row: ManifestRow = codec::decode_row(item?.1.value())?;
-        let receipt = row.state == StoredState::Synced;
-        if receipt && tables.receipts.get(row.position)?.is_none() {
-            return Err(StoreError::Inconsistent("a synced record has no receipt"));
+        if !row.state.is_unsettled() && tables.receipts.get(row.position)?.is_none() {
+            return Err(StoreError::Inconsistent("a settled record has no receipt"));
+        }
+        let discarded = tables.discarded.as_ref().map(|table| table.get(row.position)).transpose()?;
+        if (row.state == StoredState::Discarded) != discarded.flatten().is_some() {
+            return Err(StoreError::Inconsistent("the list of discarded records contradicts the manifest"));
         }
         found.count_change(&row, None, Some(row.state));
     }
@@ -59,13 +62,17 @@ pub(super) fn check_integrity(database: &Database) -> Result<(), StoreError> {
     {
         return Err(StoreError::Inconsistent("the number of changes is wrong"));
     }
-    let of =
-        |counters: &Counters| (counters.records, counters.submitters.clone(), counters.server_receipt_bytes);
+    let discarded = tables.discarded.as_ref().map(count_entries).transpose()?.unwrap_or_default();
+    let of = |counters: &Counters| {
+        let Counters { records, server_receipt_bytes, discarded, .. } = *counters;
+        (records, counters.submitters.clone(), server_receipt_bytes, discarded)
+    };
     let lengths = [
         (count_entries(&tables.payload)?, found.records.unsettled_count()),
         (count_entries(&tables.chunks)?, chunks),
         (count_entries(&tables.quarantine)?, found.records.quarantined),
-        (count_entries(&tables.receipts)?, found.records.synced),
+        (count_entries(&tables.receipts)?, found.receipt_count()),
+        (discarded, found.discarded),
         (count_entries(&tables.retry)?, tables.retry.len()?),
         (count_entries(&tables.lanes)?, tables.lanes.len()?),
         (count_entries(&tables.meta)?, tables.meta.len()?),

@@ -34,7 +34,7 @@ pub(super) fn blocking_state(open: &OpenBatches, stored: StoredState, position: 
         StoredState::Failed if open.is_in_flight(position) => Some(RecordState::Syncing),
         StoredState::Failed => Some(RecordState::Failed),
         StoredState::Quarantined => Some(RecordState::Quarantined),
-        StoredState::Pending | StoredState::Synced => None,
+        StoredState::Pending | StoredState::Synced | StoredState::Discarded => None,
     }
 }
 

@@ -17,7 +17,8 @@
 //! | `batches` | batch id → members, sequence, attempt, parent | open batches: the durable claim on their members |
 //! | `retry` | (due time, position) | FAILED records that wait for a time and are in no batch |
 //! | `quarantine` | position → record id | quarantined records |
-//! | `receipts` | position → record id, time | SYNCED records, for `keep_synced` or until the disk is low on space |
+//! | `receipts` | position → record id, time | SYNCED and DISCARDED records, for `keep_synced` or until the disk is low on space |
+//! | `discarded` | position → record id | those of `receipts` that are DISCARDED |
 //! | `server_receipts` | position → JSON object | what the server said a SYNCED record became, where it said so; goes with its row in `receipts` |
 //! | `changes` | (history, number) → record id | the last changes of records in their order, for readers that continue where they stopped |
 //! | `owned_lanes` | (owner, key, seq) → position | unsettled records with a key, in sending order |

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::codec;
 use super::error::StoreError;
 use super::lane_view::LaneView;
-use super::read::{PayloadRange, ReceiptRange, StoreView, visible_state};
+use super::read::{IdRange, PayloadRange, ReceiptRange, StoreView, visible_state};
 use super::schema::{ManifestRow, RecordHeader, manifest_row};
 use crate::model::{ManifestEntry, PRIORITY_MAX, QueuePosition, RecordId, RecordState};
 
@@ -128,21 +128,26 @@ struct ClassEnd<'s> {
 enum TableRange<'s> {
     Payloads(PayloadRange<'s>),
     Receipts(ReceiptRange<'s>),
+    Discarded(IdRange<'s>),
 }
 
 impl<'s> BackwardWalk<'s> {
     /// `before`: the number of arrival.
     fn new(view: &'s StoreView, states: &[RecordState], before: u64) -> Result<Self, StoreError> {
         let is_wanted = |state: &RecordState| states.is_empty() || states.contains(state);
-        let has_unsynced = states.is_empty() || states.iter().any(|state| *state != RecordState::Synced);
+        let is_settled = |state: &RecordState| matches!(state, RecordState::Synced | RecordState::Discarded);
+        let has_unsettled = states.is_empty() || !states.iter().all(is_settled);
+        let has_discarded = is_wanted(&RecordState::Discarded);
         let mut ends = Vec::new();
         for class in 0..=u64::from(PRIORITY_MAX) {
             let positions = class << 56..(class << 56) + before.min(1 << 56);
-            if has_unsynced {
+            if has_unsettled {
                 ends.push(TableRange::Payloads(view.snapshot.payload.range(positions.clone())?));
             }
             if is_wanted(&RecordState::Synced) {
                 ends.push(TableRange::Receipts(view.snapshot.receipts.range(positions)?));
+            } else if let Some(table) = view.snapshot.discarded.as_ref().filter(|_| has_discarded) {
+                ends.push(TableRange::Discarded(table.range(positions)?));
             }
         }
         let ends = ends.into_iter().map(ClassEnd::start).collect::<Result<_, _>>()?;
@@ -179,6 +184,10 @@ impl TableRange<'_> {
             Self::Receipts(range) => {
                 let item = range.next_back().transpose()?;
                 Ok(item.map(|(position, value)| (position.value(), value.value().0)))
+            }
+            Self::Discarded(range) => {
+                let item = range.next_back().transpose()?;
+                Ok(item.map(|(position, id)| (position.value(), id.value())))
             }
         }
     }

@@ -123,8 +123,8 @@ impl Transaction<'_, '_> {
         self.write_row(id, row, was)
     }
 
-    /// Notes that a record changed or is gone, for readers of changes.
-    pub(super) fn note_change(&mut self, id: u128) -> Result<(), StoreError> {
+    /// Notes that a record changed, for readers of changes.
+    fn note_change(&mut self, id: u128) -> Result<(), StoreError> {
         append_change(&mut self.tables.changes, &mut self.state.counters, id)
     }
 

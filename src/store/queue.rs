@@ -251,7 +251,7 @@ impl Queue {
         let counters = &self.state.counters;
         let server_receipt_bytes = counters.server_receipt_bytes;
         let possible =
-            self.evicted_bytes + counters.records.synced * RECEIPT_BYTES_MAX + server_receipt_bytes;
+            self.evicted_bytes + counters.receipt_count() * RECEIPT_BYTES_MAX + server_receipt_bytes;
         if self.space.admits_records() || !self.space.may_recover_with(possible) {
             return Ok(false);
         }
@@ -260,7 +260,7 @@ impl Queue {
         let server_receipts = server_receipt_bytes.saturating_sub(self.state.counters.server_receipt_bytes);
         self.evicted_bytes += step.0 as u64 * RECEIPT_BYTES_MIN + server_receipts;
         let enough = space::is_worth_giving_back(self.medium.as_ref(), self.evicted_bytes);
-        if enough || self.state.counters.records.synced == 0 {
+        if enough || self.state.counters.receipt_count() == 0 {
             self.evicted_bytes = 0;
             if let Err(error) = self.compact_file() {
                 self.recover_from(&error)?;
@@ -268,7 +268,7 @@ impl Queue {
             }
             self.check_free_space(limits)?;
         }
-        Ok(!self.space.admits_records() && self.state.counters.records.synced > 0)
+        Ok(!self.space.admits_records() && self.state.counters.receipt_count() > 0)
     }
 
     /// Closes the file cleanly.

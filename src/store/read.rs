@@ -199,7 +199,7 @@ impl StoreView {
         let stuck = matches!(row.state, StoredState::Failed | StoredState::Quarantined);
         let blocked_count = if stuck { lanes.blocked_count(&row)? } else { 0 };
         let held_by = match row.state {
-            StoredState::Synced => None,
+            StoredState::Synced | StoredState::Discarded => None,
             _ => lanes.blocked_by(&row)?,
         };
         let shown = visible_state(&self.open, &row);
@@ -220,6 +220,7 @@ impl StoreView {
             next_attempt_at: row.due_at.filter(|_| open.is_none()).map(|due| self.now.to_wall_ms(due)),
             batch_id: open.or(row.batch).map(|batch| BatchId(Uuid::from_u128(batch))),
             last_error: row.error.map(LastError::from),
+            discarded_by: row.discarded_by,
             blocked_by: held_by,
             blocked_count,
         })
@@ -228,13 +229,14 @@ impl StoreView {
 
 pub(super) type PayloadRange<'s> = redb::Range<'s, u64, &'static [u8]>;
 pub(super) type ReceiptRange<'s> = redb::Range<'s, u64, (u128, u64)>;
-type QuarantineRange<'s> = redb::Range<'s, u64, u128>;
+pub(super) type IdRange<'s> = redb::Range<'s, u64, u128>;
 
 /// Walks positions and ids in queue order, over the fewest tables that contain every record of a state.
 struct ManifestWalk<'s> {
     payloads: Option<PayloadRange<'s>>,
     receipts: Option<ReceiptRange<'s>>,
-    quarantine: Option<QuarantineRange<'s>>,
+    /// Of the only table to walk, if that lists the records of the state.
+    listed: Option<IdRange<'s>>,
     /// The next entry of each of the first two ranges, to merge them.
     waiting: [Option<(u64, u128)>; 2],
 }
@@ -242,9 +244,13 @@ struct ManifestWalk<'s> {
 impl<'s> ManifestWalk<'s> {
     fn new(snapshot: &'s Snapshot, state: Option<RecordState>, start: u64) -> Result<Self, StoreError> {
         let wanted = |states: &[RecordState]| state.is_none_or(|state| states.contains(&state));
-        let mut walk = Self { payloads: None, receipts: None, quarantine: None, waiting: [None; 2] };
+        let mut walk = Self { payloads: None, receipts: None, listed: None, waiting: [None; 2] };
         if state == Some(RecordState::Quarantined) {
-            walk.quarantine = Some(snapshot.quarantine.range(start..)?);
+            walk.listed = Some(snapshot.quarantine.range(start..)?);
+            return Ok(walk);
+        }
+        if state == Some(RecordState::Discarded) {
+            walk.listed = snapshot.discarded.as_ref().map(|table| table.range(start..)).transpose()?;
             return Ok(walk);
         }
         if wanted(&[RecordState::Pending, RecordState::Syncing, RecordState::Failed]) {
@@ -257,7 +263,7 @@ impl<'s> ManifestWalk<'s> {
     }
 
     fn next(&mut self) -> Result<Option<(u64, u128)>, StoreError> {
-        if let Some(range) = &mut self.quarantine {
+        if let Some(range) = &mut self.listed {
             let item = range.next().transpose()?;
             return Ok(item.map(|(position, id)| (position.value(), id.value())));
         }
@@ -299,5 +305,6 @@ pub(super) fn visible_state(open: &OpenBatches, row: &ManifestRow) -> RecordStat
         StoredState::Failed => RecordState::Failed,
         StoredState::Synced => RecordState::Synced,
         StoredState::Quarantined => RecordState::Quarantined,
+        StoredState::Discarded => RecordState::Discarded,
     }
 }

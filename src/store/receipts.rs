@@ -9,10 +9,12 @@ use redb::{ReadableTable, ReadableTableMetadata};
 use super::codec;
 use super::error::StoreError;
 use super::op::{Group, Transaction};
-use super::schema::{ManifestRow, StoredState};
+use super::schema::ManifestRow;
 use super::server_receipts::remove_receipt;
 use super::state::ReceiptEviction;
 
+/// Receipts that one commit removes besides other work, at least.
+const PRUNE_RECEIPTS_MIN: usize = 100;
 /// Receipts that one commit removes while the daemon is idle.
 const IDLE_PRUNE_RECEIPTS_MAX: usize = 1000;
 /// Receipts that one commit evicts: few enough for a full disk.
@@ -56,7 +58,7 @@ impl Group for EvictReceipts {
 
 impl Transaction<'_, '_> {
     /// Removes up to `max_count` expired receipts. Returns how many.
-    pub(super) fn prune_receipts(&mut self, max_count: usize) -> Result<usize, StoreError> {
+    fn prune_receipts(&mut self, max_count: usize) -> Result<usize, StoreError> {
         let before = self.now.steady.saturating_sub(self.limits.keep_synced_ms);
         let (removed, next) =
             self.remove_old_receipts(before, self.state.next_receipt, max_count, max_count)?;
@@ -77,11 +79,12 @@ impl Transaction<'_, '_> {
         Ok(removed)
     }
 
-    /// After a settlement that added `settled` receipts: keeps their number from growing while the disk is low on
-    /// space.
-    pub(super) fn evict_for_settled(&mut self, settled: usize) -> Result<(), StoreError> {
-        if self.is_disk_low && settled > 0 {
-            self.evict_oldest_receipts(settled)?;
+    /// After a settlement or a review that added `added` receipts: removes twice as many that are expired, so that
+    /// they cannot accumulate, and keeps their number from growing while the disk is low on space.
+    pub(super) fn make_room_for_receipts(&mut self, added: usize) -> Result<(), StoreError> {
+        self.prune_receipts(PRUNE_RECEIPTS_MIN.max(2 * added))?;
+        if self.is_disk_low && added > 0 {
+            self.evict_oldest_receipts(added)?;
         }
         Ok(())
     }
@@ -112,17 +115,18 @@ impl Transaction<'_, '_> {
         for (position, id, settled_at) in old {
             self.tables.receipts.remove(position)?;
             remove_receipt(&mut self.tables.server_receipts, &mut self.state.counters, position)?;
+            self.tables.discarded.remove(position)?;
             let row =
                 self.tables.manifest.remove(id)?.map(|row| codec::decode_row::<ManifestRow>(row.value()));
             if let Some(row) = row.transpose()? {
-                self.state.counters.count_change(&row, Some(StoredState::Synced), None);
+                self.state.counters.count_change(&row, Some(row.state), None);
             }
             let eviction = &mut self.state.eviction;
             if settled_at < eviction.before {
                 eviction.left = eviction.left.saturating_sub(1);
             }
         }
-        debug_assert_eq!(self.tables.receipts.len()?, self.state.counters.records.synced);
+        debug_assert_eq!(self.tables.receipts.len()?, self.state.counters.receipt_count());
         Ok((found, next))
     }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::batch_rows::QuarantinedRecord;
 use super::error::StoreError;
 use super::op::{Op, Transaction};
-use super::schema::{DUE_WHEN_UNBLOCKED, StoredError, StoredPhase, StoredState};
+use super::schema::{DUE_WHEN_UNBLOCKED, ManifestRow, StoredError, StoredPhase, StoredState};
 use crate::model::{BatchId, QueuePosition, RecordId};
 use crate::protocol::exchange::truncate_text;
 
@@ -34,12 +34,15 @@ pub enum ReviewSelection {
 }
 
 /// What to do with a quarantined record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReviewAction {
     /// Back to PENDING.
     Retry,
-    /// Delete it.
-    Discard,
+    /// Delete it, and keep a receipt.
+    Discard {
+        /// The user who discards it, for the receipt.
+        by: String,
+    },
 }
 
 /// The result of one step of a review.
@@ -79,22 +82,19 @@ impl Op for Review {
                 continue;
             }
             transaction.tables.quarantine.remove(row.position)?;
-            match self.action {
+            row.updated_at = transaction.now.wall;
+            match &self.action {
                 ReviewAction::Retry => {
                     row.state = StoredState::Pending;
-                    row.updated_at = transaction.now.wall;
                     transaction.save_row(id, &row, Some(StoredState::Quarantined))?;
                     transaction.release_from_review(&row)?;
                 }
-                ReviewAction::Discard => {
-                    transaction.remove_payload(row.position)?;
-                    transaction.tables.manifest.remove(id)?;
-                    transaction.note_change(id)?;
-                    transaction.state.counters.count_change(&row, Some(StoredState::Quarantined), None);
-                    transaction.leave_lane(&row)?;
-                }
+                ReviewAction::Discard { by } => transaction.discard_record(id, row, by.clone())?,
             }
             changed.push(RecordId(Uuid::from_u128(id)));
+        }
+        if matches!(self.action, ReviewAction::Discard { .. }) {
+            transaction.make_room_for_receipts(changed.len())?;
         }
         Ok(ReviewSummary { changed, next })
     }
@@ -135,6 +135,9 @@ pub enum AddRefused {
     /// The server has confirmed it.
     #[error("the server has confirmed this record: it is SYNCED, and there is nothing to review")]
     Synced,
+    /// It was discarded.
+    #[error("this record was discarded: its payload is deleted, and there is nothing to review")]
+    Discarded,
     /// It is being sent, or its outcome is unknown.
     #[error(
         "the record is being sent, or the outcome of its last send is not known yet: the server may have it. Nothing was \
@@ -170,6 +173,18 @@ impl Op for AddToReview {
 }
 
 impl Transaction<'_, '_> {
+    /// Deletes the payload of a record that is no longer in the list of quarantined ones. Its receipt is kept as those
+    /// of synced records are.
+    fn discard_record(&mut self, id: u128, mut row: ManifestRow, by: String) -> Result<(), StoreError> {
+        row.state = StoredState::Discarded;
+        row.discarded_by = Some(by);
+        self.remove_payload(row.position)?;
+        self.tables.receipts.insert(row.position, (id, self.now.steady))?;
+        self.tables.discarded.insert(row.position, id)?;
+        self.save_row(id, &row, Some(StoredState::Quarantined))?;
+        self.leave_lane(&row)
+    }
+
     /// Quarantines one record, and adds the number of changed records to `changed`. None if it already is quarantined.
     fn add_to_review(
         &mut self,
@@ -183,6 +198,7 @@ impl Transaction<'_, '_> {
         match row.state {
             StoredState::Quarantined => return Ok(Ok(None)),
             StoredState::Synced => return Ok(Err(AddRefused::Synced)),
+            StoredState::Discarded => return Ok(Err(AddRefused::Discarded)),
             StoredState::Pending | StoredState::Failed => {}
         }
         *changed += 1;

@@ -27,13 +27,15 @@ const BATCHES: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("batches"
 const RETRY: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("retry");
 /// Position → id of a QUARANTINED record.
 pub(super) const QUARANTINE: TableDefinition<'_, u64, u128> = TableDefinition::new("quarantine");
-/// Position → (record id, settlement in steady milliseconds) of a SYNCED record.
+/// Position → (record id, settlement in steady milliseconds) of a SYNCED or DISCARDED record.
 pub(super) const RECEIPTS: TableDefinition<'_, u64, (u128, u64)> = TableDefinition::new("receipts");
 /// Position → JSON text of what the server said a SYNCED record became, where it said so. Stores of earlier versions do
 /// not have this table.
 pub(super) const SERVER_RECEIPTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("server_receipts");
 /// (History, number of the change) → id of the record that changed. Stores of earlier versions do not have this table.
 pub(super) const CHANGES: TableDefinition<'_, (u64, u64), u128> = TableDefinition::new("changes");
+/// Position → id of a DISCARDED record. Stores of earlier versions do not have this table.
+pub(super) const DISCARDED: TableDefinition<'_, u64, u128> = TableDefinition::new("discarded");
 /// (Owner, key, seq) → position of every record with a key and a stored payload, in sending order.
 pub(super) const LANES: TableDefinition<'_, LanePosition<'static>, u64> = TableDefinition::new("owned_lanes");
 /// (Key, seq) → position: the lanes of schema version 1.
@@ -52,6 +54,8 @@ pub(super) mod meta {
     pub(crate) const SHARED_KEYS: &str = "shared_keys";
     /// The estimated disk use of the server's receipts. Missing while there are none.
     pub(crate) const SERVER_RECEIPT_BYTES_KEY: &str = "server_receipt_bytes";
+    /// How many records are DISCARDED. Missing while there are none.
+    pub(crate) const DISCARDED_COUNT_KEY: &str = "discarded_count";
     /// The last change. Missing before the first one, and ignored if an earlier version has made a commit since.
     pub(crate) const CHANGES_KEY: &str = "changes";
     pub(crate) const PAUSED_KEY: &str = "paused";
@@ -113,6 +117,7 @@ tables! {
     ;
     server_receipts: u64 => &'static [u8] = SERVER_RECEIPTS,
     changes: (u64, u64) => u128 = CHANGES,
+    discarded: u64 => u128 = DISCARDED,
 }
 
 /// Opens a table that a store of an earlier version does not have until the first commit.
@@ -170,7 +175,7 @@ impl RecordHeader {
 /// What is known about a record.
 ///
 /// It is a [`StoredRow`] of its own: serde encodes all but the field of its error, which only rows of a second version
-/// have.
+/// have, and the user who discarded it, whom only rows of a third version have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub(super) struct ManifestRow {
@@ -190,6 +195,9 @@ pub(super) struct ManifestRow {
     pub(super) due_at: Option<u64>,
     pub(super) batch: Option<u128>,
     pub(super) error: Option<StoredError>,
+    /// Of a DISCARDED record, and only of such a one: the user who discarded it.
+    #[serde(skip)]
+    pub(super) discarded_by: Option<String>,
 }
 
 impl ManifestRow {
@@ -209,6 +217,7 @@ impl ManifestRow {
             due_at: None,
             batch: None,
             error: None,
+            discarded_by: None,
         }
     }
 
@@ -230,12 +239,14 @@ pub(super) enum StoredState {
     Failed,
     Synced,
     Quarantined,
+    /// Only in rows of the third version.
+    Discarded,
 }
 
 impl StoredState {
-    /// Whether the payload of a record in this state is stored.
+    /// Whether the payload of a record in this state is stored. Of others, only a receipt is.
     pub(super) fn is_unsettled(self) -> bool {
-        self != Self::Synced
+        !matches!(self, Self::Synced | Self::Discarded)
     }
 }
 
@@ -254,15 +265,21 @@ pub(super) struct StoredError {
 
 /// The version of rows whose error has a field.
 const ROW_WITH_FIELD_VERSION: u8 = 2;
+/// The version of rows of discarded records.
+const DISCARDED_ROW_VERSION: u8 = 3;
 
 impl StoredRow for ManifestRow {
     fn encode(&self) -> Result<Vec<u8>, CodecError> {
         #[derive(Serialize)]
         struct PlainRow<'r>(#[serde(serialize_with = "ManifestRow::serialize")] &'r ManifestRow);
 
-        match self.error.as_ref().and_then(|error| error.field.as_deref()) {
-            None => codec::encode_version(codec::ROW_VERSION, &PlainRow(self)),
-            Some(field) => codec::encode_version(ROW_WITH_FIELD_VERSION, &(PlainRow(self), field)),
+        let field = self.error.as_ref().and_then(|error| error.field.as_deref());
+        match (&self.discarded_by, field) {
+            (Some(user), field) => {
+                codec::encode_version(DISCARDED_ROW_VERSION, &(PlainRow(self), field, user))
+            }
+            (None, None) => codec::encode_version(codec::ROW_VERSION, &PlainRow(self)),
+            (None, Some(field)) => codec::encode_version(ROW_WITH_FIELD_VERSION, &(PlainRow(self), field)),
         }
     }
 
@@ -270,13 +287,26 @@ impl StoredRow for ManifestRow {
         #[derive(Deserialize)]
         struct PlainRow(#[serde(deserialize_with = "ManifestRow::deserialize")] ManifestRow);
 
-        if bytes.first() != Some(&ROW_WITH_FIELD_VERSION) {
-            return codec::decode_version(codec::ROW_VERSION, bytes).map(|PlainRow(row)| row);
+        let (PlainRow(mut row), field, user) = match bytes.first() {
+            Some(&DISCARDED_ROW_VERSION) => {
+                let (row, field, user) = codec::decode_version(DISCARDED_ROW_VERSION, bytes)?;
+                (row, field, Some(user))
+            }
+            Some(&ROW_WITH_FIELD_VERSION) => {
+                let (row, field) = codec::decode_version(ROW_WITH_FIELD_VERSION, bytes)?;
+                (row, Some(field), None)
+            }
+            _ => (codec::decode_version(codec::ROW_VERSION, bytes)?, None, None),
+        };
+        // Damage must not make a discarded record one that was synced or is sent.
+        if (row.state == StoredState::Discarded) != user.is_some() {
+            return Err(CodecError::Damaged("its state and the user who discarded it contradict each other"));
         }
-        let (PlainRow(mut row), field) = codec::decode_version(ROW_WITH_FIELD_VERSION, bytes)?;
-        let error =
-            row.error.as_mut().ok_or(CodecError::Damaged("it has the field of an error, but no error"))?;
-        error.field = Some(field);
+        row.discarded_by = user;
+        if field.is_some() {
+            let error = row.error.as_mut();
+            error.ok_or(CodecError::Damaged("it has the field of an error, but no error"))?.field = field;
+        }
         Ok(row)
     }
 }

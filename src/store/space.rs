@@ -120,7 +120,7 @@ impl DiskSpace {
 
 /// Whether more than half of the file is unused.
 pub(super) fn is_worth_compacting(medium: &dyn Medium, counters: &Counters) -> bool {
-    let receipts = counters.records.synced * RECEIPT_BYTES_MIN + counters.server_receipt_bytes;
+    let receipts = counters.receipt_count() * RECEIPT_BYTES_MIN + counters.server_receipt_bytes;
     let changes = counters.last_change.map_or(0, |last| last.seq.min(CHANGES_MAX) * CHANGE_BYTES_MAX);
     let live = counters.submitters.disk_bytes() + receipts + changes;
     medium.database_bytes().is_ok_and(|size| size > SMALL_FILE_BYTES && size / 2 > live)

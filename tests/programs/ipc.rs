@@ -4,6 +4,7 @@ mod access;
 mod adding;
 mod bad_callers;
 mod changes;
+mod discards;
 mod document;
 mod events;
 mod half_closed;

@@ -271,7 +271,7 @@ impl DamagedTables {
 }
 
 impl DamagedTables {
-    /// Whether the server has confirmed this record.
+    /// Whether the server has confirmed this record, or it was discarded.
     pub(super) fn has_receipt(&mut self, header: &RecordHeader) -> bool {
         self.receipt_at(header.position).is_some_and(|(id, _)| id == header.id)
     }

@@ -40,7 +40,7 @@ const LOGGED_LOST_RECORDS_MAX: usize = 100;
 pub(super) enum SalvagedItem {
     /// A record with its payload, and its row if that could be read. The row has the state to restore.
     Record { header: RecordHeader, body: Box<str>, row: Option<ManifestRow> },
-    /// A record that the server has confirmed.
+    /// A record that the server has confirmed, or that was discarded.
     Receipt { id: u128, row: ManifestRow, settled_at: u64, server_receipt: Option<Receipt> },
     /// An unsettled record whose payload was not found at its position.
     MissingPayload { id: u128, row: ManifestRow },
@@ -287,6 +287,9 @@ impl FillTransaction<'_, '_> {
         if row.state == StoredState::Quarantined {
             self.tables.quarantine.insert(row.position, id)?;
         }
+        if row.state == StoredState::Discarded {
+            self.tables.discarded.insert(row.position, id)?;
+        }
         self.counters.count_change(row, None, Some(row.state));
         self.tables.manifest.insert(id, codec::encode_row(row)?.as_slice())?;
         Ok(())
@@ -323,7 +326,9 @@ impl FillTransaction<'_, '_> {
         if let Some(receipt) = server_receipt {
             insert_receipt(&mut self.tables.server_receipts, self.counters, row.position, receipt)?;
         }
-        self.insert_row(id, &ManifestRow { state: StoredState::Synced, due_at: None, ..row })
+        let is_discarded = row.state == StoredState::Discarded;
+        let state = if is_discarded { row.state } else { StoredState::Synced };
+        self.insert_row(id, &ManifestRow { state, due_at: None, ..row })
     }
 
     fn put_missing(&mut self, id: u128, row: ManifestRow) -> Result<(), StoreError> {

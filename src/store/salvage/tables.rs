@@ -78,6 +78,7 @@ fn read_notes(source: &mut DamagedTables) -> Vec<(String, Vec<u8>)> {
         meta::COUNTERS_KEY,
         meta::SUBMITTERS_KEY,
         meta::SERVER_RECEIPT_BYTES_KEY,
+        meta::DISCARDED_COUNT_KEY,
         meta::CHANGES_KEY,
         meta::SHARED_KEYS,
         meta::PAUSED_KEY,
@@ -220,7 +221,7 @@ impl TableReader<'_, '_> {
                 None => Ok(None),
             });
             let receipt = self.source.receipt_at(position).filter(|(listed, _)| *listed == id);
-            let settled = row.state == StoredState::Synced || receipt.is_some();
+            let settled = !row.state.is_unsettled() || receipt.is_some();
             let found = if settled && payload != Ok(Some(true)) {
                 let settled_at = receipt.map_or(self.filler.known.counters.steady, |(_, at)| at);
                 let server_receipt = self.source.server_receipt_at(position);

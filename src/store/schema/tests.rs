@@ -38,6 +38,7 @@ fn the_numbers_of_enums_on_disk_stay_the_same() {
         (StoredState::Failed, 1),
         (StoredState::Synced, 2),
         (StoredState::Quarantined, 3),
+        (StoredState::Discarded, 4),
     ] {
         assert_eq!(encoded_variant(&state), expected, "{state:?}");
     }
@@ -65,6 +66,8 @@ fn the_bytes_of_rows_on_disk_stay_the_same() {
     };
     let field = Some("/f".into());
     let row_with_field = ManifestRow { error: Some(StoredError { field, ..error }), ..row.clone() };
+    let (state, discarded_by) = (StoredState::Discarded, Some("al".into()));
+    let discarded = ManifestRow { state, discarded_by, ..row_with_field.clone() };
     let batch = BatchRow {
         parent: Some(1),
         stage: StoredStage::Half,
@@ -91,10 +94,16 @@ fn the_bytes_of_rows_on_disk_stay_the_same() {
         b"\x02\x02\x01\x06\x01T\x01\x01k\x05\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\
           \x03\x04\x08\x01\x0a\x01\x0b\x01\x01c\x01\xfb\xf8\x01\x00\x01m\x09\x02/f"
     );
-    for row in [&row, &row_with_field, &ManifestRow::new_pending(header)] {
+    assert_eq!(
+        codec::encode_row(&discarded).unwrap(),
+        b"\x03\x02\x04\x06\x01T\x01\x01k\x05\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\
+          \x03\x04\x08\x01\x0a\x01\x0b\x01\x01c\x01\xfb\xf8\x01\x00\x01m\x09\x01\x02/f\x02al"
+    );
+    let without_error = ManifestRow { error: None, ..discarded.clone() };
+    for row in [&row, &row_with_field, &ManifestRow::new_pending(header), &discarded, &without_error] {
         let bytes = codec::encode_row(row).unwrap();
         assert_eq!(codec::decode_row::<ManifestRow>(&bytes).unwrap(), *row);
-        for version in [0, 3, 255] {
+        for version in [0, 4, 255] {
             let other = [&[version], &bytes[1..]].concat();
             assert!(
                 matches!(codec::decode_row::<ManifestRow>(&other), Err(CodecError::Version(found)) if found == version)
@@ -104,6 +113,13 @@ fn the_bytes_of_rows_on_disk_stay_the_same() {
     let without_error = codec::encode_row(&ManifestRow { error: None, ..row }).unwrap();
     let with_field_alone = [b"\x02", &without_error[1..], b"\x02/f"].concat();
     assert!(codec::decode_row::<ManifestRow>(&with_field_alone).is_err(), "a field of no error");
+    for contradiction in [
+        ManifestRow { state: StoredState::Synced, ..discarded.clone() },
+        ManifestRow { discarded_by: None, ..discarded },
+    ] {
+        let bytes = codec::encode_row(&contradiction).unwrap();
+        assert!(codec::decode_row::<ManifestRow>(&bytes).is_err(), "{contradiction:?}");
+    }
     assert_eq!(
         codec::encode_row(&batch).unwrap(),
         b"\x01\x01\x01\x01\x05\x02\x02\x03\x04\x05\x01\x06\x01\x07\x08\x09\x01"

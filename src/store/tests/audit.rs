@@ -66,7 +66,14 @@ pub(super) fn audit(queue: &mut Queue) {
         .unwrap()
         .map(|item| item.map(|(position, value)| (position.value(), value.value().0)).unwrap())
         .collect();
-    assert_eq!(receipts, of(&[StoredState::Synced]));
+    assert_eq!(receipts, of(&[StoredState::Synced, StoredState::Discarded]));
+    let discarded: BTreeMap<u64, u128> = tables
+        .discarded
+        .iter()
+        .flat_map(|table| table.range::<u64>(..).unwrap())
+        .map(|item| item.map(|(position, id)| (position.value(), id.value())).unwrap())
+        .collect();
+    assert_eq!(discarded, of(&[StoredState::Discarded]));
     let server_receipt_bytes = audit_server_receipts(&tables, &receipts);
 
     // No record is in two open batches, and the batches describe their members correctly.
@@ -100,6 +107,7 @@ pub(super) fn audit(queue: &mut Queue) {
         records: recount_records(&rows),
         submitters: recount_submitters(&known.submitters, &rows),
         server_receipt_bytes,
+        discarded: discarded.len() as u64,
         ..known.clone()
     };
     assert_eq!(known, counters, "counters equal a full scan");
@@ -165,6 +173,9 @@ fn recount_submitters(
 fn audit_submitters(queue: &Queue, backlog: &Backlog, rows: &BTreeMap<u64, (u128, ManifestRow)>) {
     let mut counts: BTreeMap<u32, SubmitterCounts> = BTreeMap::new();
     for (_, row) in rows.values() {
+        if row.state == StoredState::Discarded {
+            continue;
+        }
         let uid = queue.state().counters.submitters.entry_of(row.submitter);
         let of = counts.entry(uid).or_default();
         *match row.state {
@@ -175,8 +186,9 @@ fn audit_submitters(queue: &Queue, backlog: &Backlog, rows: &BTreeMap<u64, (u128
             StoredState::Failed => &mut of.failed,
             StoredState::Synced => &mut of.synced,
             StoredState::Quarantined => &mut of.quarantined,
+            StoredState::Discarded => continue,
         } += 1;
-        if row.state != StoredState::Synced {
+        if row.state.is_unsettled() {
             of.bytes += u64::from(row.payload_bytes);
             of.disk_bytes += row.disk_bytes();
         }
@@ -227,7 +239,7 @@ fn audit_waits(queue: &Queue, rows: &BTreeMap<u64, (u128, ManifestRow)>, claimed
             (owner, key.to_owned(), seq, position.value())
         })
         .collect();
-    let unsettled = rows.values().filter(|(_, row)| row.state != StoredState::Synced);
+    let unsettled = rows.values().filter(|(_, row)| row.state.is_unsettled());
     let keyed: BTreeSet<_> = unsettled.filter_map(|(_, row)| lane_position(row)).collect();
     assert_eq!(lanes, keyed, "the lanes are the unsettled records with a key");
     let noted: bool = codec::decode_row(tables.meta.get("shared_keys").unwrap().unwrap().value()).unwrap();

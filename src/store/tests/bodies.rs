@@ -1,10 +1,10 @@
 //! Payloads of every size are returned unchanged, and leave nothing behind when they are removed.
 
 use super::audit::audit;
-use super::support::{QueueBench, id, record, test_error};
+use super::support::{QueueBench, discard, id, record, test_error};
 use crate::model::NewRecord;
 use crate::policy::scheduler::Outcome;
-use crate::store::{ReplacePayload, Review, ReviewAction, ReviewSelection};
+use crate::store::{ReplacePayload, Review, ReviewSelection};
 
 fn payload_of(bytes: usize) -> Box<str> {
     // Letters of two bytes: a part may end in the middle of one.
@@ -40,11 +40,7 @@ fn large_payloads_are_stored_sent_replaced_and_removed() {
         assert_eq!(bench.with_view(|view| view.read_payload(id(number))).unwrap().0, payload_of(size));
     }
     audit(bench.queue_mut());
-    bench.run(Review {
-        selected: ReviewSelection::After(None),
-        action: ReviewAction::Discard,
-        submitter: None,
-    });
+    bench.run(Review { selected: ReviewSelection::After(None), action: discard(), submitter: None });
     let batch = bench.claim(100).unwrap().open.id;
     bench.close_batch(batch, Outcome::Synced(None));
     audit(bench.queue_mut());

@@ -6,6 +6,7 @@ mod changes;
 mod clock;
 mod crash_points;
 mod damage;
+mod discards;
 mod disk;
 mod disk_bytes;
 mod files;

@@ -21,8 +21,8 @@ pub(super) struct ModelRecord {
     pub(super) state: RecordState,
     pub(super) attempts: u32,
     pub(super) batch: Option<BatchId>,
-    /// Steady time at which it was synced.
-    synced_at: u64,
+    /// Steady time at which it was synced or discarded.
+    settled_at: u64,
     /// What the server said it became.
     receipt: Option<Receipt>,
 }
@@ -33,7 +33,7 @@ impl ModelRecord {
     }
 
     pub(super) fn is_unsettled(&self) -> bool {
-        self.state != RecordState::Synced
+        !matches!(self.state, RecordState::Synced | RecordState::Discarded)
     }
 
     /// Whether this record must be sent before another of the same lane.
@@ -124,7 +124,7 @@ impl QueueModel {
                 state: RecordState::Pending,
                 attempts: 0,
                 batch: None,
-                synced_at: 0,
+                settled_at: 0,
                 receipt: None,
             };
             self.records.insert(rec.new.id, rec);
@@ -246,7 +246,7 @@ impl QueueModel {
             let given = outcomes.iter().find(|(id, _)| id == member).map_or(missing, |(_, given)| given);
             rec.attempts += u32::from(!batch.counted);
             rec.batch = None;
-            rec.synced_at = bench.now;
+            rec.settled_at = bench.now;
             rec.state = match given {
                 Outcome::Synced(receipt) => {
                     rec.receipt.clone_from(receipt);
@@ -291,6 +291,7 @@ impl QueueModel {
         let rec = self.records.get_mut(&id).ok_or(AddRefused::Unknown)?;
         match rec.state {
             RecordState::Synced => return Err(AddRefused::Synced),
+            RecordState::Discarded => return Err(AddRefused::Discarded),
             RecordState::Quarantined => return Ok(false),
             _ => {}
         }
@@ -312,6 +313,12 @@ impl QueueModel {
         Ok(true)
     }
 
+    /// Of a quarantined record, only a receipt is kept.
+    pub(super) fn discard(&mut self, id: RecordId, now: u64) {
+        let rec = self.records.get_mut(&id).unwrap();
+        (rec.state, rec.settled_at) = (RecordState::Discarded, now);
+    }
+
     fn link_members(&mut self, id: BatchId) {
         for member in &self.open[&id].members {
             self.records.get_mut(member).unwrap().batch = Some(id);
@@ -322,9 +329,9 @@ impl QueueModel {
     pub(super) fn forget_receipts(&mut self, bench: &QueueBench) {
         let short = bench.disk.as_ref().is_some_and(SimulatedDisk::was_short);
         self.records.retain(|id, rec| {
-            let kept = rec.state != RecordState::Synced || bench.find_entry(*id).is_some();
+            let kept = rec.is_unsettled() || bench.find_entry(*id).is_some();
             assert!(
-                kept || short || bench.now - rec.synced_at > bench.limits.keep_synced_ms,
+                kept || short || bench.now - rec.settled_at > bench.limits.keep_synced_ms,
                 "{rec:?} went early"
             );
             kept
@@ -340,6 +347,7 @@ impl QueueModel {
             let state = if in_flight { RecordState::Syncing } else { rec.state };
             assert_eq!((entry.state, entry.attempts), (state, rec.attempts), "{rec:?}");
             assert_eq!((entry.seq, entry.priority), (rec.seq(), rec.new.priority));
+            assert_eq!(entry.discarded_by.is_some(), rec.state == RecordState::Discarded, "{rec:?}");
             let payload = bench.with_view(|view| view.read_payload(*id)).map(|(payload, _)| payload);
             assert_eq!(payload, rec.is_unsettled().then(|| rec.new.payload.clone()));
             assert_eq!(bench.with_view(|view| view.receipt_of(&entry)), rec.receipt, "{rec:?}");
@@ -361,10 +369,11 @@ impl QueueModel {
 
     /// Pages return every record once, in queue order, for every filter.
     pub(super) fn check_pages(&self, bench: &QueueBench) {
-        use RecordState::{Failed, Pending, Quarantined, Synced, Syncing};
-        let states = [None, Some(Pending), Some(Syncing), Some(Synced), Some(Failed), Some(Quarantined)];
+        use RecordState::{Discarded, Failed, Pending, Quarantined, Synced, Syncing};
+        let states = [Pending, Syncing, Synced, Failed, Quarantined, Discarded].map(Some);
+        let states = std::iter::once(None).chain(states);
         let filters = [(None, None), (Some("B"), None), (None, Some(2))];
-        let filters = states.into_iter().flat_map(|state| filters.map(|(kind, by)| (state, kind, by)));
+        let filters = states.flat_map(|state| filters.map(|(kind, by)| (state, kind, by)));
         for (state, record_type, submitter) in filters {
             let mut filter =
                 Filter { state, record_type: record_type.map(Into::into), submitter, after: None, limit: 3 };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::audit::audit;
-use super::support::{HOUR_MS, QueueBench, id, ids, record, test_error};
+use super::support::{HOUR_MS, QueueBench, discard, id, ids, record, test_error};
 use crate::model::{BatchPhase, NewRecord};
 use crate::policy::isolation;
 use crate::policy::scheduler::{Disposition, Outcome};
@@ -46,11 +46,7 @@ fn a_discarded_record_unblocks_later_ones_of_its_key() {
         !bench.queue_mut().read_backlog().unwrap().claimable,
         "a claim that found nothing is not repeated"
     );
-    bench.run(Review {
-        selected: ReviewSelection::After(None),
-        action: ReviewAction::Discard,
-        submitter: None,
-    });
+    bench.run(Review { selected: ReviewSelection::After(None), action: discard(), submitter: None });
     assert!(bench.queue_mut().read_backlog().unwrap().claimable);
     assert_eq!(ids(&bench.claim(5).unwrap()), [2, 3]);
 }

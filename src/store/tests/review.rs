@@ -1,7 +1,7 @@
 //! Records that a person quarantines: the effect on their batch and their key.
 
 use super::audit::audit;
-use super::support::{HOUR_MS, QueueBench, id, ids, record, test_error};
+use super::support::{HOUR_MS, QueueBench, discard, id, ids, record, test_error};
 use crate::model::{BatchPhase, RecordId, RecordState};
 use crate::policy::isolation;
 use crate::policy::scheduler::{Disposition, Outcome};
@@ -141,11 +141,7 @@ fn a_record_put_under_review_blocks_later_ones_of_its_key() {
     bench.close_batch(free.open.id, Outcome::Synced(None));
     assert!(bench.claim(4).is_none());
     assert_eq!(bench.find_entry(id(3)).unwrap().blocked_by, Some(id(2)));
-    bench.run(Review {
-        selected: ReviewSelection::These(vec![id(2)]),
-        action: ReviewAction::Discard,
-        submitter: None,
-    });
+    bench.run(Review { selected: ReviewSelection::These(vec![id(2)]), action: discard(), submitter: None });
     assert_eq!(ids(&bench.claim(4).unwrap()), [3]);
     audit(bench.queue_mut());
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::audit::audit;
-use super::support::{QueueBench, id, ids, record, test_error};
+use super::support::{QueueBench, discard, id, ids, record, test_error};
 use crate::model::{NewRecord, OTHER_SUBMITTERS, RecordState, SUBMITTERS_MAX, SubmitterCounts};
 use crate::policy::scheduler::Outcome;
 use crate::store::{
@@ -128,11 +128,7 @@ fn records_wait_for_other_users_once_keys_are_shared() {
     bench.reopen_queue();
     audit(bench.queue_mut());
     assert!(bench.claim(10).is_none());
-    bench.run(Review {
-        selected: ReviewSelection::After(None),
-        action: ReviewAction::Discard,
-        submitter: None,
-    });
+    bench.run(Review { selected: ReviewSelection::After(None), action: discard(), submitter: None });
     assert_eq!(ids(&bench.claim(10).unwrap()), [2]);
     audit(bench.queue_mut());
 }
@@ -282,7 +278,7 @@ fn users_beyond_the_counted_ones_share_one_entry() {
         let selected: Vec<_> = numbers.iter().map(|number| id(*number)).collect();
         bench.run(crate::store::AddToReview { ids: selected.clone() });
         let selected = ReviewSelection::These(selected);
-        bench.run(Review { selected, action: ReviewAction::Discard, submitter: None });
+        bench.run(Review { selected, action: discard(), submitter: None });
         audit(bench.queue_mut());
     };
     discard(&mut bench, &[1]);

@@ -18,8 +18,8 @@ use crate::protocol::receipt::Receipt;
 use crate::store::options::StoreOptions;
 use crate::store::schema::RecordHeader;
 use crate::store::{
-    Append, AppendSummary, Claim, Dispatch, KeySpace, Op, OpenError, Queue, QueueLimits, Settle,
-    SettleSummary, SingleOp, StoreError, StoreView,
+    Append, AppendSummary, Claim, Dispatch, KeySpace, Op, OpenError, Queue, QueueLimits, ReviewAction,
+    Settle, SettleSummary, SingleOp, StoreError, StoreView,
 };
 
 pub(super) const HOUR_MS: u64 = 3_600_000;
@@ -249,6 +249,10 @@ pub(super) fn receipt(bytes: usize) -> Option<Receipt> {
     let receipt = Receipt::parse(&format!("{{\"id\":\"{}\"}}", "7".repeat(bytes - 9)));
     assert!(receipt.is_some());
     receipt
+}
+
+pub(super) fn discard() -> ReviewAction {
+    ReviewAction::Discard { by: "alice".into() }
 }
 
 pub(super) fn test_error(message: &str) -> LastError {

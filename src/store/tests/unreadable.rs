@@ -3,13 +3,13 @@
 use redb::Database;
 
 use super::audit::audit;
-use super::support::{QueueBench, id, ids, record};
+use super::support::{QueueBench, discard, id, ids, record};
 use crate::model::{BatchPhase, RecordState};
 use crate::policy::isolation;
 use crate::policy::scheduler::{Disposition, Outcome};
 use crate::store::codec;
 use crate::store::schema::{RecordHeader, Snapshot, Tables};
-use crate::store::{ReplacePayload, Review, ReviewAction, ReviewSelection};
+use crate::store::{ReplacePayload, Review, ReviewSelection};
 
 /// Flips a bit of the `nth` payload, at this distance from its end, while the store is closed.
 fn flip_bit(bench: &mut QueueBench, nth: usize, from_end: usize) {
@@ -56,11 +56,7 @@ fn later_records_of_its_key_wait_for_a_damaged_one() {
     flip_bit(&mut bench, 0, BODY_FROM_END);
     assert_eq!(ids(&bench.claim(10).unwrap()), [3]);
     assert_eq!(bench.find_entry(id(2)).unwrap().blocked_by, Some(id(1)));
-    bench.run(Review {
-        selected: ReviewSelection::After(None),
-        action: ReviewAction::Discard,
-        submitter: None,
-    });
+    bench.run(Review { selected: ReviewSelection::After(None), action: discard(), submitter: None });
     assert_eq!(ids(&bench.claim(10).unwrap()), [2]);
     audit(bench.queue_mut());
 }
@@ -91,11 +87,7 @@ fn a_damaged_record_of_a_failed_batch_is_quarantined_with_its_attempts() {
     assert_eq!(ids(&bench.claim(10).unwrap()), [2]);
     let entry = bench.find_entry(id(1)).unwrap();
     assert_eq!((entry.state, entry.attempts), (RecordState::Quarantined, 1));
-    bench.run(Review {
-        selected: ReviewSelection::After(None),
-        action: ReviewAction::Discard,
-        submitter: None,
-    });
+    bench.run(Review { selected: ReviewSelection::After(None), action: discard(), submitter: None });
     audit(bench.queue_mut());
 }
 

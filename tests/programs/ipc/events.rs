@@ -147,5 +147,7 @@ fn review_actions_are_reported_as_events() {
         (reported[0]["state"].as_str(), reported[0]["id"].as_str()),
         (Some("QUARANTINED"), Some(id.as_str()))
     );
-    assert_eq!(reported[1], &json!({"id": id, "change": "discarded"}));
+    let (state, by) = ("DISCARDED", &daemon.detail(&id)["discarded_by"]);
+    let expected = json!({"id": id, "state": state, "change": "discarded", "discarded_by": by});
+    assert_eq!(reported[1], &expected);
 }

@@ -18,6 +18,9 @@ pub struct RecordChange {
     /// What a person decided about it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub change: Option<RecordDecision>,
+    /// The user who discarded it, if it was discarded.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub discarded_by: Option<String>,
     /// Its type, if it was quarantined.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none", default)]
     pub record_type: Option<String>,
@@ -33,12 +36,30 @@ pub struct RecordChange {
 impl RecordChange {
     /// The record is in another state.
     pub fn changed_to(id: RecordId, state: RecordState) -> Self {
-        Self { id, state: Some(state), change: None, record_type: None, last_error: None, receipt: None }
+        Self {
+            id,
+            state: Some(state),
+            change: None,
+            discarded_by: None,
+            record_type: None,
+            last_error: None,
+            receipt: None,
+        }
     }
 
-    /// A person decided about the record.
-    pub fn decided_as(id: RecordId, decision: RecordDecision) -> Self {
-        Self { id, state: None, change: Some(decision), record_type: None, last_error: None, receipt: None }
+    /// A person queued the record again.
+    pub fn queued_again(id: RecordId) -> Self {
+        let change = Some(RecordDecision::QueuedAgain);
+        Self { state: None, change, ..Self::changed_to(id, RecordState::Pending) }
+    }
+
+    /// A user discarded the record.
+    pub fn discarded(id: RecordId, user: &str) -> Self {
+        Self {
+            change: Some(RecordDecision::Discarded),
+            discarded_by: Some(user.to_owned()),
+            ..Self::changed_to(id, RecordState::Discarded)
+        }
     }
 }
 
@@ -48,7 +69,7 @@ pub enum RecordDecision {
     /// It is sent again, edited or unchanged.
     #[serde(rename = "queued again")]
     QueuedAgain,
-    /// It was deleted permanently.
+    /// Its payload was deleted permanently, and it is not sent.
     #[serde(rename = "discarded")]
     Discarded,
 }

@@ -49,7 +49,7 @@ pub struct RecordLookup {
 pub struct FoundRecords {
     /// The records that are known, in the order of the request.
     pub records: Vec<FoundRecord>,
-    /// The ids that are not known: they were never stored, an admin discarded them, or their receipts are gone.
+    /// The ids that are not known: they were never stored, or their receipts are gone.
     pub unknown: Vec<RecordId>,
 }
 
@@ -83,7 +83,7 @@ pub struct RecordDetail {
     /// an admin.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub redacted: bool,
-    /// What it waits for; absent once it is synced.
+    /// What it waits for; absent once it is synced or discarded.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub waiting_for: Option<WaitingFor>,
     /// With `?lineage=true`: the recent sends of the batches that contained it, from its first batch to its current

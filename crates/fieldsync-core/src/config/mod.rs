@@ -136,8 +136,8 @@ section! {
         max_user_share: f64 = 0.75,
         /// Largest payload.
         max_record_bytes: Size = Size::mib(1),
-        /// How long the receipt of a synced record is kept, if the disk has space: until then the device recognises
-        /// a record with the same id.
+        /// How long the receipt of a synced or discarded record is kept, if the disk has space: until then the device
+        /// recognises a record with the same id.
         keep_synced: Span = Span::secs(7 * 24 * 3600),
         /// Space that is reserved for settling batches on a full disk; at most an eighth of the disk.
         disk_reserve: Size = Size::mib(8),

@@ -38,7 +38,7 @@ impl QueuePosition {
     }
 }
 
-/// The five states of a record, as people and the API name them.
+/// The states of a record, as people and the API name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RecordState {
@@ -52,6 +52,8 @@ pub enum RecordState {
     Failed,
     /// Under review by a person.
     Quarantined,
+    /// Discarded by a person, and not sent. Only a receipt is kept.
+    Discarded,
 }
 
 impl RecordState {
@@ -63,6 +65,7 @@ impl RecordState {
             Self::Synced => "SYNCED",
             Self::Failed => "FAILED",
             Self::Quarantined => "QUARANTINED",
+            Self::Discarded => "DISCARDED",
         }
     }
 }
@@ -71,11 +74,13 @@ impl FromStr for RecordState {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::Pending, Self::Syncing, Self::Synced, Self::Failed, Self::Quarantined]
+        [Self::Pending, Self::Syncing, Self::Synced, Self::Failed, Self::Quarantined, Self::Discarded]
             .into_iter()
             .find(|state| state.name().eq_ignore_ascii_case(text))
             .ok_or_else(|| {
-                format!("`{text}` is not a state: use PENDING, SYNCING, SYNCED, FAILED or QUARANTINED")
+                format!(
+                    "`{text}` is not a state: use PENDING, SYNCING, SYNCED, FAILED, QUARANTINED or DISCARDED"
+                )
             })
     }
 }
@@ -151,7 +156,7 @@ pub struct ManifestEntry {
     #[serde(with = "crate::clock::as_rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub created_at: u64,
-    /// When its state last changed.
+    /// When its state last changed: of a DISCARDED record, when it was discarded.
     #[serde(with = "crate::clock::as_rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: u64,
@@ -165,6 +170,9 @@ pub struct ManifestEntry {
     /// Why it was not delivered. Its message and field are for its submitter and admins.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
+    /// Of a DISCARDED record: the user who discarded it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub discarded_by: Option<String>,
     /// The record that blocks it: an earlier one of its key that failed or is under review.
     #[serde(rename = "held_by", default, skip_serializing_if = "Option::is_none")]
     pub blocked_by: Option<RecordId>,

@@ -65,10 +65,10 @@ impl Finding {
 const TRY_NOW: &str = "nothing, it is tried again by itself; to try now: fieldsync sync";
 const DISK_REMEDY: &str = "fieldsync doctor names the disk and says more";
 
-/// What a record waits for; none once it is synced.
+/// What a record waits for; none once it is synced or discarded.
 pub fn waiting_for(facts: &RecordFacts<'_>, device: &DeviceFacts<'_>) -> Option<WaitingFor> {
     let RecordStanding { entry, .. } = facts.record;
-    if entry.state == RecordState::Synced {
+    if matches!(entry.state, RecordState::Synced | RecordState::Discarded) {
         return None;
     }
     if entry.state == RecordState::Quarantined {

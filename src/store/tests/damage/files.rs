@@ -9,7 +9,7 @@ use super::super::support::{QueueBench, open_queue_in};
 use super::{
     SalvageLosses, SoundFile, directory_with, find_all, kept_files, make_sound_file, open_and_compare,
 };
-use crate::model::{NewRecord, RecordState};
+use crate::model::NewRecord;
 use crate::store::{AcknowledgeDamage, KeySpace, OpenError, Queue, Salvage};
 
 /// Opens a file that redb cannot open, and returns what was lost.
@@ -19,8 +19,8 @@ fn damage_found_in(sound: &SoundFile, bytes: &[u8]) -> (SalvageLosses, crate::mo
     let damage = queue.read_backlog().unwrap().storage.damage;
     assert_eq!(damage.len(), 1);
     assert_eq!(fs::read(&damage[0].kept_as).unwrap(), bytes, "the damaged file is kept as it was");
-    let unsettled = sound.records.values().filter(|(_, state, _)| *state != RecordState::Synced).count();
-    assert_eq!(damage[0].salvaged, (unsettled - losses.lost.len() + losses.duplicated) as u64);
+    let known = sound.unsettled().count() + losses.duplicated + losses.revived;
+    assert_eq!(damage[0].salvaged, (known - losses.lost.len()) as u64);
     (losses, damage.into_iter().next().unwrap())
 }
 
@@ -147,15 +147,9 @@ fn salvage_by_hand_lists_records_by_arrival_and_leaves_the_file_unchanged() {
     let path = dir.path().join("queue.redb");
     let salvage = Salvage::read_file(&path, dir.path()).unwrap();
     let records: Vec<NewRecord> = salvage.list_records().unwrap().map(Result::unwrap).collect();
-    let unsettled: Vec<&NewRecord> = sound
-        .records
-        .values()
-        .filter(|(_, state, _)| *state != RecordState::Synced)
-        .map(|(record, ..)| record)
-        .collect();
     let of = |record: &NewRecord| (record.id, record.key.clone(), record.priority, record.payload.clone());
     // The ids of the bench count up in order of arrival.
-    assert!(records.iter().map(of).eq(unsettled.into_iter().map(of)));
+    assert!(records.iter().map(of).eq(sound.unsettled().map(of)));
     assert_eq!((salvage.salvaged, salvage.lost), (records.len() as u64, 0));
     drop(salvage);
     assert_eq!(fs::read(&path).unwrap(), bytes);

@@ -8,11 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::audit::audit;
-use super::support::{HOUR_MS, QueueBench, open_queue_in, receipt, record, test_error, view_queue};
+use super::support::{HOUR_MS, QueueBench, discard, open_queue_in, receipt, record, test_error, view_queue};
 use crate::clock::Now;
 use crate::model::{BatchPhase, DeviceId, LastError, NewRecord, RecordId, RecordState};
 use crate::policy::scheduler::{Disposition, Outcome};
-use crate::store::{Queue, SaveNote};
+use crate::store::{Queue, Review, ReviewSelection, SaveNote};
 
 const RECORDS: u128 = 300;
 /// Larger than a page: with chunks.
@@ -64,6 +64,11 @@ fn make_sound_file(closed: bool) -> SoundFile {
         let batch = bench.claim(many).unwrap();
         bench.close_batch(batch.open.id, outcome);
     }
+    let quarantined = records.iter().map(|record| record.id);
+    let quarantined =
+        quarantined.filter(|id| bench.find_entry(*id).unwrap().state == RecordState::Quarantined);
+    let selected = ReviewSelection::These(quarantined.take(3).collect());
+    bench.run(Review { selected, action: discard(), submitter: None });
     bench.run(SaveNote { name: "note", note: b"of another component".to_vec() });
     bench.claim(5).unwrap();
     let kept = bench.claim(4).unwrap().open.id;
@@ -88,6 +93,14 @@ fn make_sound_file(closed: bool) -> SoundFile {
     }
     let dir = bench.close_all();
     SoundFile { bytes: fs::read(dir.path().join("queue.redb")).unwrap(), device, records }
+}
+
+impl SoundFile {
+    /// Records whose payloads are in it.
+    fn unsettled(&self) -> impl Iterator<Item = &NewRecord> {
+        let is_settled = |state| matches!(state, RecordState::Synced | RecordState::Discarded);
+        self.records.values().filter(move |(_, state, _)| !is_settled(*state)).map(|(record, ..)| record)
+    }
 }
 
 /// A directory with this file in it.
@@ -117,10 +130,12 @@ fn find_all(bytes: &[u8], text: &[u8]) -> Vec<usize> {
 struct SalvageLosses {
     /// Unsettled before, and gone.
     lost: Vec<RecordId>,
-    /// Synced before, and unknown now.
+    /// Synced or discarded before, and unknown now.
     forgotten: usize,
     /// Synced before, and to be sent again.
     duplicated: usize,
+    /// Discarded before, and to be sent again.
+    revived: usize,
     /// Quarantined before, and to be sent again.
     unquarantined: usize,
 }
@@ -134,7 +149,7 @@ fn open_and_compare(sound: &SoundFile, dir: &Path) -> (Queue, SalvageLosses) {
     for (id, (record, was, attempts)) in &sound.records {
         let Some(entry) = view_queue(&queue, NOW, |view| view.find_entry(*id)) else {
             match was {
-                RecordState::Synced => losses.forgotten += 1,
+                RecordState::Synced | RecordState::Discarded => losses.forgotten += 1,
                 _ => losses.lost.push(*id),
             }
             continue;
@@ -145,7 +160,12 @@ fn open_and_compare(sound: &SoundFile, dir: &Path) -> (Queue, SalvageLosses) {
         );
         match (was, entry.state) {
             (RecordState::Synced, RecordState::Synced) => continue,
+            (RecordState::Discarded, RecordState::Discarded) => {
+                assert!(entry.discarded_by.is_some());
+                continue;
+            }
             (RecordState::Synced, _) => losses.duplicated += 1,
+            (RecordState::Discarded, RecordState::Pending | RecordState::Quarantined) => losses.revived += 1,
             (RecordState::Quarantined, RecordState::Quarantined) => assert!(entry.last_error.is_some()),
             (RecordState::Quarantined, RecordState::Pending) => losses.unquarantined += 1,
             (was, is) if salvaged => assert_eq!(is, RecordState::Pending, "was {was:?}"),

@@ -5,7 +5,7 @@ use crate::model::{Pause, RecordId};
 use crate::policy::isolation;
 use crate::policy::scheduler::Disposition;
 use crate::store::tests::steps::{QueueStep, new_record};
-use crate::store::tests::support::{claim_order, id, test_error};
+use crate::store::tests::support::{claim_order, discard, id, test_error};
 use crate::store::{Claim, Expedite, KeySpace, Review, ReviewAction, ReviewSelection, SetPaused};
 
 const PAUSE: Pause = Pause { by: 1000, since: 7, until: None };
@@ -53,7 +53,7 @@ impl ModelHarness {
                 self.settle(batch, Disposition::Rename { lone_failures: 0 }, false);
             }
             QueueStep::Review(numbers, all, again, submitter) => {
-                let action = if again { ReviewAction::Retry } else { ReviewAction::Discard };
+                let action = if again { ReviewAction::Retry } else { discard() };
                 let ids: Vec<RecordId> = numbers.into_iter().map(|number| id(u128::from(number))).collect();
                 let selected =
                     if all { ReviewSelection::After(None) } else { ReviewSelection::These(ids.clone()) };

@@ -240,7 +240,7 @@ impl ModelHarness {
     }
 
     fn review(&mut self, review: Review, chosen: impl Fn(RecordId) -> bool) {
-        let (action, submitter) = (review.action, review.submitter);
+        let (action, submitter) = (review.action.clone(), review.submitter);
         let Some(reviewed) = self.commit_op(review) else { return };
         let mut changed = reviewed.changed;
         changed.sort_unstable();
@@ -259,9 +259,10 @@ impl ModelHarness {
                 ReviewAction::Retry => {
                     self.model.records.get_mut(&id).unwrap().state = RecordState::Pending;
                 }
-                ReviewAction::Discard => drop(self.model.records.remove(&id)),
+                ReviewAction::Discard { .. } => self.model.discard(id, self.bench.now),
             }
         }
+        self.model.forget_receipts(&self.bench);
     }
 
     fn add_to_review(&mut self, ids: &[RecordId]) {

@@ -49,6 +49,7 @@ fn standing(id: RecordId, state: RecordState) -> RecordStanding {
         next_attempt_at: None,
         batch_id: None,
         last_error: None,
+        discarded_by: None,
         blocked_by: None,
         blocked_count: 0,
     };
