@@ -8,7 +8,7 @@ use super::uploader::Uploader;
 use super::{BreakerOpen, ConfigWatch, Drain, Ping, QueryOutcome, TryNow, Upload, send_event};
 use crate::clock::Clock;
 use crate::policy::breaker::{Breaker, BreakerState};
-use crate::policy::outcome_reply::OutcomeReply;
+use crate::policy::outcome_reply::QueriedOutcome;
 use crate::policy::verdict::UploadResult;
 use crate::telemetry::event::Event;
 
@@ -78,16 +78,16 @@ impl Handler<Upload> for CircuitBreaker {
 }
 
 impl Handler<QueryOutcome> for CircuitBreaker {
-    type Result = ResponseActFuture<Self, OutcomeReply>;
+    type Result = ResponseActFuture<Self, QueriedOutcome>;
 
     /// An outcome query is cheap and has no effect, so it always passes. Its result shows the condition of the server.
     fn handle(&mut self, query: QueryOutcome, _: &mut Self::Context) -> Self::Result {
-        Box::pin(self.uploader.send(query).into_actor(self).map(|reply, actor, _| {
-            let reply = reply.unwrap_or(OutcomeReply::Unreachable);
+        Box::pin(self.uploader.send(query).into_actor(self).map(|outcome, actor, _| {
+            let outcome = outcome.unwrap_or_else(|_| QueriedOutcome::unreachable());
             let config = actor.config.borrow().breaker.clone();
-            actor.breaker.record_query(actor.clock.now(), reply.effect(), &config, &mut actor.rng);
+            actor.breaker.record_query(actor.clock.now(), outcome.reply.effect(), &config, &mut actor.rng);
             actor.publish_state();
-            reply
+            outcome
         }))
     }
 }

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::model::{Batch, BatchId, ConnectFailure};
-use crate::policy::outcome_reply::OutcomeReply;
+use crate::policy::outcome_reply::QueriedOutcome;
 use crate::policy::reach::Evidence;
 use crate::policy::verdict::UploadResult;
 use crate::telemetry::event::Event;
@@ -66,7 +66,7 @@ pub struct LinkEvidence {
 
 /// Asks the server for the outcome of a batch.
 #[derive(Clone, Copy, Message)]
-#[rtype(result = "OutcomeReply")]
+#[rtype(result = "QueriedOutcome")]
 pub struct QueryOutcome(pub BatchId);
 
 /// Asks whether an actor still handles messages, for the watchdog.

@@ -117,6 +117,29 @@ fn what_a_server_has_shown_is_remembered_over_a_restart_and_not_for_another_serv
 }
 
 #[test]
+fn the_response_to_an_outcome_query_shows_it_as_well() {
+    let mut first: Option<(String, Vec<String>)> = None;
+    let server = ScriptedServer::start(move |request| match &first {
+        // It applies its first batch, and its gateway gives up waiting.
+        None if request.is_batch() => {
+            first = Some((request.batch_id().to_owned(), request.ids()));
+            Reply::html(504)
+        }
+        Some((batch, ids)) if !request.is_batch() && request.batch_id() == batch => {
+            Reply::results(batch, ids, |_| Some(json!({"status": "applied"}))).with(HOLDS_KEYS, "true")
+        }
+        _ => Reply::correct(request),
+    });
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    daemon.paused(|daemon| daemon.enqueue(&two_keys()));
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(10));
+    let batches = server.batches();
+    assert_one_per_key(&batches[..1]);
+    let keys = keys_of(&batches[1]);
+    assert!(keys.iter().collect::<HashSet<_>>().len() < keys.len(), "{keys:?}");
+}
+
+#[test]
 fn a_server_that_no_longer_shows_it_gets_one_record_of_a_key_in_a_batch() {
     let server = ScriptedServer::start(showing);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));

@@ -13,7 +13,7 @@ use crate::actors::{QueryOutcome, Upload};
 use crate::api::BatchInFlight;
 use crate::clock::{millis, wall_ms};
 use crate::model::{Batch, BatchId, DiskState, Phase, WaitCause};
-use crate::policy::outcome_reply::OutcomeReply;
+use crate::policy::outcome_reply::{OutcomeReply, QueriedOutcome};
 use crate::policy::scheduler::{Action, Disposition};
 use crate::policy::verdict::{UploadResult, Verdict};
 use crate::store::{Claim, Dispatch, SetPaused};
@@ -90,7 +90,7 @@ impl BatchPlanner {
             Completion::Dispatched(id, None) => self.scheduler.forget_batch(id),
             Completion::Uploaded(batch, Some(result)) => self.on_response(&batch, &result, ctx),
             Completion::Uploaded(batch, None) => self.defer_send(batch.open.id, ctx),
-            Completion::OutcomeReplied(id, reply) => self.on_outcome_reply(id, &reply, ctx),
+            Completion::OutcomeReplied(id, outcome) => self.on_outcome_reply(id, &outcome, ctx),
             Completion::CanaryReplied(id, verdict) => {
                 if let Some(verdict) = verdict {
                     self.with_view(|scheduler, view| scheduler.on_canary_response(view, id, &verdict));
@@ -208,13 +208,18 @@ impl BatchPlanner {
     }
 
     fn query_outcome(&mut self, id: BatchId, ctx: &mut Context<Self>) {
-        let querying = self.peers.breaker.send(QueryOutcome(id)).map(move |reply| {
-            Some(Completion::OutcomeReplied(id, reply.unwrap_or(OutcomeReply::Unreachable)))
+        let querying = self.peers.breaker.send(QueryOutcome(id)).map(move |outcome| {
+            let outcome = outcome.unwrap_or_else(|_| QueriedOutcome::unreachable());
+            Some(Completion::OutcomeReplied(id, outcome))
         });
         self.spawn_action(querying, ctx);
     }
 
-    fn on_outcome_reply(&mut self, id: BatchId, reply: &OutcomeReply, ctx: &mut Context<Self>) {
+    fn on_outcome_reply(&mut self, id: BatchId, outcome: &QueriedOutcome, ctx: &mut Context<Self>) {
+        let QueriedOutcome { reply, shows_held_keys } = outcome;
+        if *shows_held_keys {
+            self.scheduler.note_held_keys();
+        }
         if matches!(reply, OutcomeReply::Completed(_)) {
             self.note_success(wall_ms());
         }

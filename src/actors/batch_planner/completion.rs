@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::api::BatchReport;
 use crate::model::{Batch, BatchId, Network};
-use crate::policy::outcome_reply::OutcomeReply;
+use crate::policy::outcome_reply::QueriedOutcome;
 use crate::policy::verdict::{UploadResult, Verdict};
 use crate::store::SettleSummary;
 
@@ -17,7 +17,7 @@ pub(super) enum Completion {
     /// A batch was sent; or nothing was, because the breaker had opened meanwhile.
     Uploaded(Arc<Batch>, Option<UploadResult>),
     /// The outcome of a batch was queried.
-    OutcomeReplied(BatchId, OutcomeReply),
+    OutcomeReplied(BatchId, QueriedOutcome),
     /// A canary was sent; or nothing was.
     CanaryReplied(BatchId, Option<Verdict>),
     /// A batch was settled on disk.

@@ -20,7 +20,7 @@ use crate::clock::wall_ms;
 use crate::config::Config;
 use crate::link::signal;
 use crate::model::{BatchId, ConnectFailure, DeviceId, InterfaceKind, Link, Network};
-use crate::policy::outcome_reply::{OutcomeReply, classify_outcome_reply};
+use crate::policy::outcome_reply::{OutcomeReply, QueriedOutcome, classify_outcome_reply};
 use crate::policy::reach::Evidence;
 use crate::policy::verdict::{UploadResult, Verdict, classify_response, last_error};
 use crate::protocol::exchange::{Delivery, RequestResult};
@@ -202,18 +202,18 @@ impl Handler<Upload> for Uploader {
 }
 
 impl Handler<QueryOutcome> for Uploader {
-    type Result = ResponseActFuture<Self, OutcomeReply>;
+    type Result = ResponseActFuture<Self, QueriedOutcome>;
 
     fn handle(&mut self, QueryOutcome(id): QueryOutcome, _: &mut Self::Context) -> Self::Result {
         let Ok(current) = self.transport_before_probes() else {
-            return Box::pin(actix::fut::ready(OutcomeReply::Unreachable));
+            return Box::pin(actix::fut::ready(QueriedOutcome::unreachable()));
         };
         let querying = current.transport.query_outcome(id).into_actor(self);
         Box::pin(querying.map(move |exchange, uploader, _| {
             let reply = classify_outcome_reply(id, &exchange.result);
             let is_intercepted = reply == OutcomeReply::Unreachable && is_from_portal(&exchange.result);
             uploader.report_link(&exchange.result, is_intercepted);
-            reply
+            QueriedOutcome::new(reply, exchange.hints.holds_keys)
         }))
     }
 }

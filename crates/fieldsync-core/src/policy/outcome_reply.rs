@@ -29,7 +29,33 @@ pub enum OutcomeReply {
     Unreachable,
 }
 
+/// The response to an outcome query.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueriedOutcome {
+    /// What it means for the batch.
+    pub reply: OutcomeReply,
+    /// Whether it shows that the server holds keys.
+    pub shows_held_keys: bool,
+}
+
+impl QueriedOutcome {
+    /// `holds_keys`: whether the response says so.
+    pub fn new(reply: OutcomeReply, holds_keys: bool) -> Self {
+        Self { shows_held_keys: holds_keys && reply.is_of_server(), reply }
+    }
+
+    /// No response.
+    pub fn unreachable() -> Self {
+        Self::new(OutcomeReply::Unreachable, false)
+    }
+}
+
 impl OutcomeReply {
+    /// Whether the server itself responded, and not something in front of it.
+    fn is_of_server(&self) -> bool {
+        matches!(self, Self::Completed(_) | Self::Processing { .. } | Self::UnknownBatch)
+    }
+
     /// The name in the journal.
     pub fn class(&self) -> &'static str {
         match self {
@@ -85,6 +111,22 @@ pub fn classify_outcome_reply(id: BatchId, result: &RequestResult) -> OutcomeRep
 mod tests {
     use super::*;
     use crate::policy::verdict::tests::{answer, batch, error, failure, undecodable};
+
+    #[test]
+    fn only_the_server_itself_shows_that_it_holds_keys() {
+        for (reply, expected) in [
+            (OutcomeReply::Completed(Vec::new()), true),
+            (OutcomeReply::Processing { retry_after: None }, true),
+            (OutcomeReply::UnknownBatch, true),
+            (OutcomeReply::Unsupported, false),
+            (OutcomeReply::Failed, false),
+            (OutcomeReply::Throttled, false),
+            (OutcomeReply::Unreachable, false),
+        ] {
+            assert_eq!(QueriedOutcome::new(reply.clone(), true).shows_held_keys, expected, "{reply:?}");
+            assert!(!QueriedOutcome::new(reply, false).shows_held_keys);
+        }
+    }
 
     #[test]
     fn every_row_of_the_table_of_outcome_queries() {

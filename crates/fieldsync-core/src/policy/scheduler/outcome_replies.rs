@@ -47,6 +47,12 @@ impl Scheduler {
         Disposition::keep_unclear(error, self.open.lone_failures(id))
     }
 
+    /// The reply to an outcome query shows that the server holds keys. A reply that does not show it changes nothing,
+    /// because a server may show it in responses to batches alone.
+    pub fn note_held_keys(&mut self) {
+        self.learned.holds_keys = true;
+    }
+
     /// An outcome query got a reply, or failed. None: it is asked again later, or it was asked only to see whether the
     /// server responds.
     pub fn on_outcome_reply(
