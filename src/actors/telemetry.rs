@@ -61,6 +61,21 @@ pub struct RecentBatches(pub usize);
 #[rtype(result = "Vec<BatchReport>")]
 pub struct Lineage(pub BatchId);
 
+/// Requests the sends of a batch and of its ancestors, and those of the batches that it was split into.
+#[derive(Message)]
+#[rtype(result = "(Vec<BatchReport>, Vec<BatchReport>)")]
+pub struct BatchSends(pub BatchId);
+
+/// Requests the batches whose ids begin or end with these hexadecimal digits.
+#[derive(Message)]
+#[rtype(result = "Vec<BatchId>")]
+pub struct FindBatches {
+    /// Without hyphens.
+    pub digits: String,
+    /// Batches that may not have been sent yet.
+    pub open: Vec<BatchId>,
+}
+
 impl Telemetry {
     /// Continues with the measurements of the previous run.
     pub fn new(kept: Option<&[u8]>, history: History, config: ConfigWatch, clock: Clock, feed: Feed) -> Self {
@@ -211,6 +226,22 @@ impl Handler<Lineage> for Telemetry {
 
     fn handle(&mut self, Lineage(batch): Lineage, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.history.find_lineage(batch))
+    }
+}
+
+impl Handler<BatchSends> for Telemetry {
+    type Result = MessageResult<BatchSends>;
+
+    fn handle(&mut self, BatchSends(batch): BatchSends, _: &mut Self::Context) -> Self::Result {
+        MessageResult((self.history.find_lineage(batch), self.history.find_parts(batch)))
+    }
+}
+
+impl Handler<FindBatches> for Telemetry {
+    type Result = MessageResult<FindBatches>;
+
+    fn handle(&mut self, FindBatches { digits, open }: FindBatches, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.history.find_by_part(&digits, &open))
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod alerts;
 mod auth;
+mod batches;
 mod body;
 pub mod config_state;
 mod connection;

@@ -16,7 +16,7 @@ use crate::store::NewestFilter;
 const PAGE_ENTRIES_DEFAULT: usize = 100;
 const PAGE_ENTRIES_MAX: usize = 1000;
 /// Fewer digits of an id mean nothing.
-const ID_PART_DIGITS_MIN: usize = 4;
+pub(super) const ID_PART_DIGITS_MIN: usize = 4;
 
 /// The query of `GET /v1/records` besides that of the queue order.
 #[derive(Deserialize, IntoParams)]
@@ -87,6 +87,7 @@ impl NewestQuery {
             states,
             record_type: given(query.record_type),
             key: given(query.key),
+            batch: None,
             submitter: None,
             created_from: since.map(|since| u64::try_from(since.as_millisecond()).unwrap_or(0)),
             before,

@@ -19,7 +19,7 @@ use super::error::ApiError;
 use super::http::{HttpResponse, encoded_json_response};
 use super::openapi_examples::add_examples;
 use super::state::ApiState;
-use super::{control, events, lookup, overview, records, review};
+use super::{batches, control, events, lookup, overview, records, review};
 use crate::api::{Alert, BatchReport, BreakerChange, ConnectivityStatus, Gap, RecordChange};
 use crate::model::ManifestEntry;
 use crate::protocol::wire::ErrorBody;
@@ -57,6 +57,7 @@ use crate::protocol::wire::ErrorBody;
         review::replace_payload,
         records::stream_manifest,
         overview::list_batches,
+        batches::get_batch,
         control::sync_now,
         control::pause_sync,
         control::resume_sync,
@@ -142,6 +143,10 @@ fn error_codes_of(operation: &str) -> Vec<ErrorCode> {
         ),
         "look_up" => (&[(400, "invalid_lookup")], &[BODY_ERRORS, READ_ERRORS]),
         "batches" => (&[(400, "invalid_query")], &[ACTOR_ERRORS]),
+        "batch" => (
+            &[(400, "invalid_id"), (404, "no_such_batch"), (409, "ambiguous_id")],
+            &[ACTOR_ERRORS, READ_ERRORS],
+        ),
         "manifest" => (&[(400, "invalid_query")], &[]),
         "sync_now" | "telemetry" => (&[], &[ACTOR_ERRORS]),
         "pause" | "resume" => (&[], &[ADMIN_ERRORS, WRITE_ERRORS]),

@@ -67,6 +67,7 @@ fn response_example(operation: &str, status: &str) -> Option<Value> {
         }),
         ("list", "410") => error("cursor_expired", "the changes after this cursor are no longer known"),
         ("retry" | "discard" | "add", "200") => json!({"changed": 1}),
+        ("batch", "404") => error("no_such_batch", "there is no such batch among the recent ones"),
         (_, "404") => error("no_such_record", "no record has this id"),
         ("enqueue" | "mend", "507") => error(
             "queue_full",

@@ -1,6 +1,7 @@
 //! Calls that report how the daemon is doing: status, measurements, metrics, recent batches.
 
 use hyper::StatusCode;
+use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -82,6 +83,9 @@ pub(super) struct BatchesQuery {
     /// The largest number of batches to list.
     #[param(default = 50)]
     pub(super) limit: Option<usize>,
+    /// Only batches that ended at this time or later.
+    #[param(value_type = Option<String>, format = DateTime)]
+    pub(super) since: Option<String>,
 }
 
 /// Recent batches
@@ -94,7 +98,12 @@ pub(super) struct BatchesQuery {
 pub(super) async fn list_batches(state: &ApiState, query: &str) -> Result<HttpResponse, ApiError> {
     let query: BatchesQuery = read_query(query)?;
     let limit = query.limit.unwrap_or(DEFAULT_BATCH_COUNT);
+    let since = query.since.map(|since| since.parse::<Timestamp>()).transpose();
+    let since = since
+        .map_err(|_| ApiError::bad_request("invalid_query", "`since` must be a time as in RFC 3339"))?
+        .map(|since| u64::try_from(since.as_millisecond()).unwrap_or(0));
     let _permit = state.call_throttle.acquire().await?;
-    let batches = state.telemetry.send(RecentBatches(limit)).await?;
+    let mut batches = state.telemetry.send(RecentBatches(limit)).await?;
+    batches.retain(|batch| since.is_none_or(|since| batch.at >= since));
     Ok(json_response(StatusCode::OK, &BatchList { batches }))
 }

@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::http::{HttpResponse, error_response};
 use super::state::ApiState;
 use super::user_quotas::UserQuotas;
-use super::{control, events, lookup, openapi, overview, records, review};
+use super::{batches, control, events, lookup, openapi, overview, records, review};
 
 /// What all connections on the socket share.
 pub(super) struct SocketApi {
@@ -50,6 +50,7 @@ pub(super) async fn handle_request(
         ("GET", ["v1", "configuration"]) => overview::get_configuration(state).await,
         ("GET", ["v1", "telemetry"]) => overview::get_telemetry(state).await,
         ("GET", ["v1", "batches"]) => overview::list_batches(state, query).await,
+        ("GET", ["v1", "batches", id]) => batches::get_batch(state, peer, id).await,
         ("GET", ["metrics"]) => overview::get_metrics(state).await,
         ("GET", ["v1", "openapi.json"]) => openapi::get_openapi(state).await,
         ("GET", ["v1", "events"]) => {
@@ -87,7 +88,7 @@ fn allowed_methods(path: &[&str]) -> Option<&'static str> {
         | ["v1", "sync" | "pause" | "resume"]
         | ["v1", "quarantine", "add" | "retry" | "discard"]
         | ["v1", "alerts", "acknowledge"] => Some("POST"),
-        ["v1", "records", id] if !id.is_empty() => Some("GET"),
+        ["v1", "records" | "batches", id] if !id.is_empty() => Some("GET"),
         [
             "v1",
             "status" | "configuration" | "events" | "manifest" | "batches" | "telemetry" | "openapi.json",

@@ -11,7 +11,7 @@ use super::error::StoreError;
 use super::lane_view::LaneView;
 use super::read::{IdRange, PayloadRange, ReceiptRange, StoreView, visible_state};
 use super::schema::{ManifestRow, RecordHeader, manifest_row};
-use crate::model::{ManifestEntry, PRIORITY_MAX, QueuePosition, RecordId, RecordState};
+use crate::model::{BatchId, ManifestEntry, PRIORITY_MAX, QueuePosition, RecordId, RecordState};
 
 /// Records that one page examines. With a rare filter, a page may end early with a cursor.
 const PAGE_SCAN_RECORDS_MAX: usize = 2000;
@@ -34,6 +34,8 @@ pub struct NewestFilter {
     pub record_type: Option<String>,
     /// Only records with this key.
     pub key: Option<String>,
+    /// Only records whose last batch is this one.
+    pub batch: Option<BatchId>,
     /// Only records of this user.
     pub submitter: Option<u32>,
     /// Only records that were accepted at this time or later, in wall milliseconds.
@@ -69,12 +71,23 @@ impl StoreView {
             }
             if let Some(row) = manifest_row(&self.snapshot.manifest, id)?
                 && filter.wants(&row, visible_state(&self.open, &row))
+                && filter.batch.is_none_or(|batch| self.last_batch_of(&row) == Some(batch))
             {
                 page.entries.push(self.to_entry(&mut lanes, RecordId(Uuid::from_u128(id)), row)?);
             }
             page.next = Some(QueuePosition(position).seq());
         }
         Ok(page)
+    }
+
+    fn last_batch_of(&self, row: &ManifestRow) -> Option<BatchId> {
+        let batch = self.open.batch_of(row.position).or(row.batch);
+        batch.map(|batch| BatchId(Uuid::from_u128(batch)))
+    }
+
+    /// The batches with records that are not settled yet.
+    pub fn list_open_batches(&self) -> Vec<BatchId> {
+        self.open.iter().map(|(id, _)| BatchId(Uuid::from_u128(id))).collect()
     }
 
     /// The records whose ids begin or end like this: one, or some of several. `part`: hexadecimal digits.

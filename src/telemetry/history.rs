@@ -124,6 +124,28 @@ impl History {
         lineage
     }
 
+    /// The sends of the batches that this one was split into, the oldest first.
+    pub fn find_parts(&self, batch: BatchId) -> Vec<BatchReport> {
+        let is_part = |send: &&BatchReport| send.parent == Some(batch) && send.id != batch;
+        let mut parts: Vec<_> = self.sends.iter().filter(is_part).take(LINEAGE_SENDS_MAX).cloned().collect();
+        parts.reverse();
+        parts
+    }
+
+    /// The batches whose ids begin or end with these hexadecimal digits, of those that are open and those in the history.
+    pub fn find_by_part(&self, digits: &str, open: &[BatchId]) -> Vec<BatchId> {
+        let digits = digits.to_ascii_lowercase();
+        let unsent = self.unsent.iter().rev().map(|(id, _)| *id);
+        let mut found: Vec<BatchId> = Vec::new();
+        for id in open.iter().copied().chain(unsent).chain(self.sends.iter().map(|send| send.id)) {
+            let text = id.0.simple().to_string();
+            if (text.starts_with(&digits) || text.ends_with(&digits)) && !found.contains(&id) {
+                found.push(id);
+            }
+        }
+        found
+    }
+
     fn find_parent(&self, id: BatchId) -> Option<BatchId> {
         let unsent = || self.unsent.iter().find(|(unsent, _)| *unsent == id).map(|(_, parent)| *parent);
         self.find_send(id).map_or_else(unsent, |send| send.parent)

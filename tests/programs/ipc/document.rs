@@ -32,6 +32,12 @@ fn look_around(document: &Document, daemon: &Daemon) {
         document.get(daemon, &format!("/v1/records/{id}"));
         document.get(daemon, &format!("/v1/records/{id}?payload=true&lineage=true"));
     }
+    let batches = document.get(daemon, "/v1/batches?since=2026-01-01T00:00:00Z").json();
+    for batch in batches["batches"].as_array().unwrap() {
+        let id = batch["id"].as_str().unwrap();
+        assert_eq!(document.get(daemon, &format!("/v1/batches/{id}")).status, 200);
+        document.get(daemon, &format!("/v1/batches/{}", &id[..6]));
+    }
     let ids: Vec<&Value> = page["records"].as_array().unwrap().iter().map(|record| &record["id"]).collect();
     let found =
         document.post(daemon, "/v1/records/lookup", &json!({"ids": ids}).to_string()).expect_json(200);
@@ -54,6 +60,9 @@ fn be_refused(document: &Document, daemon: &Daemon) {
     }
     assert_eq!(document.get(daemon, "/v1/records?changed_after=1.1").status, 410);
     assert_eq!(document.get(daemon, "/v1/batches?limit=-1").status, 400);
+    assert_eq!(document.get(daemon, "/v1/batches?since=yesterday").status, 400);
+    assert_eq!(document.get(daemon, "/v1/batches/12").status, 400);
+    assert_eq!(document.get(daemon, &format!("/v1/batches/{}", Uuid::new_v4())).status, 404);
     assert_eq!(document.get(daemon, "/v1/records/12").status, 400);
     let unknown = Uuid::new_v4();
     assert_eq!(document.get(daemon, &format!("/v1/records/{unknown}?payload=true")).status, 404);

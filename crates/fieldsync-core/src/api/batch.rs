@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::{OpenEnum, sequence_text};
 use crate::clock::as_rfc3339;
-use crate::model::{BatchId, Sequence, SizeRule};
+use crate::model::{BatchId, ManifestEntry, Sequence, SizeRule};
 
 /// `GET /v1/batches`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -52,6 +52,19 @@ pub enum BatchOutcome {
     Misconfigured,
     /// A captive portal or a proxy responded instead of the server.
     Interfered,
+}
+
+/// One batch: how it was sent, and what became of its records.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct BatchDetail {
+    /// The id of the batch.
+    pub id: BatchId,
+    /// Its recent sends, and those of the batches that it was split from. The oldest first.
+    pub lineage: Vec<BatchReport>,
+    /// The recent sends of the batches that it was split into. The oldest first.
+    pub parts: Vec<BatchReport>,
+    /// The records whose last batch it is, the newest first. At most 1,000.
+    pub records: Vec<ManifestEntry>,
 }
 
 /// The result of sending a batch once.

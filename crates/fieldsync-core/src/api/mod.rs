@@ -26,7 +26,7 @@ use crate::clock::as_rfc3339_option;
 
 pub use crate::model::Phase;
 pub use alert::{AcknowledgeAlert, Acknowledged, Alert, AlertName};
-pub use batch::{BatchList, BatchOutcome, BatchReport};
+pub use batch::{BatchDetail, BatchList, BatchOutcome, BatchReport};
 pub use caller::{Caller, CallerQueue};
 pub use configuration::{Configuration, ConfigurationMistake, ConfigurationRefusal, ConfigurationValue};
 pub use counts::Counts;

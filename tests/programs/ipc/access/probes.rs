@@ -38,6 +38,17 @@ impl Probe<'_> {
                     self.extent(&[response.json()], &[reviewed])
                 })
             }
+            "GET /v1/batches/{id}" => {
+                let record = self.scene.daemon.record(reviewed);
+                let batch = record["batch_id"].as_str().unwrap();
+                let response = self.call(&Method::GET, &format!("/v1/batches/{batch}"), "");
+                response.map_or("no", |response| {
+                    let listed = response.json()["records"].as_array().unwrap().clone();
+                    let entries: Vec<Value> =
+                        listed.into_iter().filter(|record| record["id"] == **reviewed).collect();
+                    self.extent(&entries, &[reviewed])
+                })
+            }
             "POST /v1/records/lookup" => {
                 let Scene { reviewed, held, members, .. } = self.scene;
                 let body = json!({"ids": [reviewed, held, members]}).to_string();
