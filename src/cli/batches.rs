@@ -1,14 +1,21 @@
 //! `fieldsync batches`: the results of recent batches, and why they had their size. Also describes one send of a batch for
 //! other commands.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::batch_detail;
 use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::format::{count, duration, relative, size, strip_controls, timestamp, with_spaces};
+use super::id_completion;
+use super::record_ids::IdPart;
+use super::state_words::class_word;
 use super::table::{Cell, Column, TextTable, prose_column, whole_column};
 use crate::api::batch_reasons::short_id;
 use crate::api::{BatchList, BatchOutcome, BatchReport};
-use crate::client::with_query;
-use crate::clock::wall_ms;
+use crate::client::{decode_json, with_query};
+use crate::clock::{millis, rfc3339, wall_ms};
 use crate::exit;
 
 const COLUMNS: [Column; 7] = [
@@ -21,34 +28,86 @@ const COLUMNS: [Column; 7] = [
     prose_column("NOTE"),
 ];
 
-#[derive(Debug, clap::Args)]
+const BATCHES_DEFAULT: u32 = 20;
+/// The daemon keeps no more.
+const BATCHES_MAX: u32 = 500;
+
+#[derive(Debug, Default, clap::Args)]
+#[command(after_help = "\
+Without an ID, lists the last 20 batches, the newest first; each send is a line.
+With an ID, shows one batch: its records, how it was sent, and why it had its
+size.
+
+Examples:
+  fieldsync batches --since 1h
+  fieldsync batches 3f2a91bc")]
 pub(crate) struct BatchesArgs {
-    /// Maximum number of batches to show
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    limit: u32,
+    /// Id of a batch, or any unique beginning or end of it
+    #[arg(add = id_completion::batches())]
+    id: Option<IdPart>,
+    /// Only batches that ended in this time, for example 2h
+    #[arg(long, value_name = "D", value_parser = humantime::parse_duration, conflicts_with = "id")]
+    since: Option<Duration>,
+    /// Maximum number of batches to show [default: 20; all with --since]
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "id")]
+    limit: Option<u32>,
+    /// Print only the ids
+    #[arg(long, short, conflicts_with = "id")]
+    quiet: bool,
+    /// Print whole ids
+    #[arg(long)]
+    no_trunc: bool,
 }
 
 pub(crate) async fn run(args: &BatchesArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
-    let path = with_query("/v1/batches", &[("limit", &args.limit.to_string())]);
-    let response = context.client.get(&path).await?;
-    context.print_response(&response, |context, list: BatchList| print_batches(context, &list, wall_ms()))?;
+    if let Some(id) = &args.id {
+        return batch_detail::run(id, args.no_trunc, context).await;
+    }
+    let limit = args.limit.unwrap_or(if args.since.is_some() { BATCHES_MAX } else { BATCHES_DEFAULT });
+    let limit = limit.to_string();
+    let since = args.since.map(|since| rfc3339(wall_ms().saturating_sub(millis(since))));
+    let mut pairs = vec![("limit", limit.as_str())];
+    pairs.extend(since.as_deref().map(|since| ("since", since)));
+    let response = context.client.get(&with_query("/v1/batches", &pairs)).await?;
+    if args.quiet && !context.json {
+        let BatchList { mut batches } = decode_json(&response)?;
+        // A batch that was sent several times is one batch.
+        let mut printed = HashSet::new();
+        batches.retain(|batch| printed.insert(batch.id));
+        batches.iter().try_for_each(|batch| context.print_line(batch.id.to_string()))?;
+        return Ok(exit::DONE);
+    }
+    context.print_response(&response, |context, list: BatchList| {
+        print_batches(context, &list, args.no_trunc, wall_ms())
+    })?;
     Ok(exit::DONE)
 }
 
-fn print_batches(context: &mut CommandContext<'_>, list: &BatchList, now: u64) -> Result<(), CommandFailure> {
+fn print_batches(
+    context: &mut CommandContext<'_>,
+    list: &BatchList,
+    no_trunc: bool,
+    now: u64,
+) -> Result<(), CommandFailure> {
     if list.batches.is_empty() {
-        return context.print_line("No batch has been sent yet.");
+        return context.print_line("No batch was sent.");
     }
-    let mut table = TextTable::new(&COLUMNS);
-    add_rows(&mut table, list, now);
-    table.print(context)
+    let is_short = context.is_terminal && !no_trunc;
+    print_sends(context, &list.batches, is_short, now)
 }
 
-fn add_rows(table: &mut TextTable<'_>, list: &BatchList, now: u64) {
-    for batch in &list.batches {
+/// A table of sends, one in each row.
+pub(crate) fn print_sends(
+    context: &mut CommandContext<'_>,
+    batches: &[BatchReport],
+    is_short: bool,
+    now: u64,
+) -> Result<(), CommandFailure> {
+    let mut table = TextTable::new(&COLUMNS);
+    for batch in batches {
         table.push_row([
             Cell::from(relative(batch.at, now)),
-            short_id(batch.id).into(),
+            if is_short { short_id(batch.id).into() } else { batch.id.to_string().into() },
             batch.sequence.into(),
             format!("{}, {}", batch.records, size(batch.bytes)).into(),
             short_result(batch).into(),
@@ -61,6 +120,7 @@ fn add_rows(table: &mut TextTable<'_>, list: &BatchList, now: u64) {
             },
         ]);
     }
+    table.print(context)
 }
 
 fn is_all_synced(batch: &BatchReport) -> bool {
@@ -81,7 +141,7 @@ fn short_result(batch: &BatchReport) -> String {
 fn outcome_cause(batch: &BatchReport) -> String {
     match batch.outcome.known() {
         Some(BatchOutcome::Timeout) => "timed out".to_owned(),
-        _ => with_spaces(&batch.outcome.to_string()),
+        _ => with_spaces(&class_word(&batch.outcome.to_string())),
     }
 }
 
@@ -127,7 +187,7 @@ pub(crate) fn is_attempt(batch: &BatchReport) -> bool {
 
 /// `answered (HTTP 200)`
 fn describe_outcome(batch: &BatchReport) -> String {
-    with_spaces(&batch.outcome.to_string()) + &http_suffix(batch)
+    with_spaces(&class_word(&batch.outcome.to_string())) + &http_suffix(batch)
 }
 
 /// One send of a batch in a sentence, for `events`.
@@ -200,7 +260,7 @@ mod tests {
         let [learned, split] = sample_reports();
         let list = serde_json::to_string(&BatchList { batches: vec![split, learned] }).unwrap();
         let daemon = ScriptedDaemon::new(vec![response_step(200, &list)]);
-        let args = BatchesArgs { limit: 20 };
+        let args = BatchesArgs::default();
         let run =
             crate::cli::testing::run_verb(&daemon, false, async |context| super::run(&args, context).await);
         let (code, text) = run.await;

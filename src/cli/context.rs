@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use console::{Color, Style};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -13,6 +14,7 @@ use super::format::{strip_controls, wrap};
 use super::json_text;
 use crate::client::{Client, JSON, decode_json};
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the output")]
 pub(crate) struct CommandContext<'a> {
     pub(crate) client: Client,
     /// The socket that an option or a variable names.
@@ -24,6 +26,8 @@ pub(crate) struct CommandContext<'a> {
     /// The width of that terminal.
     pub(crate) width: Option<usize>,
     pub(crate) has_colour: bool,
+    /// A program that is started may show its output in a pager.
+    pub(crate) has_pager: bool,
     pub(crate) out: &'a mut dyn Write,
 }
 
@@ -42,6 +46,23 @@ impl CommandContext<'_> {
         text.split('\n')
             .flat_map(|line| wrap(line, width, hanging_indent(line, width)))
             .try_for_each(|line| self.print_line(line))
+    }
+
+    /// A text in a colour, if there are colours.
+    pub(crate) fn paint(&self, text: &str, colour: Option<Color>) -> String {
+        match colour.filter(|_| self.has_colour) {
+            Some(colour) => Style::new().fg(colour).force_styling(true).apply_to(text).to_string(),
+            None => text.to_owned(),
+        }
+    }
+
+    /// One line, wrapped and in a colour.
+    pub(crate) fn print_painted(&mut self, text: &str, colour: Option<Color>) -> Result<(), CommandFailure> {
+        let lines = match self.width {
+            Some(width) => wrap(text, width, hanging_indent(text, width)),
+            None => vec![text.to_owned()],
+        };
+        lines.iter().try_for_each(|line| self.print_line(self.paint(line, colour)))
     }
 
     /// One line that is written at once: the reader of a pipe may wait for it.

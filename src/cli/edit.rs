@@ -17,7 +17,8 @@ use super::failure::{CommandFailure, is_outcome_unknown};
 use super::follow::Interrupt;
 use super::payload_draft::PayloadDraft;
 use super::record_ids::IdPart;
-use super::{json_text, show};
+use super::state_words::state_phrase;
+use super::{id_completion, json_text, show};
 use crate::client::{Client, ClientError, JSON, decode_json};
 use crate::exit;
 use crate::model::{RecordId, RecordState};
@@ -35,6 +36,7 @@ Examples:
   fieldsync quarantine edit 0191b3a0-0000-7000-8000-000000000000")]
 pub(crate) struct EditArgs {
     /// Id of the record, or any unique beginning or end of it
+    #[arg(add = id_completion::records_to_review())]
     id: IdPart,
 }
 
@@ -71,13 +73,13 @@ async fn run_with(
     let before = RecordVersion::fetch(&context.client, id).await?;
     if before.state != RecordState::Quarantined {
         let next = match before.state {
-            RecordState::Synced => "List the records under review: fieldsync quarantine list".to_owned(),
+            RecordState::Synced => "List the records that do: fieldsync quarantine list".to_owned(),
             RecordState::Discarded => "A discarded record cannot be brought back".to_owned(),
-            _ => format!("An admin can quarantine it: fieldsync quarantine add {id}"),
+            _ => format!("An admin can keep it for review: fieldsync quarantine add {id}"),
         };
         let message = format!(
-            "record {id} is {} and not under review: only quarantined records can be edited. Nothing was changed. {next}",
-            before.state.name()
+            "record {id} {}: only records that need review can be edited. Nothing was changed. {next}",
+            state_phrase(before.state)
         );
         return Err(CommandFailure::failed(message).with_code("not_quarantined"));
     }
@@ -121,8 +123,8 @@ async fn run_with(
     };
     if now != before {
         let what = format!(
-            "another user changed record {id} while the editor was open. It is now {}.",
-            now.state.name()
+            "another user changed record {id} while the editor was open. It {} now.",
+            state_phrase(now.state)
         );
         return Err(draft.keep_text(CommandFailure::failed(what).with_code("changed_meanwhile")));
     }
@@ -147,7 +149,7 @@ async fn report_unchanged(context: &mut CommandContext<'_>, id: RecordId) -> Res
         let response = show::fetch(&context.client, id, &[]).await?;
         context.print_json(&response)?;
     } else {
-        context.print_wrapped(format!("Nothing was changed: record {id} is still under review."))?;
+        context.print_wrapped(format!("Nothing was changed: record {id} still needs review."))?;
     }
     Ok(exit::DONE)
 }
@@ -290,7 +292,9 @@ mod tests {
         assert_eq!(code, Ok(0));
         assert!(text.starts_with("Nothing was changed"), "{text}");
         let (code, _, _) = run_edit(vec![detail_response("PENDING")], "false", 0).await;
-        assert!(code.unwrap_err().message.contains("is PENDING and not under review"));
+        assert!(
+            code.unwrap_err().message.contains("is waiting: only records that need review can be edited")
+        );
     }
 
     #[tokio::test]

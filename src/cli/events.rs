@@ -12,12 +12,20 @@ use super::failure::CommandFailure;
 use super::follow::{EventFollower, FollowEvent, Interrupt};
 use super::format::{strip_controls, with_spaces};
 use super::json_text;
+use super::state_words::state_phrase;
 use super::table::error_text;
-use crate::api::{BatchReport, Status};
+use crate::api::{BatchReport, OpenEnum, Status};
 use crate::client::ServerSentEvent;
 use crate::clock::{rfc3339, wall_ms};
 use crate::exit;
-use crate::model::{LastError, RecordId};
+use crate::model::{LastError, RecordId, RecordState};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct EventsArgs {
+    /// End after this many events; the first is the present status
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+}
 
 #[derive(Serialize)]
 struct EventLine<'a> {
@@ -25,15 +33,17 @@ struct EventLine<'a> {
     data: Box<RawValue>,
 }
 
-pub(crate) async fn run(context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
+pub(crate) async fn run(args: &EventsArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     let client = context.client.clone();
     let mut interrupt = Interrupt::new()?;
     let mut follower = EventFollower::open(&client, Duration::MAX).await?;
-    loop {
+    let mut left = args.limit.unwrap_or(u64::MAX);
+    while left > 0 {
         let news = tokio::select! {
-            () = interrupt.wait() => return Ok(exit::DONE),
+            () = interrupt.wait() => break,
             news = follower.next() => news?,
         };
+        left -= u64::from(matches!(news, FollowEvent::Event(_)));
         match news {
             FollowEvent::Disconnected => {
                 context.print_note("The connection to the daemon was lost; waiting for it to come back.");
@@ -49,6 +59,7 @@ pub(crate) async fn run(context: &mut CommandContext<'_>) -> Result<u8, CommandF
             }
         }
     }
+    Ok(exit::DONE)
 }
 
 fn json_line(event: &ServerSentEvent) -> Result<String, CommandFailure> {
@@ -77,7 +88,7 @@ fn describe_event(event: &ServerSentEvent) -> String {
 #[derive(Deserialize)]
 struct RecordEvent {
     id: RecordId,
-    state: Option<String>,
+    state: Option<OpenEnum<RecordState>>,
     change: Option<String>,
     discarded_by: Option<String>,
     #[serde(rename = "type")]
@@ -86,12 +97,13 @@ struct RecordEvent {
 }
 
 impl RecordEvent {
-    /// `0191… is QUARANTINED (Visits): rejected (HTTP 422) BAD_DATE: no such day`
+    /// `0191… needs review (Visits): rejected (HTTP 422) BAD_DATE: no such day`
     fn describe(&self) -> String {
         let Self { id, state, change, discarded_by, record_type, last_error } = self;
         let became = match (state, change) {
             (_, Some(change)) if discarded_by.is_some() => format!(" was {}", strip_controls(change)),
-            (Some(state), _) => format!(" is {}", strip_controls(state)),
+            (Some(OpenEnum::Known(state)), _) => format!(" {}", state_phrase(*state)),
+            (Some(OpenEnum::Unknown(state)), _) => format!(" is {}", strip_controls(state)),
             (None, Some(change)) => format!(" was {}", strip_controls(change)),
             (None, None) => String::new(),
         };
@@ -165,7 +177,7 @@ mod tests {
             r#"{{"id":"{id}","state":"QUARANTINED","type":"Visits","last_error":{{"class":"rejected",
                "http_status":null,"code":"BAD_DATE","message":"no such day","at":"2026-03-01T08:15:30.120Z"}}}}"#
         );
-        let expected = format!("{id} is QUARANTINED (Visits): rejected BAD_DATE: no such day");
+        let expected = format!("{id} needs review (Visits): rejected BAD_DATE: no such day");
         assert_eq!(describe_event(&event_of("record", &data)), expected);
         let data = format!(r#"{{"id":"{id}","change":"discarded"}}"#);
         assert_eq!(describe_event(&event_of("record", &data)), format!("{id} was discarded"));

@@ -9,6 +9,7 @@ use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::format::{blocked_records, count, size, strip_controls};
 use super::json_text;
+use super::state_words::state_parser;
 use super::table::{
     Cell, Column, TextTable, error_text, extra_column, name_column, prose_column, short_age, state_cell,
     whole_column,
@@ -43,18 +44,23 @@ const PROSE_LINES_MAX: usize = 2;
 Lists what is not synced, the newest first, then the last 20 records that are.
 With --state, --key or --since, lists what you ask for, the newest first. Shows
 your own records; admins see the records of all users.
+
+A record is waiting, sending (in a batch that is under way), synced, failed (it
+will be sent again) or needs review: the server did not accept it. The names of
+the API are accepted, too: PENDING, SYNCING, SYNCED, FAILED, QUARANTINED.
+
 On a terminal, ids are cut to their last 8 digits, and any unique beginning or
 end of an id is accepted by all commands. On a narrow terminal, columns are cut
 or omitted; a pipe gets one complete line for each record. With --json, records
 are in the order of the queue, unless --key, --since or several states are given.
 
 Examples:
-  fieldsync list --state FAILED,QUARANTINED
+  fieldsync list --state failed,needs-review
   fieldsync list --since 2h --key account-17
   fieldsync list --type Visits -n 1000 --json")]
 pub(crate) struct ListArgs {
-    /// Only these states: PENDING, SYNCING, SYNCED, FAILED, QUARANTINED or DISCARDED
-    #[arg(long, value_name = "S", value_delimiter = ',')]
+    /// Only records in these states
+    #[arg(long, value_name = "S", value_delimiter = ',', value_parser = state_parser(), ignore_case = true)]
     pub(crate) state: Vec<RecordState>,
     /// Only this type
     #[arg(long = "type", value_name = "T")]
@@ -385,7 +391,7 @@ mod tests {
         let (_, text) =
             run_verb(&daemon, false, async |context| super::run(&list_args(3), context).await).await;
         let row: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(row[..7], [&records[0].id.to_string(), "FAILED", "Visits", "Acme", "1", "2.0", "KiB"]);
+        assert_eq!(row[..7], [&records[0].id.to_string(), "failed", "Visits", "Acme", "1", "2.0", "KiB"]);
         assert!(text.ends_with("rejected (HTTP 422) BAD_DATE: no such day\n"), "{text}");
     }
 }

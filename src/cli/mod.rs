@@ -4,6 +4,7 @@
 //! failures and ends the program. Standard output has the result, as text or with `--json` as JSON on one line. Standard
 //! error has all other messages, with `--json` as one JSON object on each line.
 
+mod batch_detail;
 mod batches;
 mod completions;
 mod config;
@@ -18,17 +19,22 @@ mod failure;
 mod follow;
 mod format;
 mod health;
+mod help_texts;
+mod id_completion;
 mod json_text;
 mod list;
+mod logs;
 mod manifest;
 mod manuals;
 mod meter;
+mod pager;
 mod payload_draft;
 mod quarantine;
 mod receipt;
 mod record_ids;
 mod setup;
 mod show;
+mod state_words;
 mod status;
 mod store;
 mod sync;
@@ -41,7 +47,9 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use anstream::{AutoStream, ColorChoice};
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand, ValueEnum};
 use console::Term;
 use signal_hook::consts::SIGINT;
 use signal_hook::low_level::emulate_default_handler;
@@ -50,51 +58,10 @@ use crate::client::Client;
 use crate::config::default_socket;
 use context::{CommandContext, print_stderr, print_stderr_json};
 use failure::{CommandFailure, INTERRUPTED};
+use follow::Interrupt;
+use help_texts::{EXAMPLES, REFERENCE, REVIEW_EXAMPLES};
 use json_text::EscapingWriter;
-
-const EXAMPLES: &str = "\
-Examples:
-  fieldsync status --watch             follow the status, with a progress bar
-  fieldsync enqueue visits.ndjson      enqueue records
-  fieldsync sync --wait                send now, and wait until nothing is left
-  fieldsync quarantine list            list the records that need review
-  fieldsync demo                       try it without an installation";
-
-const REVIEW_EXAMPLES: &str = "\
-Examples:
-  fieldsync quarantine list
-  fieldsync quarantine add 0191b3a0-0000-7000-8000-000000000000
-  fieldsync quarantine edit 0191b3a0-0000-7000-8000-000000000000
-  fieldsync quarantine retry --all
-  fieldsync quarantine export review.ndjson";
-
-const REFERENCE: &str = "\
-Exit codes:
-  0  done
-  1  failed
-  2  wrong usage
-  3  no daemon at the socket
-  4  no such record
-  5  not permitted
-  6  records need review
-  7  the queue or the disk is full
-  8  the input was refused, and nothing was stored
-
-With --json, standard output has one JSON document on each line: the response of
-the local API, or an event. Standard error has JSON lines, too:
-  {\"error\": {\"code\", \"message\"}}   if the exit code is not 0; with \"file\" and
-                                   \"line\" for a record that was refused
-  {\"note\": text}                   for all other messages
-Codes are the daemon's, or: usage, no_daemon, no_such_record, not_permitted,
-needs_review, queue_full, input_refused, not_quarantined, changed_meanwhile,
-editor_failed, connection_lost, not_the_local_api, output_failed, interrupted,
-failed.
-
-Environment:
-  FIELDSYNC_SOCKET  socket of the daemon, unless --socket names one
-  NO_COLOR          no colours, if it is not empty
-  VISUAL, EDITOR    the editor of `quarantine edit`
-  TMPDIR            directory for the input of a pipe; else /var/tmp";
+use pager::Pager;
 
 /// Controls the fieldsync daemon, which keeps records on this device and sends them to the server.
 #[derive(Debug, Parser)]
@@ -107,8 +74,31 @@ struct CommandLine {
     /// Print JSON instead of text, errors included
     #[arg(long, global = true)]
     json: bool,
+    /// Format of the output
+    #[arg(short = 'o', global = true, value_name = "FORMAT", conflicts_with = "json")]
+    format: Option<OutputFormat>,
+    #[command(flatten)]
+    color: colorchoice_clap::Color,
+    /// Do not show long output in a pager
+    #[arg(long, global = true)]
+    no_pager: bool,
     #[command(subcommand)]
     verb: Verb,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OutputFormat {
+    /// As --json
+    Json,
+    /// Tables and sentences for people, the default
+    #[value(alias = "text")]
+    Table,
+}
+
+impl CommandLine {
+    fn is_json(&self) -> bool {
+        self.json || self.format == Some(OutputFormat::Json)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -118,6 +108,7 @@ enum Verb {
     /// Enqueue records from files or standard input
     Enqueue(enqueue::EnqueueArgs),
     /// List records
+    #[command(visible_alias = "ls")]
     List(list::ListArgs),
     /// Show one record: its state, the reason and its history
     Show(show::Args),
@@ -132,10 +123,12 @@ enum Verb {
     Resume,
     /// Show measurements: durations, batch sizes, record types, networks
     Telemetry,
-    /// Show recent batches
+    /// Show recent batches, or one of them with its records
     Batches(batches::BatchesArgs),
     /// Follow events, one on each line
-    Events,
+    Events(events::EventsArgs),
+    /// Show the messages of the daemon in the journal of the system
+    Logs(logs::LogsArgs),
     /// Export the manifest: all records without payloads
     #[command(subcommand)]
     Manifest(manifest::ManifestVerb),
@@ -158,6 +151,21 @@ enum Verb {
 }
 
 impl Verb {
+    /// Whether the output may be longer than a screen, and is complete at once.
+    fn is_paged(&self) -> bool {
+        match self {
+            Self::Status(args) => args.is_paged(),
+            Self::Quarantine(verb) => verb.is_paged(),
+            Self::List(_)
+            | Self::Show(_)
+            | Self::Telemetry
+            | Self::Batches(_)
+            | Self::Config(_)
+            | Self::Doctor(_) => true,
+            _ => false,
+        }
+    }
+
     async fn run(self, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
         match self {
             Self::Status(args) => status::run(&args, context).await,
@@ -170,14 +178,15 @@ impl Verb {
             Self::Resume => sync::resume_syncing(context).await,
             Self::Telemetry => telemetry::run(context).await,
             Self::Batches(args) => batches::run(&args, context).await,
-            Self::Events => events::run(context).await,
+            Self::Events(args) => events::run(&args, context).await,
+            Self::Logs(args) => logs::run(&args, context),
             Self::Manifest(verb) => manifest::run(&verb, context).await,
             Self::Store(verb) => store::run(&verb, context).await,
             Self::Setup(args) => setup::run(&args, context).await,
             Self::Config(args) => config::run(&args, context).await,
             Self::Demo(args) => demo::run(&args, context).await,
             Self::Doctor(args) => doctor::run(&args, context).await,
-            Self::Completions(args) => completions::run::<CommandLine>(&args, context),
+            Self::Completions(args) => completions::run(&args, context),
             Self::Manuals(args) => manuals::run::<CommandLine>(&args, context),
         }
     }
@@ -185,20 +194,23 @@ impl Verb {
 
 /// Runs the command that the arguments of the process name.
 pub fn main() -> ExitCode {
-    let command = match CommandLine::try_parse() {
+    completions::respond_to_shell::<CommandLine>();
+    let command = match parse_arguments() {
         Ok(command) => command,
-        Err(error) if error.use_stderr() && wants_json() => {
-            let message = error.to_string();
-            let failure =
-                CommandFailure::new(crate::exit::USAGE, message.trim_start_matches("error: ").trim_end());
-            return print_failure(&failure, true);
-        }
-        Err(error) => error.exit(),
+        Err(code) => return code,
     };
-    let mut stdout = io::stdout().lock();
-    let terminal = stdout.is_terminal();
+    command.color.write_global();
+    let json = command.is_json();
+    let stdout = io::stdout();
+    let is_terminal = stdout.is_terminal();
+    let has_colour = AutoStream::choice(&stdout) != ColorChoice::Never;
+    console::set_colors_enabled(has_colour);
+    let width = Some(Term::stdout()).filter(|_| is_terminal).and_then(|term| terminal_width(&term));
+    let is_paged = is_terminal && !json && !command.no_pager && command.verb.is_paged();
+    let pager = if is_paged { Pager::start() } else { None };
+    let mut stdout = stdout.lock();
     let mut escaping;
-    let out: &mut dyn Write = if command.json {
+    let out: &mut dyn Write = if json {
         escaping = EscapingWriter::new(stdout);
         &mut escaping
     } else {
@@ -207,20 +219,69 @@ pub fn main() -> ExitCode {
     let mut context = CommandContext {
         client: Client::new(command.socket.clone().unwrap_or_else(default_socket)),
         named_socket: command.socket,
-        json: command.json,
-        is_terminal: terminal,
-        width: Some(Term::stdout()).filter(|_| terminal).and_then(|term| terminal_width(&term)),
-        has_colour: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        json,
+        is_terminal,
+        width,
+        has_colour,
+        has_pager: !command.no_pager,
         out,
     };
-    let outcome = block_on(command.verb.run(&mut context));
+    let outcome = block_on(run_verb(command.verb, pager.is_some(), &mut context));
+    let flushed = context.out.flush();
     let outcome = outcome.and_then(|code| {
-        context.out.flush()?;
+        flushed?;
         Ok(code)
     });
-    match outcome {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => print_failure(&failure, command.json),
+    let code = outcome.unwrap_or_else(|failure| report_failure(&failure, json));
+    if let Some(pager) = pager {
+        pager.finish();
+    }
+    if code == INTERRUPTED {
+        // So that a calling script is interrupted, too.
+        emulate_default_handler(SIGINT).ok();
+    }
+    ExitCode::from(code)
+}
+
+/// The command, or the exit code after its help or a mistake was printed.
+fn parse_arguments() -> Result<CommandLine, ExitCode> {
+    let error = match CommandLine::try_parse() {
+        Ok(command) => return Ok(command),
+        Err(error) => error,
+    };
+    if error.use_stderr() && wants_json() {
+        let message = error.to_string();
+        let failure =
+            CommandFailure::new(crate::exit::USAGE, message.trim_start_matches("error: ").trim_end());
+        return Err(ExitCode::from(report_failure(&failure, true)));
+    }
+    let is_bare = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand
+    );
+    if is_bare {
+        // A command without its subcommand asks for help, which is no mistake.
+        let with_help = std::env::args_os().chain(["-h".into()]);
+        if let Err(help) = CommandLine::try_parse_from(with_help) {
+            help.exit();
+        }
+    }
+    error.exit()
+}
+
+async fn run_verb(
+    verb: Verb,
+    is_paged: bool,
+    context: &mut CommandContext<'_>,
+) -> Result<u8, CommandFailure> {
+    if !is_paged {
+        return verb.run(context).await;
+    }
+    // Ctrl-C must not leave a pager behind that reads the keyboard together with the shell.
+    let mut interrupt = Interrupt::new()?;
+    tokio::select! {
+        outcome = verb.run(context) => outcome,
+        () = interrupt.wait() => Err(CommandFailure::interrupted("")),
     }
 }
 
@@ -231,10 +292,14 @@ fn terminal_width(term: &Term) -> Option<usize> {
 
 /// Whether errors in the arguments must be JSON. The arguments could not be parsed then.
 fn wants_json() -> bool {
-    std::env::args_os().skip(1).take_while(|argument| argument != "--").any(|argument| argument == "--json")
+    let arguments: Vec<_> = std::env::args_os().skip(1).take_while(|argument| argument != "--").collect();
+    let is_alone =
+        arguments.iter().any(|argument| ["--json", "-ojson", "-o=json"].iter().any(|one| argument == one));
+    is_alone || arguments.windows(2).any(|pair| pair[0] == "-o" && pair[1] == "json")
 }
 
-fn print_failure(failure: &CommandFailure, json: bool) -> ExitCode {
+/// Prints it, unless there is nothing to say, and returns its exit code.
+fn report_failure(failure: &CommandFailure, json: bool) -> u8 {
     if !failure.message.is_empty() {
         if json {
             print_stderr_json(&failure.to_json());
@@ -242,11 +307,7 @@ fn print_failure(failure: &CommandFailure, json: bool) -> ExitCode {
             print_stderr(&format!("fieldsync: {}", failure.message));
         }
     }
-    if failure.exit == INTERRUPTED {
-        // So that a calling script is interrupted, too.
-        emulate_default_handler(SIGINT).ok();
-    }
-    ExitCode::from(failure.exit)
+    failure.exit
 }
 
 fn block_on(verb: impl Future<Output = Result<u8, CommandFailure>>) -> Result<u8, CommandFailure> {
@@ -273,9 +334,9 @@ mod tests {
 
     #[test]
     fn global_options_are_accepted_before_and_after_the_verb() {
-        for line in ["fieldsync --json --socket /s status", "fieldsync status --socket /s --json"] {
+        for line in ["fieldsync --json --socket /s status", "fieldsync status --socket /s -o json"] {
             let command = CommandLine::try_parse_from(line.split(' ')).unwrap();
-            assert!(command.json);
+            assert!(command.is_json());
             assert_eq!(command.socket, Some(PathBuf::from("/s")));
         }
     }
@@ -283,7 +344,6 @@ mod tests {
     #[test]
     fn contradictory_arguments_are_wrong_usage() {
         for line in [
-            "fieldsync",
             "fieldsync enqueue --key-field account",
             "fieldsync list --state sleeping",
             "fieldsync show 12",

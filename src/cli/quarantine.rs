@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Subcommand;
 use serde::Deserialize;
@@ -12,30 +13,32 @@ use super::failure::{CommandFailure, as_sentence};
 use super::format::count;
 use super::list::{self, RecordPages};
 use super::record_ids::IdPart;
-use super::{edit, json_text, show};
+use super::status::records_need_review;
+use super::{edit, id_completion, json_text, show};
 use crate::api::{Changed, RecordPage, RefusedRecord, Selection};
 use crate::client::{ClientError, decode_json};
 use crate::exit;
 use crate::model::{RecordId, RecordState};
 
-/// How many records that could not be quarantined are named with the reason.
+/// How many records that could not be kept for review are named with the reason.
 const REFUSALS_NAMED_MAX: usize = 10;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum QuarantineVerb {
-    /// List the records under review
+    /// List the records that need review
+    #[command(visible_alias = "ls")]
     List(QuarantineListArgs),
     /// Show one record: its state, the reason and its history
     Show(show::Args),
-    /// Quarantine waiting records, to edit or discard them
+    /// Keep waiting records for review, to edit or discard them
     Add(AddArgs),
-    /// Send records again unchanged
+    /// Queue records again unchanged
     Retry(ChosenRecords),
     /// Discard records permanently
     Discard(DiscardArgs),
     /// Edit a record's payload in $VISUAL or $EDITOR, and send it again
     Edit(edit::EditArgs),
-    /// Write the records under review with their payloads as NDJSON
+    /// Write the records that need review, with their payloads, as NDJSON
     Export(ExportArgs),
 }
 
@@ -44,15 +47,40 @@ pub(crate) struct QuarantineListArgs {
     /// Only this type
     #[arg(long = "type", value_name = "T")]
     record_type: Option<String>,
+    /// Only records with this key
+    #[arg(long, value_name = "K")]
+    key: Option<String>,
+    /// Only records that were enqueued in this time, for example 2h
+    #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
+    since: Option<Duration>,
     /// Maximum number of records to list
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
+    /// Print only the ids
+    #[arg(long, short)]
+    quiet: bool,
+    /// Print whole ids on a terminal
+    #[arg(long)]
+    no_trunc: bool,
+}
+
+impl QuarantineListArgs {
+    fn to_list_args(&self) -> list::ListArgs {
+        list::ListArgs {
+            record_type: self.record_type.clone(),
+            key: self.key.clone(),
+            since: self.since,
+            quiet: self.quiet,
+            no_trunc: self.no_trunc,
+            ..review_filter(self.limit)
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 For a record that cannot be sent because a firewall or a proxy rejects its
-content. Only for admins. A record that is being sent, or whose outcome is not
+content: it is not sent any more, and needs review. Only for admins. A record that is being sent, or whose outcome is not
 known yet, is refused: try again when the outcome is known.
 
 Examples:
@@ -60,7 +88,7 @@ Examples:
   fieldsync quarantine edit 0191b3a0-0000-7000-8000-000000000000")]
 pub(crate) struct AddArgs {
     /// Ids of the records, or any unique beginning or end of each
-    #[arg(value_name = "ID", required = true)]
+    #[arg(value_name = "ID", required = true, add = id_completion::waiting_records())]
     ids: Vec<IdPart>,
 }
 
@@ -68,9 +96,9 @@ pub(crate) struct AddArgs {
 #[group(required = true, multiple = false)]
 pub(crate) struct ChosenRecords {
     /// Ids of the records, or any unique beginning or end of each
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", add = id_completion::records_to_review())]
     ids: Vec<IdPart>,
-    /// All records under review
+    /// All records that need review
     #[arg(long)]
     all: bool,
 }
@@ -90,27 +118,33 @@ pub(crate) struct ExportArgs {
     file: Option<PathBuf>,
 }
 
+impl QuarantineVerb {
+    /// Whether its output may be longer than a screen.
+    pub(crate) fn is_paged(&self) -> bool {
+        matches!(self, Self::List(_) | Self::Show(_))
+    }
+}
+
 pub(crate) async fn run(
     verb: &QuarantineVerb,
     context: &mut CommandContext<'_>,
 ) -> Result<u8, CommandFailure> {
     match verb {
         QuarantineVerb::List(args) => {
-            let args = review_filter(args.record_type.clone(), args.limit);
-            list::list_records(&args, context, "No record needs review.").await
+            list::list_records(&args.to_list_args(), context, "No record needs review.").await
         }
         QuarantineVerb::Show(args) => show::run(args, context).await,
         QuarantineVerb::Add(args) => add_records(args, context).await,
         QuarantineVerb::Retry(chosen) => {
             let selection = to_selection(chosen, false, context).await?;
-            change_records(context, "/v1/quarantine/retry", &selection, "sent again").await
+            change_records(context, "/v1/quarantine/retry", &selection, "queued again").await
         }
         QuarantineVerb::Discard(args) => {
             if args.chosen.all && !args.yes {
                 return Err(CommandFailure::new(
                     exit::USAGE,
-                    "nothing was discarded: with --all every payload under review would be lost permanently. Keep a copy \
-                     with `fieldsync quarantine export FILE`, then add --yes.",
+                    "nothing was discarded: with --all the payload of every record that needs review would be lost \
+                     permanently. Keep a copy with `fieldsync quarantine export FILE`, then add --yes.",
                 ));
             }
             let selection = to_selection(&args.chosen, args.chosen.all, context).await?;
@@ -121,9 +155,9 @@ pub(crate) async fn run(
     }
 }
 
-fn review_filter(record_type: Option<String>, limit: u64) -> list::ListArgs {
+fn review_filter(limit: u64) -> list::ListArgs {
     let (state, limit) = (vec![RecordState::Quarantined], Some(limit));
-    list::ListArgs { state, record_type, limit, ..list::ListArgs::default() }
+    list::ListArgs { state, limit, ..list::ListArgs::default() }
 }
 
 async fn to_selection(
@@ -145,24 +179,21 @@ async fn add_records(args: &AddArgs, context: &mut CommandContext<'_>) -> Result
     }
     let unnamed = refused.len().saturating_sub(REFUSALS_NAMED_MAX) as u64;
     if unnamed > 0 {
-        context.print_note(&format!("{} more could not be quarantined.", count(unnamed, "record")));
+        context.print_note(&format!("{} more could not be kept for review.", count(unnamed, "record")));
     }
     let distinct = |ids: &mut dyn Iterator<Item = RecordId>| ids.collect::<HashSet<_>>().len() as u64;
     let asked = distinct(&mut ids.iter().copied());
     let known = asked.saturating_sub(distinct(&mut refused.iter().map(|record| record.id)) + changed);
     if known > 0 {
-        context.print_note(&format!("Already under review: {}.", count(known, "record")));
+        context.print_note(&format!("{} already.", records_need_review(known)));
     }
     let id = ids.first().filter(|_| asked == 1).map_or_else(|| "ID".to_owned(), ToString::to_string);
     context.print_response(&response, |context, Changed { changed, .. }| {
-        let (are, them) = if changed == 1 { ("is", "it") } else { ("are", "them") };
+        let them = if changed == 1 { "it" } else { "them" };
         let next = format!("fieldsync quarantine edit {id}, or fieldsync quarantine discard {id}");
         context.print_line(match changed {
-            0 => format!("No record was quarantined. To edit or discard one that is under review: {next}"),
-            _ => format!(
-                "{} {are} under review now. To edit or discard {them}: {next}",
-                count(changed, "record")
-            ),
+            0 => format!("No record was changed. To edit or discard one that needs review: {next}"),
+            _ => format!("{} now. To edit or discard {them}: {next}", records_need_review(changed)),
         })
     })?;
     Ok(exit::DONE)
@@ -178,8 +209,9 @@ async fn change_records(
     let Changed { changed, .. } = decode_json(&response)?;
     let asked = selection.ids.iter().flatten().collect::<HashSet<_>>().len() as u64;
     if changed < asked {
-        let left = count(asked - changed, "record");
-        context.print_note(&format!("Not under review, and not changed: {left}."));
+        let left = asked - changed;
+        let need = if left == 1 { "does" } else { "do" };
+        context.print_note(&format!("{} {need} not need review, and did not change.", count(left, "record")));
     }
     context.print_response(&response, |context, Changed { changed, .. }| {
         context.print_line(format!("{} {done}.", count(changed, "record")))
@@ -189,7 +221,7 @@ async fn change_records(
 
 async fn export_records(args: &ExportArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     let client = context.client.clone();
-    let filter = review_filter(None, u64::MAX);
+    let filter = review_filter(u64::MAX);
     let mut pages = RecordPages::in_queue_order(&client, &filter);
     let notes = context.note_writer();
     let mut target = ExportTarget::open(args.file.as_deref(), context.out)?;
@@ -207,7 +239,7 @@ async fn export_records(args: &ExportArgs, context: &mut CommandContext<'_>) -> 
         }
     }
     if gone > 0 {
-        notes.print_note(&format!("{} left the quarantine during the export.", count(gone, "record")));
+        notes.print_note(&format!("{} left the list during the export.", count(gone, "record")));
     }
     let written = target.finish()?;
     written.report(context)?;
@@ -243,7 +275,7 @@ mod tests {
         let id = RecordId::new();
         let one = QuarantineVerb::Retry(ChosenRecords { ids: vec![id.into()], all: false });
         let (code, text) = run_verb(&daemon, false, async |context| super::run(&one, context).await).await;
-        assert_eq!((code, text.as_str()), (Ok(0), "1 record sent again.\n"));
+        assert_eq!((code, text.as_str()), (Ok(0), "1 record queued again.\n"));
         let every = QuarantineVerb::Discard(DiscardArgs { chosen: chosen_all(true), yes: true });
         let (code, text) = run_verb(&daemon, true, async |context| super::run(&every, context).await).await;
         assert_eq!((code, text.as_str()), (Ok(0), "{\"changed\":2}\n"));

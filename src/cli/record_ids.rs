@@ -1,5 +1,6 @@
 //! Ids as people type them: whole, or any unique beginning or end.
 
+use std::fmt;
 use std::str::FromStr;
 
 use serde::Deserialize;
@@ -32,9 +33,16 @@ impl FromStr for IdPart {
         if digits >= ID_PART_DIGITS_MIN && text.chars().all(|one| one.is_ascii_hexdigit() || one == '-') {
             return Ok(Self::Part(text.to_owned()));
         }
-        Err(format!(
-            "give the id of a record, or at least {ID_PART_DIGITS_MIN} digits of its beginning or end"
-        ))
+        Err(format!("give an id, or at least {ID_PART_DIGITS_MIN} digits of its beginning or end"))
+    }
+}
+
+impl fmt::Display for IdPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(id) => write!(f, "{id}"),
+            Self::Part(part) => f.write_str(part),
+        }
     }
 }
 

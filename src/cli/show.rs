@@ -5,10 +5,11 @@ use super::batches::{attempt_line, is_attempt};
 use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::format::{blocked_records, count, relative, size, strip_controls, timestamp};
-use super::json_text;
 use super::receipt::ReceiptMembers;
 use super::record_ids::IdPart;
+use super::state_words::state_word;
 use super::table::error_text;
+use super::{id_completion, json_text};
 use crate::api::batch_reasons::short_id;
 use crate::api::{BatchReport, WaitingFor};
 use crate::client::{Client, ClientError, decode_json, with_query};
@@ -29,6 +30,7 @@ Examples:
   fieldsync show --payload --json 0191b3a0-0000-7000-8000-000000000000")]
 pub(crate) struct Args {
     /// Id of the record, or any unique beginning or end of it
+    #[arg(add = id_completion::records())]
     id: IdPart,
     /// Also show its payload
     #[arg(long)]
@@ -120,7 +122,7 @@ fn describe(entry: &ManifestEntry, now: u64) -> Vec<String> {
     let mut lines = Vec::new();
     let mut field = |name: &str, value: String| lines.push(field_line(name, &value));
     field("Record", entry.id.to_string());
-    field("State", entry.state.name().to_owned());
+    field("State", state_word(entry.state).to_owned());
     field("Type", strip_controls(&entry.record_type).into_owned());
     if let Some(key) = &entry.key {
         field("Key", strip_controls(key).into_owned());

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use console::Color;
+
 use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::follow::{EventFollower, FollowEvent, Interrupt};
@@ -11,13 +13,17 @@ use super::format::{
 use super::health;
 use super::json_text;
 use super::meter::StatusMeter;
+use super::state_words::{class_word, state_word};
 use super::table::error_text;
-use crate::api::{Batching, Caller, CallerQueue, Counts, OpenEnum, QueueUse, Status, Sync};
+use crate::api::{Batching, Caller, CallerQueue, Counts, OpenEnum, Phase, QueueUse, Status, Sync};
 use crate::client::{ServerSentEvent, decode_json};
 use crate::clock::wall_ms;
 use crate::exit;
 use crate::model::{Blocker, DiskState};
+use crate::policy::health::{Health, judge_health};
 
+/// How the line of an alert begins.
+const ALERT_LABEL: &str = "ALERT ";
 /// Ctrl-C ends the watch, not a time limit.
 const NO_LIMIT: Duration = Duration::MAX;
 
@@ -36,7 +42,7 @@ pub(crate) struct StatusArgs {
     /// Follow the status until Ctrl-C
     #[arg(long)]
     watch: bool,
-    /// Also show the size of the next batch, the pace and the circuit breaker
+    /// Also show the size of the next batch, the pace, and whether the circuit breaker holds requests back
     #[arg(long, short)]
     verbose: bool,
     /// Show the counts of the whole device instead of your own records; admins always see them
@@ -45,6 +51,13 @@ pub(crate) struct StatusArgs {
     /// Print one line for a monitoring program; exit code 0: well, 1: a person must act, 2: records wait too long
     #[arg(long, conflicts_with_all = ["watch", "all"])]
     check: bool,
+}
+
+impl StatusArgs {
+    /// Whether the output may be longer than a screen, and is complete at once.
+    pub(crate) fn is_paged(&self) -> bool {
+        !self.watch && !self.check
+    }
 }
 
 pub(crate) async fn run(args: &StatusArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
@@ -56,7 +69,14 @@ pub(crate) async fn run(args: &StatusArgs, context: &mut CommandContext<'_>) -> 
         return health::print_health(context, &decode_json(&response)?);
     }
     context.print_response(&response, |context, status: Status| {
-        describe_status(&status, args, wall_ms()).into_iter().try_for_each(|line| context.print_wrapped(line))
+        let mut lines = describe_status(&status, args, wall_ms()).into_iter();
+        if let Some(sentence) = lines.next() {
+            context.print_painted(&sentence, situation_colour(&status))?;
+        }
+        lines.try_for_each(|line| {
+            let is_alert = line.starts_with(ALERT_LABEL);
+            context.print_painted(&line, is_alert.then_some(Color::Red))
+        })
     })?;
     Ok(exit::DONE)
 }
@@ -92,6 +112,18 @@ async fn watch_status(context: &mut CommandContext<'_>) -> Result<u8, CommandFai
 
 pub(crate) fn has_status(event: &ServerSentEvent) -> bool {
     matches!(event.name.as_str(), "status" | "progress")
+}
+
+/// Red if a person must act, yellow while something waits that a person did not ask for, green if all is well.
+fn situation_colour(status: &Status) -> Option<Color> {
+    let (health, _) = judge_health(&status.sync.phase, &status.sync.line(), &status.alerts);
+    match (health, status.sync.phase.known()) {
+        (Health::PersonMustAct, _) => Some(Color::Red),
+        (Health::WaitsTooLong, _)
+        | (_, Some(Phase::Waiting | Phase::Offline | Phase::Paused | Phase::Deferred)) => Some(Color::Yellow),
+        (Health::Well, Some(Phase::Idle)) if status.records.synced > 0 => Some(Color::Green),
+        (Health::Well, _) => None,
+    }
 }
 
 /// The sentence, and below it what a person can do.
@@ -164,7 +196,7 @@ fn describe_status(status: &Status, args: &StatusArgs, now: u64) -> Vec<String> 
     for alert in &status.alerts {
         lines.push(String::new());
         lines.push(format!(
-            "ALERT {}: {} (since {})",
+            "{ALERT_LABEL}{}: {} (since {})",
             strip_controls(&alert.alert.to_string()),
             strip_controls(&alert.message),
             relative(alert.since, now)
@@ -221,7 +253,7 @@ fn need_review(records: u64) -> String {
 
 fn describe_counts(records: &Counts) -> String {
     format!(
-        "{} pending, {} syncing, {} failed, {} synced, {}",
+        "{} waiting, {} sending, {} failed, {} synced, {}",
         records.pending,
         records.syncing,
         records.failed,
@@ -258,7 +290,7 @@ fn describe_blocker(blocker: &Blocker) -> String {
         Some(key) => format!("key {}", strip_controls(key)),
         None => format!("its key, which only user {submitter} may see"),
     };
-    format!("{id} ({}) blocks {} of {of}", state.name(), blocked_records(*blocked_count))
+    format!("{id} ({}) blocks {} of {of}", state_word(*state), blocked_records(*blocked_count))
 }
 
 /// Below ten seconds in milliseconds, for rates.
@@ -281,7 +313,7 @@ fn describe_connectivity(status: &Status, now: u64) -> String {
     let link = &status.connectivity;
     let metered = if link.metered { ", metered" } else { "" };
     let since = duration(now.saturating_sub(link.since));
-    format!("{} for {since}{metered}", with_spaces(&link.state.to_string()))
+    format!("{} for {since}{metered}", with_spaces(&class_word(&link.state.to_string())))
 }
 
 #[cfg(test)]

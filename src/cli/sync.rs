@@ -182,7 +182,7 @@ fn describe_timeout(limit: Option<Duration>, last_text: &str) -> CommandFailure 
     ))
 }
 
-/// Nothing is left to send, or all remaining records wait for records under review.
+/// Nothing is left to send, or all remaining records wait for records that need review.
 fn is_settled(status: &Status) -> bool {
     let Status { records, sync, .. } = status;
     let to_go = records.pending + records.syncing + records.failed;

@@ -10,6 +10,7 @@ use console::{Color, Style, measure_text_width, truncate_str};
 use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::format::{duration, strip_controls, wrap};
+use super::state_words::{class_word, state_word};
 use crate::model::{LastError, RecordState};
 
 /// Spaces between columns.
@@ -247,7 +248,7 @@ pub(crate) fn state_cell(state: RecordState) -> Cell {
         RecordState::Quarantined => Some(Color::Red),
         RecordState::Pending | RecordState::Syncing | RecordState::Discarded => None,
     };
-    Cell { text: state.name().to_owned(), colour }
+    Cell { text: state_word(state).to_owned(), colour }
 }
 
 /// `timeout (HTTP 504): no answer in time`, or `rejected (HTTP 200) INVALID_DATA at /Amount: it must be a number`
@@ -260,7 +261,7 @@ pub(crate) fn error_text(error: &LastError) -> String {
         message if message.is_empty() => String::new(),
         message => format!(": {message}"),
     };
-    format!("{}{status}{code}{field}{message}", strip_controls(&error.class))
+    format!("{}{status}{code}{field}{message}", class_word(&error.class))
 }
 
 /// The age of a record, short enough for a column.
@@ -356,6 +357,6 @@ mod tests {
         let columns = [whole_column("STATE"), whole_column("N")];
         let mut table = TextTable::new(&columns);
         table.push_row([state_cell(RecordState::Failed), 1.into()]);
-        assert_eq!(table.render(None, true)[1], "\u{1b}[33mFAILED\u{1b}[0m  1");
+        assert_eq!(table.render(None, true)[1], "\u{1b}[33mfailed\u{1b}[0m  1");
     }
 }

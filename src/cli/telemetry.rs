@@ -3,6 +3,7 @@
 use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::format::{count, duration, mean_ms, percent, size, strip_controls, with_spaces};
+use super::state_words::class_word;
 use super::table::{Cell, Column, TextTable, name_column, whole_column};
 use crate::api::{FailureReport, PerRecord, TelemetryReport};
 use crate::exit;
@@ -45,7 +46,7 @@ fn print_report(context: &mut CommandContext<'_>, report: &TelemetryReport) -> R
         whole_column("RECORDS"),
         whole_column("PER RECORD"),
         whole_column("FAILURES"),
-        whole_column("QUARANTINED"),
+        whole_column("NEED REVIEW"),
     ];
     print_table(context, &columns, types)?;
 
@@ -55,7 +56,7 @@ fn print_report(context: &mut CommandContext<'_>, report: &TelemetryReport) -> R
     print_table(context, &columns, report.failures.iter().map(format_failure))?;
 
     context.print_wrapped("\nDay by day (UTC)\n")?;
-    let columns = ["DAY", "RECORDS", "MEAN", "MEDIAN", "95 % WITHIN", "BATCHES", "SUCCESS", "QUARANTINED"]
+    let columns = ["DAY", "RECORDS", "MEAN", "MEDIAN", "95 % WITHIN", "BATCHES", "SUCCESS", "NEED REVIEW"]
         .map(whole_column);
     let days = report.days.iter().map(|day| {
         let [records, mean, median, most] = format_times(&day.per_record);
@@ -102,7 +103,7 @@ fn format_times(times: &PerRecord) -> [String; 4] {
 
 fn format_failure(report: &FailureReport) -> [String; 7] {
     [
-        with_spaces(&report.class),
+        with_spaces(&class_word(&report.class)),
         count(report.count, "time"),
         report.interface.as_deref().map_or_else(no_value, |kind| strip_controls(kind).into_owned()),
         report.connect_ms.map_or_else(no_value, mean_ms),

@@ -21,6 +21,7 @@ pub(crate) async fn run_verb(
         is_terminal: false,
         width: None,
         has_colour: false,
+        has_pager: false,
         out: &mut out,
     })
     .await;

@@ -1,6 +1,8 @@
 //! The command line as people and scripts use it: in terminals, in pipes, and by its exit codes.
 
 mod checking;
+mod completing;
+mod conventions;
 mod demo;
 mod editing;
 mod enqueueing;
@@ -10,6 +12,8 @@ mod following;
 mod help;
 mod hidden;
 mod json;
+mod logs;
+mod paging;
 mod reading;
 mod setup;
 mod terminals;

@@ -9,7 +9,7 @@ mod server;
 mod summary;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::error::Elapsed;
@@ -38,6 +38,8 @@ const TOTAL_COST_MAX: Duration = Duration::from_secs(5);
 const DEMO_TIMEOUT: Duration = Duration::from_mins(1);
 /// Records in one request.
 const CHUNK_RECORDS: usize = 1000;
+/// Exists where the package is installed.
+const SERVICE_FILE: &str = "/usr/lib/systemd/system/fieldsync.service";
 /// The batches that the summary describes.
 const BATCHES_PATH: &str = "/v1/batches?limit=500";
 
@@ -141,6 +143,30 @@ async fn enqueue_records(client: &Client, records: &[String]) -> Result<Vec<Reco
     Ok(enqueued)
 }
 
+/// What to do after the demo.
+fn next_steps(is_installed: bool) -> &'static [&'static str] {
+    if is_installed {
+        &[
+            "",
+            "Next",
+            "  Connect this device to your server:",
+            "    sudo fieldsync setup --url https://YOUR-SERVER --token-file FILE",
+            "  Then enqueue your records, and follow them:",
+            "    fieldsync enqueue FILE",
+            "    fieldsync status --watch",
+        ]
+    } else {
+        &[
+            "",
+            "Next",
+            "  Build the package in a clone of the repository, and install it (docs/install.md):",
+            "    sudo apt install \"$(packaging/build-deb -p fieldsync)\"",
+            "  Then connect the device to your server:",
+            "    sudo fieldsync setup --url https://YOUR-SERVER --token-file FILE",
+        ]
+    }
+}
+
 /// Prints a summary, which must be sound.
 fn report_result(
     context: &mut CommandContext<'_>,
@@ -151,7 +177,8 @@ fn report_result(
     if context.json {
         context.print_line(json)?;
     } else {
-        for line in lines {
+        let next_steps = next_steps(Path::new(SERVICE_FILE).exists());
+        for line in lines.into_iter().chain(next_steps.iter().map(|line| (*line).to_owned())) {
             context.print_wrapped(line)?;
         }
     }

@@ -144,7 +144,7 @@ impl DemoSummary {
             format!("  Faulty       Record {} ({}) makes the server hang.", entry.id, entry.record_type),
             format!("               Its batch was split until it was alone ({} records).", sizes.join(" → ")),
             format!("               It {reason}."),
-            "               It was quarantined for review; all other records were sent.".into(),
+            "               It needs review by a person; all other records were sent.".into(),
         ]
     }
 

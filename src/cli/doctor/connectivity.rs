@@ -103,7 +103,7 @@ fn judge_daemon_state(status: &Status) -> Vec<Finding> {
             "see the findings about connectivity and the server; once both are ok: fieldsync sync",
         )),
         Some(LinkState::CaptivePortal) => findings.push(Finding::problem(
-            "the daemon met a captive portal: the network responds in place of the server",
+            "the daemon met the login page of a Wi-Fi: the network responds in place of the server",
             "open any page in a browser and log in to the network, then: fieldsync sync",
         )),
         _ => {}

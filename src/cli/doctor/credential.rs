@@ -61,7 +61,7 @@ pub(super) fn check_credentials(
         ));
     }
     or_ok(findings, || match gathered.files.as_slice() {
-        [] => "no credential is configured: requests are sent without one".to_owned(),
+        [] => "no token or certificate is configured: requests are sent without one".to_owned(),
         files => {
             let keys: Vec<&str> = files.iter().map(|file| file.key).collect();
             format!("the daemon can use the files of {}", keys.join(", "))

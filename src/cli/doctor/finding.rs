@@ -18,6 +18,7 @@ pub(super) enum Check {
 }
 
 impl Check {
+    /// For people. JSON has the names of the variants.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Configuration => "configuration",
@@ -25,7 +26,7 @@ impl Check {
             Self::Permissions => "permissions",
             Self::Disk => "disk",
             Self::Connectivity => "connectivity",
-            Self::Credential => "credential",
+            Self::Credential => "tokens, certs",
             Self::Server => "server",
             Self::Clock => "clock",
             Self::Records => "records",
@@ -48,6 +49,16 @@ pub(super) enum CheckResult {
 }
 
 impl CheckResult {
+    /// The smallest is shown first.
+    pub(super) fn urgency(self) -> u8 {
+        match self {
+            Self::Problem => 0,
+            Self::Warning => 1,
+            Self::CouldNotCheck => 2,
+            Self::Ok => 3,
+        }
+    }
+
     /// For people.
     pub(super) fn label(self) -> &'static str {
         match self {

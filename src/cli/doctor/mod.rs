@@ -22,7 +22,7 @@ mod socket;
 
 use std::path::PathBuf;
 
-use console::{Color, Style};
+use console::Color;
 use serde::Serialize;
 
 use super::context::CommandContext;
@@ -42,7 +42,9 @@ const CHECK_WIDTH: usize = 15;
 
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = "\
-The exit code is 0 if there is no problem, and 1 if there is one. Run it as root
+Problems come first, then warnings, then checks that could not be made; the last
+line is a summary. The exit code is 0 if there is no problem, and 1 if there is
+one. Run it as root
 to check more: other users may not read secrets and the state directory.
 
 With --json, there is one document:
@@ -82,6 +84,13 @@ impl DoctorReport {
 
     fn count_results(&self, result: CheckResult) -> u64 {
         self.checks.iter().filter(|one| one.finding.result == result).count() as u64
+    }
+
+    /// What a person must act on first: problems, then warnings, then what could not be checked.
+    fn by_urgency(&self) -> Vec<&CheckFinding> {
+        let mut checks: Vec<_> = self.checks.iter().collect();
+        checks.sort_by_key(|one| one.finding.result.urgency());
+        checks
     }
 
     /// `1 problem, 2 warnings, 3 checks could not be made.`
@@ -168,18 +177,14 @@ async fn run_checks(args: &DoctorArgs, context: &mut CommandContext<'_>) -> Doct
 }
 
 fn print_report(report: &DoctorReport, context: &mut CommandContext<'_>) -> Result<(), CommandFailure> {
-    for CheckFinding { check, finding } in &report.checks {
+    for CheckFinding { check, finding } in report.by_urgency() {
         let colour = match finding.result {
             CheckResult::Ok => Color::Green,
             CheckResult::Warning | CheckResult::CouldNotCheck => Color::Yellow,
             CheckResult::Problem => Color::Red,
         };
         let result = format!("{:<RESULT_WIDTH$}", finding.result.label());
-        let result = if context.has_colour {
-            Style::new().fg(colour).force_styling(true).apply_to(result).to_string()
-        } else {
-            result
-        };
+        let result = context.paint(&result, Some(colour));
         let mut head = format!("{result}{:<CHECK_WIDTH$}", check.name());
         let remedy = finding.remedy.iter().map(|remedy| format!("To do: {remedy}"));
         let texts: Vec<_> = [finding.text.clone()].into_iter().chain(remedy).collect();
@@ -227,6 +232,14 @@ mod tests {
             let report = report_of(results);
             assert_eq!((report.ok, report.summary().as_str()), (ok, sum));
         }
+    }
+
+    #[test]
+    fn problems_come_first_for_people() {
+        use CheckResult::{CouldNotCheck, Ok, Problem, Warning};
+        let report = report_of(&[Ok, CouldNotCheck, Warning, Problem, Ok]);
+        let shown: Vec<CheckResult> = report.by_urgency().iter().map(|one| one.finding.result).collect();
+        assert_eq!(shown, [Problem, Warning, CouldNotCheck, Ok, Ok]);
     }
 
     #[test]

@@ -84,7 +84,7 @@ fn judge_phase(status: &Status) -> Option<Finding> {
         Phase::Paused => Some(Finding::warning(text, "fieldsync resume")),
         Phase::AuthRequired => Some(Finding::problem(
             format!("{text_and_reason}: nothing is sent until the token or certificate is replaced"),
-            "see the findings about the credential and the server; the daemon uses a new token at once",
+            "see the findings about tokens, certificates and the server; the daemon uses a new token at once",
         )),
         Phase::Misconfigured => Some(Finding::problem(
             format!("{text_and_reason}: nothing is sent until this is corrected"),

@@ -27,7 +27,7 @@ pub(super) fn judge_server(
         }
         ProbeResult::Unusable(TransportError::Tls(_)) => Finding::unchecked(
             "the server cannot be asked without the certificates",
-            "see the findings about the credential",
+            "see the findings about tokens and certificates",
         ),
         ProbeResult::Unusable(TransportError::Proxy(_)) => Finding::unchecked(
             "the server cannot be asked without the proxy",
@@ -97,7 +97,7 @@ fn judge_response(
         (OutcomeReply::Completed(_) | OutcomeReply::Processing { .. } | OutcomeReply::Unreachable, _) => {
             Finding::problem(
                 format!(
-                    "the response from {url} does not come from the server (HTTP {http}): a captive portal, or another website"
+                    "the response from {url} does not come from the server (HTTP {http}): the login page of a Wi-Fi, or another site"
                 ),
                 "open any page in a browser and log in to the network; if there is nothing to log in to, correct server.url and server.path",
             )
@@ -159,12 +159,12 @@ fn judge_denial(url: &str, http: u16, message: &str, token_use: TokenUse) -> Fin
             "ask the administrator of the server for a new token, and replace the old one with it: the daemon uses it at once",
         ),
         TokenUse::NotConfigured => Finding::problem(
-            format!("{url} requires a credential, and none is configured (HTTP {http}){message}"),
+            format!("{url} requires a token or a certificate, and none is configured (HTTP {http}){message}"),
             "put the token into a file that only the daemon's user may read, and name it in server.token_file",
         ),
         TokenUse::Withheld => Finding::unchecked(
             format!("{url} responds and requires the token, which was not sent (HTTP {http})"),
-            "see the findings about the credential; if you may not read it: sudo fieldsync doctor",
+            "see the findings about tokens and certificates; if you may not read it: sudo fieldsync doctor",
         ),
     }
 }
@@ -196,7 +196,7 @@ const KNOWN_FAILURES: [KnownFailure; 8] = [
     },
     KnownFailure {
         patterns: &["through: HTTP 407"],
-        text: "the proxy requires a credential",
+        text: "the proxy requires a password",
         remedy: "put user:password into a file with mode 0600, and name it in server.proxy_credential_file",
     },
     KnownFailure {

@@ -7,9 +7,11 @@ use std::fmt;
 
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::items::{ITEM_BYTES_MAX, InputError, Item};
+use crate::api::json_problem::describe_field_error;
 use crate::api::submission::{MAX_KEY_BYTES, MAX_TYPE_BYTES, check_nesting};
 use crate::cli::failure::CommandFailure;
 use crate::exit;
@@ -208,11 +210,11 @@ fn extract_key(payload: &RawValue, field: &str) -> Result<Option<String>, String
     let mut deserializer = serde_json::Deserializer::from_str(payload.get());
     let value = deserializer
         .deserialize_map(FieldFinder(field))
-        .map_err(|error| error.to_string())?
+        .map_err(|error| describe_parser_error(&error))?
         .ok_or_else(|| format!("the payload has no field `{field}`, which --key-field names"))?;
     match value.get().as_bytes().first() {
         Some(b'n') => Ok(None),
-        Some(b'"') => serde_json::from_str(value.get()).map_err(|error| error.to_string()),
+        Some(b'"') => serde_json::from_str(value.get()).map_err(|error| describe_parser_error(&error)),
         Some(b'-' | b'0'..=b'9') => Ok(Some(value.get().to_owned())),
         _ => Err(format!("`{field}` is neither a text nor a number, and cannot be a key")),
     }
@@ -246,9 +248,7 @@ fn is_object(value: &RawValue) -> bool {
 
 /// Converts the parser's position within the record to the line of the file.
 fn json_error(item: &Item<'_>, error: &serde_json::Error) -> InputError {
-    let text = error.to_string();
-    let place = format!(" at line {} column {}", error.line(), error.column());
-    let what = text.strip_suffix(&place).unwrap_or(&text);
+    let what = describe_parser_error(error);
     let line = item.line + (error.line() as u64).saturating_sub(1);
     let hint = if error.is_eof() && item.text.first() == Some(&b'{') {
         "; write each record on one line, or all of them in an array in brackets"
@@ -256,6 +256,25 @@ fn json_error(item: &Item<'_>, error: &serde_json::Error) -> InputError {
         ""
     };
     InputError::new(line, format!("{what} (column {}){hint}", error.column()))
+}
+
+/// In words of our own: those of the parser change with its version, and few users know its terms.
+fn describe_parser_error(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match error.classify() {
+        Category::Data if text.starts_with("UUID parsing failed") => "`id` must be a UUID".to_owned(),
+        Category::Data => {
+            describe_field_error(&text).unwrap_or_else(|| "a value has the wrong type".to_owned())
+        }
+        Category::Eof => "the JSON ends too early".to_owned(),
+        Category::Syntax | Category::Io if text.starts_with("control character") => {
+            "a text contains a control character, which JSON writes as \\u and four digits".to_owned()
+        }
+        Category::Syntax | Category::Io if text.starts_with("recursion limit") => {
+            "the JSON is nested too deeply".to_owned()
+        }
+        Category::Syntax | Category::Io => "it is not valid JSON".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -315,14 +334,14 @@ mod tests {
                 r#"{"type":"T","payload":{},"key":""}"#,
                 "5000: `key` is empty; leave it out if the record has no key",
             ),
-            (r#"{"type":"T"}"#, "5000: missing field `payload` (column 12)"),
+            (r#"{"type":"T"}"#, "5000: `payload` is missing (column 12)"),
             (r#"{"type":"T","payload":[]}"#, "5000: `payload` must be a JSON object"),
             (r#"{"type":"T","payload":{},"priority":10}"#, "5000: `priority` must be 0 to 9, not 10"),
             (
                 &format!(r#"{{"type":"T","payload":{{"a":"{}"}}}}"#, "x".repeat(1993)),
                 "5000: the payload has 2001 bytes, more than queue.max_record_bytes (2000)",
             ),
-            ("{\"type\":\"T\",\n\"payload\":{]}", "5001: key must be a string (column 12)"),
+            ("{\"type\":\"T\",\n\"payload\":{]}", "5001: it is not valid JSON (column 12)"),
         ];
         for (text, expected) in cases {
             assert_eq!(error_of(&RECORD_RULES, text), expected);
@@ -330,10 +349,11 @@ mod tests {
         for (text, part) in [
             (
                 r#"{"type":"T","payload":{},"tpye":1}"#,
-                "unknown field `tpye`, expected one of `id`, `type`, `key`",
+                "`tpye` is not known here; known are id, type, key, priority, payload",
             ),
-            (r#"{"type":"T","payload":{},"type":"U"}"#, "duplicate field `type`"),
-            (r#"{"type":"T","payload":{},"id":"12"}"#, "UUID parsing failed"),
+            (r#"{"type":"T","payload":{},"type":"U"}"#, "`type` is given twice"),
+            (r#"{"type":"T","payload":{},"id":"12"}"#, "`id` must be a UUID"),
+            (r#"{"type":"T","payload":{},"priority":"high"}"#, "a value has the wrong type"),
             (r#"{"type":"T","payload":{"#, "write each record on one line"),
             ("{\"type\":\"T\",\"payload\":{\"a\":\"\u{1}\"}}", "control character"),
             ("[]", "a record must be a JSON object"),

@@ -1,4 +1,4 @@
-//! The output of `enqueue --json`: one document on one line. Ids are written as soon as they are accepted, which needs no
+//! The ids of accepted records in the output of `enqueue`: for people the first ones, and with `--json` one document on one line. Ids are written as soon as they are accepted, which needs no
 //! memory and tells the reader which records are stored. The document is complete even if the input fails.
 
 use std::io::{self, Write};
@@ -6,6 +6,51 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::model::RecordId;
+
+/// Where accepted ids go.
+pub(super) enum IdsOutput<'a> {
+    Document(IdsDocument<'a>),
+    Text(FirstIds),
+}
+
+impl IdsOutput<'_> {
+    pub(super) fn push(&mut self, ids: impl Iterator<Item = RecordId>) {
+        match self {
+            Self::Document(document) => document.push(ids),
+            Self::Text(first) => first.push(ids),
+        }
+    }
+}
+
+/// Ids that are printed for people.
+const IDS_PRINTED_MAX: usize = 10;
+
+/// The first ids, and the number of the others.
+#[derive(Debug, Default)]
+pub(super) struct FirstIds {
+    first: Vec<RecordId>,
+    others: u64,
+}
+
+impl FirstIds {
+    fn push(&mut self, ids: impl Iterator<Item = RecordId>) {
+        for id in ids {
+            if self.first.len() < IDS_PRINTED_MAX {
+                self.first.push(id);
+            } else {
+                self.others += 1;
+            }
+        }
+    }
+
+    pub(super) fn print(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.first.iter().try_for_each(|id| writeln!(out, "{id}"))?;
+        if self.others > 0 {
+            writeln!(out, "and {} more", self.others)?;
+        }
+        Ok(())
+    }
+}
 
 pub(super) struct IdsDocument<'a> {
     out: &'a mut dyn Write,

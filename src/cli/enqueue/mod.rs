@@ -30,7 +30,7 @@ use tokio::time::timeout;
 
 use self::check::InputRules;
 use self::chunk::{Position, RecordChunk};
-use self::ids::IdsDocument;
+use self::ids::{FirstIds, IdsDocument, IdsOutput};
 use self::items::{InputError, ItemReader};
 use self::send::{ChunkOutcome, ChunkSender};
 use self::source::InputSource;
@@ -55,8 +55,8 @@ The whole input is checked first: a mistake anywhere stores nothing (exit code
 queue is full (exit code 7, or 1). The message then says which records are
 stored and where to continue.
 
-Records without an id get one. With ids of their own, a whole input can be
-repeated safely. With --json, {\"ids\", \"accepted\", \"duplicates\"} is written
+Records without an id get one; the first ten ids are printed. With ids of their
+own, a whole input can be repeated safely. With --json, {\"ids\", \"accepted\", \"duplicates\"} is written
 while records are accepted.
 
 Examples:
@@ -118,13 +118,17 @@ async fn enqueue_files(
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
     let mut sender =
         ChunkSender::new(&context.client, args.retry_for, &names, notes, progress::storing_bar(total));
-    let mut ids = context.json.then(|| IdsDocument::new(context.out));
-    let sent = send_all(&rules, &mut sources, &mut sender, ids.as_mut()).await;
+    let mut ids = if context.json {
+        IdsOutput::Document(IdsDocument::new(&mut *context.out))
+    } else {
+        IdsOutput::Text(FirstIds::default())
+    };
+    let sent = send_all(&rules, &mut sources, &mut sender, &mut ids).await;
     let (accepted, duplicates) = sender.finish();
     let printed = match ids {
-        Some(ids) => ids.finish(accepted, duplicates, sent.is_ok()),
-        None if sent.is_err() => Ok(()),
-        None => print_enqueued(context.out, accepted, duplicates),
+        IdsOutput::Document(ids) => ids.finish(accepted, duplicates, sent.is_ok()),
+        IdsOutput::Text(_) if sent.is_err() => Ok(()),
+        IdsOutput::Text(ids) => print_enqueued(context.out, &ids, accepted, duplicates),
     };
     let printed = printed.map_err(|error| {
         let done = match accepted + duplicates {
@@ -138,7 +142,8 @@ async fn enqueue_files(
     sent.and(printed).map(|()| exit::DONE)
 }
 
-fn print_enqueued(out: &mut dyn Write, accepted: u64, duplicates: u64) -> io::Result<()> {
+fn print_enqueued(out: &mut dyn Write, ids: &FirstIds, accepted: u64, duplicates: u64) -> io::Result<()> {
+    ids.print(out)?;
     writeln!(out, "Enqueued {} ({})", count(accepted, "record"), count(duplicates, "duplicate"))?;
     out.flush()
 }
@@ -173,7 +178,7 @@ async fn send_all(
     rules: &InputRules<'_>,
     sources: &mut [InputSource],
     sender: &mut ChunkSender<'_>,
-    mut ids: Option<&mut IdsDocument<'_>>,
+    ids: &mut IdsOutput<'_>,
 ) -> Result<(), CommandFailure> {
     let mut interrupt = Interrupt::new()?;
     let mut chunk = RecordChunk::default();
@@ -191,7 +196,7 @@ async fn send_all(
             };
             let (record, position) = record.map_err(|error| sender.input_failure(&error, number))?;
             if !chunk.has_room_for(&record, sender.max_bytes()) {
-                send_in_parts(mem::take(&mut chunk), sender, &mut interrupt, ids.as_deref_mut()).await?;
+                send_in_parts(mem::take(&mut chunk), sender, &mut interrupt, ids).await?;
             }
             chunk.push(&record, position);
         }
@@ -207,7 +212,7 @@ async fn send_in_parts(
     chunk: RecordChunk,
     sender: &mut ChunkSender<'_>,
     interrupt: &mut Interrupt,
-    mut ids: Option<&mut IdsDocument<'_>>,
+    ids: &mut IdsOutput<'_>,
 ) -> Result<(), CommandFailure> {
     // A stack: the next part is the last element.
     let mut parts = vec![chunk];
@@ -223,7 +228,7 @@ async fn send_in_parts(
         let outcome = outcome.transpose()?;
         let in_doubt = outcome.is_none();
         match outcome {
-            Some(ChunkOutcome::Stored) => ids.iter_mut().for_each(|ids| ids.push(part.ids())),
+            Some(ChunkOutcome::Stored) => ids.push(part.ids()),
             Some(ChunkOutcome::TooLarge([first, second])) => parts.extend([second, first]),
             None => {}
         }

@@ -12,7 +12,7 @@ pub(super) enum ManualNote {
 
 /// Pages that have notes of their own.
 #[cfg(test)]
-pub(super) const PAGES_WITH_NOTES: [&str; 16] = [
+pub(super) const PAGES_WITH_NOTES: [&str; 18] = [
     "fieldsync",
     "fieldsyncd",
     "fieldsync-status",
@@ -28,6 +28,8 @@ pub(super) const PAGES_WITH_NOTES: [&str; 16] = [
     "fieldsync-events",
     "fieldsync-doctor",
     "fieldsync-demo",
+    "fieldsync-batches",
+    "fieldsync-logs",
     "fieldsync-completions",
 ];
 
@@ -73,7 +75,12 @@ const DAEMON_EXIT_STATUS: ManualNote = ManualNote::List {
 
 const SOCKET_VARIABLE: (&str, &str) =
     ("FIELDSYNC_SOCKET", "Socket of the daemon, unless --socket names one.");
-const COLOUR_VARIABLE: (&str, &str) = ("NO_COLOR", "If it is set and not empty, there are no colours.");
+const COLOUR_VARIABLE: (&str, &str) =
+    ("NO_COLOR", "If it is set and not empty, there are no colours, unless --color names something else.");
+const PAGER_VARIABLES: (&str, &str) = (
+    "FIELDSYNC_PAGER, PAGER",
+    "The pager for long output on a terminal: the first that is set, else less -FRX. None if it is empty.",
+);
 const EDITOR_VARIABLES: (&str, &str) =
     ("VISUAL, EDITOR", "The editor of quarantine edit: the first that is set, else vi.");
 const EDIT_DIR_VARIABLE: (&str, &str) = ("TMPDIR", "Directory of the text while it is edited; else /tmp.");
@@ -83,12 +90,14 @@ const SPOOL_DIR_VARIABLE: (&str, &str) =
 /// The environment of a command.
 fn environment_of(name: &str) -> ManualNote {
     let entries: &[_] = match name {
-        "fieldsync" => &[SOCKET_VARIABLE, COLOUR_VARIABLE, EDITOR_VARIABLES, SPOOL_DIR_VARIABLE],
+        "fieldsync" => {
+            &[SOCKET_VARIABLE, COLOUR_VARIABLE, PAGER_VARIABLES, EDITOR_VARIABLES, SPOOL_DIR_VARIABLE]
+        }
         "fieldsync-enqueue" => &[SOCKET_VARIABLE, COLOUR_VARIABLE, SPOOL_DIR_VARIABLE],
         "fieldsync-quarantine-edit" => {
             &[SOCKET_VARIABLE, COLOUR_VARIABLE, EDITOR_VARIABLES, EDIT_DIR_VARIABLE]
         }
-        _ => &[SOCKET_VARIABLE, COLOUR_VARIABLE],
+        _ => &[SOCKET_VARIABLE, COLOUR_VARIABLE, PAGER_VARIABLES],
     };
     ManualNote::List { heading: "ENVIRONMENT", entries }
 }
@@ -144,8 +153,8 @@ const ENQUEUE_EXAMPLES: ManualNote = ManualNote::Examples(&[
 const REVIEW_EXAMPLES: ManualNote = ManualNote::Examples(&[
     ("The records that need review, and why:", "fieldsync quarantine list"),
     ("Correct the payload of a record, and send it again:", "fieldsync quarantine edit ID"),
-    ("Quarantine a waiting record to correct it:", "fieldsync quarantine add ID"),
-    ("Send all of them again unchanged:", "fieldsync quarantine retry --all"),
+    ("Keep a waiting record for review, to correct it:", "fieldsync quarantine add ID"),
+    ("Queue all of them again unchanged:", "fieldsync quarantine retry --all"),
 ]);
 
 /// The notes of the page about the configuration file. The command of the same name has a page of its own.
@@ -205,8 +214,8 @@ fn examples_of(name: &str) -> Option<ManualNote> {
         )]),
         "fieldsync-enqueue" => ENQUEUE_EXAMPLES,
         "fieldsync-list" => ManualNote::Examples(&[
-            ("The failed records:", "fieldsync list --state FAILED"),
-            ("Records under review of all users:", "fieldsync list --state QUARANTINED --all"),
+            ("The failed records:", "fieldsync list --state failed"),
+            ("Records of all users that need review:", "fieldsync list --state needs-review --all"),
         ]),
         "fieldsync-show" => ManualNote::Examples(&[(
             "Everything that is known about a record:",
@@ -236,6 +245,14 @@ fn examples_of(name: &str) -> Option<ManualNote> {
             "One JSON object on each line, for a program:",
             "fieldsync events --json",
         )]),
+        "fieldsync-batches" => ManualNote::Examples(&[
+            ("The batches of the last hour:", "fieldsync batches --since 1h"),
+            ("One of them, with its records:", "fieldsync batches 3f2a91bc"),
+        ]),
+        "fieldsync-logs" => ManualNote::Examples(&[
+            ("Follow the messages of the daemon:", "fieldsync logs -f"),
+            ("Those of the last two hours:", "fieldsync logs --since 2h"),
+        ]),
         "fieldsync-demo" => ManualNote::Examples(&[
             ("With records of your own:", "fieldsync demo --input records.ndjson"),
             (

@@ -15,7 +15,7 @@ fn syncing_status() -> Status {
 fn the_sentence_comes_first() {
     let text = describe_status(&syncing_status(), &SHORT, 202_000).join("\n");
     let expected = "Syncing 45 of 150 records (2 need review)\n\n\
-         Records       105 pending, 0 syncing, 0 failed, 45 synced, 2 need review\n\
+         Records       105 waiting, 0 sending, 0 failed, 45 synced, 2 need review\n\
          Queue         176.9 KiB of 2.0 GiB; the oldest record has waited 3 min 12 s\n\
          Connectivity  online for 3 min 12 s\n\
          Time left     about 31 s\n\
@@ -105,7 +105,7 @@ fn problems_have_lines_of_their_own() {
     let text = describe_status(&status, &SHORT, 202_000).join("\n");
     for part in [
         "\nDisk          full: no new records are accepted, 2.0 KiB free\n",
-        &format!("\nBlocking      {id} (QUARANTINED) blocks at least 1000 records of key Acme\n"),
+        &format!("\nBlocking      {id} (needs review) blocks at least 1000 records of key Acme\n"),
         "\nALERT disk_full: the disk is full: no new records are taken (since 12 s ago)\n",
     ] {
         assert!(text.contains(part), "{text}");

@@ -62,6 +62,8 @@ fn text_output_has_a_progress_bar_and_a_summary_of_the_given_records() {
         "A look-up showed that the server had none of them",
         "makes the server hang",
         "has 40 of 41 records: 0 lost, 0 duplicated",
+        "Next ",
+        "sudo fieldsync setup --url https://YOUR-SERVER --token-file FILE",
     ] {
         assert!(words.contains(part), "{text} lacks {part:?}");
     }

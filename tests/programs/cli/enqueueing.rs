@@ -60,7 +60,7 @@ fn a_mistake_at_the_end_of_a_large_pipe_stores_nothing() {
     let ran = daemon.cli_with(&["enqueue"], input.as_bytes());
     assert_eq!(ran.code, Some(8), "{}", ran.stderr);
     let reported =
-        "standard input:201: missing field `payload` (column 12). Nothing was stored. Correct the line";
+        "standard input:201: `payload` is missing (column 12). Nothing was stored. Correct the line";
     assert!(ran.stderr.contains(reported), "{}", ran.stderr);
     assert_eq!(daemon.counts().pending, 0);
 }
@@ -149,7 +149,7 @@ fn a_daemon_with_a_small_request_limit_gets_small_requests() {
     let daemon = Daemon::start(&settings.with("queue.max_record_bytes", "32KiB"));
     let ran = daemon.cli_with(&["enqueue"], line(1 << 10).repeat(600).as_bytes());
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
-    assert_eq!(ran.stdout, "Enqueued 600 records (0 duplicates)\n");
+    assert!(ran.stdout.ends_with("\nand 590 more\nEnqueued 600 records (0 duplicates)\n"), "{ran:?}");
     assert_eq!(daemon.counts().pending, 600);
 }
 
@@ -185,6 +185,6 @@ fn a_progress_bar_is_shown_on_terminals_for_large_inputs() {
         assert_eq!(text.contains(&format!(" of {records} records ")), bar, "{text:?}");
         assert!(text.ends_with(&format!("Enqueued {records} records (0 duplicates)\n")), "{text:?}");
         let ran = run(&mut enqueue(), b"");
-        assert_eq!((ran.stderr.as_str(), ran.stdout.lines().count()), ("", 1));
+        assert_eq!(ran.stderr, "", "no bar in a pipe");
     }
 }

@@ -132,7 +132,7 @@ fn a_mistake_in_the_input_is_8_with_its_line_and_nothing_is_stored() {
     let bad = format!("{}{{\"type\":\"T\"}}\n{good}", good.repeat(700));
     let ran = daemon.cli_with(&["enqueue"], bad.as_bytes());
     assert_eq!(ran.code, Some(8), "{ran:?}");
-    assert!(ran.stderr.contains("standard input:701: missing field `payload`"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("standard input:701: `payload` is missing"), "{}", ran.stderr);
     assert!(ran.stderr.contains("Nothing was stored."), "{}", ran.stderr);
     let file = daemon.home.path("records.ndjson");
     fs::write(&file, &bad).unwrap();
@@ -179,7 +179,7 @@ fn a_failure_is_1_and_says_what_it_means_and_what_to_do() {
     let id = daemon.enqueue_many(1).remove(0);
     let ran = daemon.cli(&["quarantine", "edit", &id]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    for part in ["not under review", "Nothing was changed.", "fieldsync quarantine add"] {
+    for part in ["only records that need review", "Nothing was changed.", "fieldsync quarantine add"] {
         assert!(ran.stderr.contains(part), "{}", ran.stderr);
     }
     let ran = daemon.cli(&["enqueue", "/nowhere/visits.ndjson"]);

@@ -69,7 +69,7 @@ fn at_80_columns_a_record_is_a_row_with_its_error_beneath() {
     assert_eq!(lines.len(), 1 + 2 * ids.len(), "{text}");
     assert!(lines[0].starts_with("ID  ") && lines[0].contains("  STATE  "), "{text}");
     for (id, pair) in ids.iter().rev().zip(lines[1..].chunks(2)) {
-        assert!(pair[0].starts_with(&format!("{}  QUARANTINED  ", &id[28..])), "{text}");
+        assert!(pair[0].starts_with(&format!("{}  needs review  ", &id[28..])), "{text}");
         assert!(pair[1].starts_with("  ") && pair[1].contains("BAD_DATE"), "{text}");
     }
 }
@@ -79,7 +79,7 @@ fn colours_are_used_on_terminals_unless_turned_off() {
     let server = rejecting();
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     with_long_names(&daemon);
-    let red = "\u{1b}[31mQUARANTINED";
+    let red = "\u{1b}[31mneeds review";
     let list = || cli_command(daemon.home.socket(), &["list"]);
     let coloured = |without: Option<&str>| {
         let mut shell = std::process::Command::new("sh");

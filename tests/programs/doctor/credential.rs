@@ -51,7 +51,7 @@ fn a_token_from_systemd_is_used_as_the_daemon_uses_it() {
     visit().found("credential", "ok", &["the systemd credential fieldsync-token"]);
     visit().found("server", "ok", &["accepts the token"]);
     fs::remove_file(handed_over.join("fieldsync-token")).unwrap();
-    visit().found("credential", "ok", &["no credential is configured"]);
+    visit().found("credential", "ok", &["no token or certificate is configured"]);
     visit().found("server", "problem", &["none is configured"]);
 }
 

@@ -53,8 +53,8 @@ fn a_captive_portal_that_the_daemon_met_is_reported() {
     daemon.enqueue_many(1);
     daemon.wait_until("the portal", |status| status["connectivity"]["state"] == "captive_portal");
     let visit = DoctorRun::to(&daemon.home);
-    visit.found("connectivity", "problem", &["captive portal", "log in to the network"]);
-    visit.found("server", "problem", &["captive portal"]);
+    visit.found("connectivity", "problem", &["login page of a Wi-Fi", "log in to the network"]);
+    visit.found("server", "problem", &["login page of a Wi-Fi"]);
 }
 
 #[test]

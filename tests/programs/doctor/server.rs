@@ -42,8 +42,12 @@ fn every_response_of_the_server_is_reported_with_a_remedy() {
             &["not to outcome queries", "not a batch endpoint of fieldsync", "server.path"],
         ),
         (Reply::error(404, "NO_SUCH_PATH"), "problem", &["is not a batch endpoint", "server.path"]),
-        (Reply::html(200), "problem", &["captive portal", "log in to the network"]),
-        (Reply::text(302, "text/html", "").with("location", "http://hotel/"), "problem", &["captive portal"]),
+        (Reply::html(200), "problem", &["login page of a Wi-Fi", "log in to the network"]),
+        (
+            Reply::text(302, "text/html", "").with("location", "http://hotel/"),
+            "problem",
+            &["login page of a Wi-Fi"],
+        ),
         (Reply::html(511), "problem", &["log in to the network"]),
         (Reply::error(503, "LATER"), "warning", &["come back later", "LATER, says the server"]),
         (Reply::html(504), "warning", &["fails (HTTP 504"]),
@@ -138,7 +142,7 @@ fn proxies_that_open_no_tunnel_are_reported() {
     for (status, words) in [
         (
             "407 Proxy Authentication Required",
-            &["the proxy requires a credential", "server.proxy_credential_file"][..],
+            &["the proxy requires a password", "server.proxy_credential_file"][..],
         ),
         ("403 Forbidden", &["the proxy does not connect to the server", "CONNECT"]),
     ] {
@@ -289,7 +293,7 @@ fn a_certificate_of_the_device_is_checked_before_the_server_sees_it() {
     place(&home.path("key.pem"), &KeyPair::generate().unwrap().serialize_pem(), 0o600);
     let visit = DoctorRun::to(&home);
     visit.found("credential", "problem", &["certificates cannot be used", "belong together"]);
-    visit.found("server", "could_not_check", &["see the findings about the credential"]);
+    visit.found("server", "could_not_check", &["see the findings about tokens and certificates"]);
     fs::write(home.path("cert.pem"), "no certificate").unwrap();
     DoctorRun::to(&home).found("credential", "problem", &["contains no certificate"]);
 }

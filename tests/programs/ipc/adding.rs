@@ -41,7 +41,7 @@ fn one_record_of_a_denied_batch_is_corrected_while_the_others_are_sent() {
     let ran = daemon.cli(&["quarantine", "add", &ids[2]]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
     let next = format!("fieldsync quarantine edit {0}, or fieldsync quarantine discard {0}\n", ids[2]);
-    assert_eq!(ran.stdout, format!("1 record is under review now. To edit or discard it: {next}"));
+    assert_eq!(ran.stdout, format!("1 record needs review now. To edit or discard it: {next}"));
     let entry = daemon.record(&ids[2]);
     assert_eq!((&entry["state"], &entry["last_error"]["class"]), (&json!("QUARANTINED"), &json!("by_hand")));
     let reported = events.read_until(|seen| seen.event == "record");
@@ -125,13 +125,13 @@ fn records_that_cannot_be_added_are_named_with_the_reason() {
     // It is already under review: nothing is changed, and that is not an error.
     assert_eq!(add(&daemon, &[&waiting[0]]).expect_json(200), json!({"changed": 0}));
     let ran = daemon.cli(&["quarantine", "add", &waiting[0]]);
-    assert!(ran.code == Some(0) && ran.stdout.starts_with("No record was quarantined."), "{ran:?}");
+    assert!(ran.code == Some(0) && ran.stdout.starts_with("No record was changed."), "{ran:?}");
 
     let ran = daemon.cli(&["quarantine", "add", &waiting[0], &waiting[1], &synced]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.stdout.starts_with("1 record is under review now. To edit or discard it"), "{ran:?}");
+    assert!(ran.stdout.starts_with("1 record needs review now. To edit or discard it"), "{ran:?}");
     assert!(ran.stderr.contains(&format!("Record {synced} was not changed: the server has")), "{ran:?}");
-    assert!(ran.stderr.contains("Already under review: 1 record."), "{ran:?}");
+    assert!(ran.stderr.contains("1 record needs review already."), "{ran:?}");
 }
 
 #[test]

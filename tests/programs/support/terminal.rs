@@ -15,6 +15,9 @@ use nix::pty::{OpenptyResult, Winsize, openpty};
 use super::process::{Guard, run, signal};
 use super::wait::wait_for;
 
+/// Names the pager of the command line.
+pub(crate) const PAGER_VARIABLE: &str = "FIELDSYNC_PAGER";
+
 /// A program in a terminal; killed when dropped.
 pub(crate) struct Terminal {
     child: Guard,
@@ -35,6 +38,10 @@ impl Terminal {
             .stderr(slave)
             .env("TERM", "xterm-256color")
             .env_remove("NO_COLOR");
+        // A pager may wait for a key.
+        if command.get_envs().all(|(name, _)| name != PAGER_VARIABLE) {
+            command.env(PAGER_VARIABLE, "");
+        }
         let child = Guard(command.spawn().unwrap());
         // The terminal is closed when the program closes its side.
         drop(command);

@@ -43,7 +43,7 @@ impl CrmDemoSummary {
         self.enqueued.iter().filter(|id| self.stored.contains_key(id)).count()
     }
 
-    /// Records that are neither in the CRM nor under review.
+    /// Records that are neither in the CRM nor need review.
     fn count_lost(&self) -> usize {
         let kept = |id: &RecordId| {
             self.stored.contains_key(id) || self.quarantined.iter().any(|entry| entry.id == *id)
@@ -65,7 +65,7 @@ impl CrmDemoSummary {
         self.report.responses.values().sum()
     }
 
-    /// Each record is in the CRM once with a receipt, or under review.
+    /// Each record is in the CRM once with a receipt, or needs review.
     pub(super) fn is_sound(&self) -> bool {
         self.count_lost() == 0
             && self.count_duplicates() == 0
@@ -132,7 +132,7 @@ impl CrmDemoSummary {
         let crm = self.kind.title();
         let mut lines = vec![
             format!(
-                "  Refused      Record {} ({}) is under review,",
+                "  Refused      Record {} ({}) needs review,",
                 entry.id,
                 strip_controls(&entry.record_type)
             ),
