@@ -30,3 +30,4 @@ mod support;
 mod transport;
 mod upgrade;
 mod web;
+mod words;
