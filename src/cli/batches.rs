@@ -241,7 +241,7 @@ mod tests {
             attempt_line(&learned, 22_000),
             format!(
                 "1970-01-01T00:00:10.000Z (12 s ago)  batch {}, 25 records (learned: 27.3 s expected, 33.0 s at most, limit 1 min), try 1: \
-                 answered after 27 s (HTTP 200), 25 synced; settled record by record",
+                 answered after 27 s (HTTP 200), 25 synced; a result for each record",
                 short_id(learned.id)
             )
         );

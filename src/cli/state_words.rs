@@ -8,12 +8,13 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use super::format::strip_controls;
 use crate::model::RecordState;
 
-const STATES: [RecordState; 5] = [
+const STATES: [RecordState; 6] = [
     RecordState::Pending,
     RecordState::Syncing,
     RecordState::Synced,
     RecordState::Failed,
     RecordState::Quarantined,
+    RecordState::Discarded,
 ];
 
 /// As people read it.
@@ -24,6 +25,7 @@ pub(crate) fn state_word(state: RecordState) -> &'static str {
         RecordState::Synced => "synced",
         RecordState::Failed => "failed",
         RecordState::Quarantined => "needs review",
+        RecordState::Discarded => "discarded",
     }
 }
 

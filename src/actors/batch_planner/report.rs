@@ -51,7 +51,7 @@ pub(super) fn batch_report(
 
 pub(super) fn describe_disposition(disposition: &Disposition) -> String {
     match disposition {
-        Disposition::Close { .. } => "settled record by record".into(),
+        Disposition::Close { .. } => "a result for each record".into(),
         Disposition::Keep { phase: BatchPhase::Unclear, .. } => "its outcome is looked up".into(),
         Disposition::Keep { .. } => "it waits to be sent again".into(),
         Disposition::Cut { cut, .. } => format!("cut into {} parts", cut.parts.len()),

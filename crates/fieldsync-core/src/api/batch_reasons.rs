@@ -214,7 +214,7 @@ mod tests {
                 "connection refused: it waits to be sent again",
                 "connection refused: it waits to be sent again",
             ),
-            (Some(200), "settled record by record", "settled record by record"),
+            (Some(200), "a result for each record", "a result for each record"),
         ] {
             let report = BatchReport {
                 http_status: status,

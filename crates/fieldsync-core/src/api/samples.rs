@@ -20,7 +20,7 @@ pub fn sample_report(rule: impl Into<OpenEnum<SizeRule>>, parent: Option<BatchId
         expected_ms: None,
         at_most_ms: None,
         time_limit_ms: 60_000,
-        note: "settled record by record".into(),
+        note: "a result for each record".into(),
         at: 10_000,
     }
 }
