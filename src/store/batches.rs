@@ -23,8 +23,6 @@ use crate::policy::backoff;
 use crate::policy::isolation::Cut;
 use crate::policy::scheduler::{Disposition, Outcome};
 
-/// Receipts that one settlement checks, at least.
-
 /// Marks an open batch as in flight.
 pub struct Dispatch {
     /// The batch.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use redb::ReadOnlyTable;
+
 use crate::model::{Backlog, Blocker, QueuePosition, SubmitterCounts};
 use crate::store::body;
 use crate::store::codec;
@@ -53,12 +55,7 @@ pub(super) fn audit(queue: &mut Queue) {
     assert_eq!(tables.chunks.range::<(u64, u32)>(..).unwrap().count(), chunked, "no chunk without its row");
     assert_eq!(payloads, unsettled, "payloads are those of unsettled records");
 
-    let quarantine: BTreeMap<u64, u128> = tables
-        .quarantine
-        .range::<u64>(..)
-        .unwrap()
-        .map(|item| item.map(|(position, id)| (position.value(), id.value())).unwrap())
-        .collect();
+    let quarantine = listed_ids(&tables.quarantine);
     assert_eq!(quarantine, of(&[StoredState::Quarantined]));
     let receipts: BTreeMap<u64, u128> = tables
         .receipts
@@ -67,12 +64,7 @@ pub(super) fn audit(queue: &mut Queue) {
         .map(|item| item.map(|(position, value)| (position.value(), value.value().0)).unwrap())
         .collect();
     assert_eq!(receipts, of(&[StoredState::Synced, StoredState::Discarded]));
-    let discarded: BTreeMap<u64, u128> = tables
-        .discarded
-        .iter()
-        .flat_map(|table| table.range::<u64>(..).unwrap())
-        .map(|item| item.map(|(position, id)| (position.value(), id.value())).unwrap())
-        .collect();
+    let discarded = tables.discarded.as_ref().map(listed_ids).unwrap_or_default();
     assert_eq!(discarded, of(&[StoredState::Discarded]));
     let server_receipt_bytes = audit_server_receipts(&tables, &receipts);
 
@@ -129,6 +121,12 @@ pub(super) fn audit(queue: &mut Queue) {
             counters.records.bytes
         )
     );
+}
+
+/// The ids in a table, by position.
+fn listed_ids(table: &ReadOnlyTable<u64, u128>) -> BTreeMap<u64, u128> {
+    let items = table.range::<u64>(..).unwrap();
+    items.map(|item| item.map(|(position, id)| (position.value(), id.value())).unwrap()).collect()
 }
 
 /// The server's receipts can be decoded and belong to SYNCED records. Returns their estimated disk use.

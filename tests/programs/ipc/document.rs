@@ -122,7 +122,10 @@ fn the_document_is_openapi_of_this_version() {
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1."), "{}", document["openapi"]);
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
     let values = |schema: &str| document["components"]["schemas"][schema]["enum"].clone();
-    assert_eq!(values("RecordState"), json!(["PENDING", "SYNCING", "SYNCED", "FAILED", "QUARANTINED"]));
+    assert_eq!(
+        values("RecordState"),
+        json!(["PENDING", "SYNCING", "SYNCED", "FAILED", "QUARANTINED", "DISCARDED"])
+    );
     assert_eq!(
         values("Phase"),
         json!([
