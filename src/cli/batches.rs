@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::batch_detail;
 use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::format::{count, duration, relative, size, strip_controls, timestamp, with_spaces};
@@ -44,7 +43,7 @@ Examples:
 pub(crate) struct BatchesArgs {
     /// Id of a batch, or any unique beginning or end of it
     #[arg(add = id_completion::batches())]
-    id: Option<IdPart>,
+    pub(super) id: Option<IdPart>,
     /// Only batches that ended in this time, for example 2h
     #[arg(long, value_name = "D", value_parser = humantime::parse_duration, conflicts_with = "id")]
     since: Option<Duration>,
@@ -56,13 +55,11 @@ pub(crate) struct BatchesArgs {
     quiet: bool,
     /// Print whole ids
     #[arg(long)]
-    no_trunc: bool,
+    pub(super) no_trunc: bool,
 }
 
+/// Lists batches. One of them is shown by `batch_detail.rs`.
 pub(crate) async fn run(args: &BatchesArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
-    if let Some(id) = &args.id {
-        return batch_detail::run(id, args.no_trunc, context).await;
-    }
     let limit = args.limit.unwrap_or(if args.since.is_some() { BATCHES_MAX } else { BATCHES_DEFAULT });
     let limit = limit.to_string();
     let since = args.since.map(|since| rfc3339(wall_ms().saturating_sub(millis(since))));

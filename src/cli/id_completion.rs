@@ -23,7 +23,7 @@ type Candidate = (String, String);
 
 /// Any record: those that are not synced first.
 pub(super) fn records() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| complete_records(typed, &[UNSYNCED, "SYNCED"]))
+    ArgValueCompleter::new(|typed: &OsStr| complete_records(typed, &[UNSYNCED, "SYNCED", "DISCARDED"]))
 }
 
 /// Records that need review.
@@ -63,7 +63,10 @@ fn complete_records(typed: &OsStr, states: &[&str]) -> Vec<CompletionCandidate> 
         let mut records = Vec::new();
         for states in states {
             let path = format!("/v1/records?order=newest&limit=100&state={}", states.replace(',', "%2C"));
-            let page: RecordPage = decode_json(&client.get(&path).await.ok()?).ok()?;
+            // A daemon before 0.3 does not know every state.
+            let Ok(page) = client.get(&path).await.and_then(|page| decode_json::<RecordPage>(&page)) else {
+                continue;
+            };
             records.extend(page.records.into_iter().map(|record| {
                 let name = strip_controls(&record.record_type).into_owned();
                 (record.id.to_string(), format!("{name}, {}", state_word(record.state)))

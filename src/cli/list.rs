@@ -46,8 +46,9 @@ With --state, --key or --since, lists what you ask for, the newest first. Shows
 your own records; admins see the records of all users.
 
 A record is waiting, sending (in a batch that is under way), synced, failed (it
-will be sent again) or needs review: the server did not accept it. The names of
-the API are accepted, too: PENDING, SYNCING, SYNCED, FAILED, QUARANTINED.
+will be sent again), needs review (the server did not accept it) or discarded by
+a person. The names of the API are accepted, too: PENDING, SYNCING, SYNCED,
+FAILED, QUARANTINED, DISCARDED.
 
 On a terminal, ids are cut to their last 8 digits, and any unique beginning or
 end of an id is accepted by all commands. On a narrow terminal, columns are cut

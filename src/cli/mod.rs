@@ -177,6 +177,9 @@ impl Verb {
             Self::Pause(args) => sync::pause_syncing(&args, context).await,
             Self::Resume => sync::resume_syncing(context).await,
             Self::Telemetry => telemetry::run(context).await,
+            Self::Batches(batches::BatchesArgs { id: Some(id), no_trunc, .. }) => {
+                batch_detail::run(&id, no_trunc, context).await
+            }
             Self::Batches(args) => batches::run(&args, context).await,
             Self::Events(args) => events::run(&args, context).await,
             Self::Logs(args) => logs::run(&args, context),

@@ -92,7 +92,7 @@ fn lists_and_exports_have_discarded_records_with_their_state() {
     assert_eq!(listed(&["--state", "DISCARDED"]), format!("{discarded}\n"));
     assert_eq!(listed(&["--all"]), format!("{kept}\n{discarded}\n"));
     assert_eq!(listed(&[]), format!("{kept}\n"), "what is not settled, and the last synced ones");
-    assert!(daemon.cli(&["list", "--all"]).stdout.contains("DISCARDED"));
+    assert!(daemon.cli(&["list", "--all"]).stdout.contains("  discarded  "));
 
     let lookup = daemon.post("/v1/records/lookup", json!({"ids": [discarded]}).to_string()).expect_json(200);
     assert_eq!((&lookup["records"][0]["state"], &lookup["unknown"]), (&json!("DISCARDED"), &json!([])));
@@ -126,7 +126,7 @@ fn a_discarded_record_does_not_come_back() {
         assert!(ran.code == Some(8) && ran.stderr.contains("discarded"), "{ran:?}");
     }
     let edited = daemon.cli(&["quarantine", "edit", &discarded]);
-    assert!(edited.code == Some(1) && edited.stderr.contains("DISCARDED"), "{edited:?}");
+    assert!(edited.code == Some(1) && edited.stderr.contains("is discarded"), "{edited:?}");
     let mended = daemon.put(&format!("/v1/records/{discarded}/payload"), "{}");
     assert_eq!((mended.status, mended.code().as_str()), (409, "not_quarantined"));
     assert_eq!(daemon.record(&discarded)["state"], "DISCARDED");
