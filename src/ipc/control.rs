@@ -19,6 +19,8 @@ use crate::clock::{rfc3339, wall_ms};
 use crate::model::Pause;
 use crate::store::{AcknowledgeDamage, SetPaused};
 
+const PAUSE_IS_FOR_ADMINS: &str = "pausing and resuming is for admins";
+
 /// Sync now
 ///
 /// Ends a wait, and one deferral because of a metered network or a low battery. It does not end a pause.
@@ -27,9 +29,14 @@ use crate::store::{AcknowledgeDamage, SetPaused};
     responses((status = 202, description = "A send is attempted; this is the status before it.", body = Status)),
 )]
 pub(super) async fn sync_now(state: &ApiState, peer: &Peer) -> Result<HttpResponse, ApiError> {
-    drop(state.call_throttle.acquire().await?);
-    state.planner.send(TryNow).await?;
+    try_now(state).await?;
     Ok(json_response(StatusCode::ACCEPTED, &state.sources.status_for(state.audience_of(peer))))
+}
+
+/// Ends a wait, for any caller.
+pub(super) async fn try_now(state: &ApiState) -> Result<(), ApiError> {
+    drop(state.call_throttle.acquire().await?);
+    Ok(state.planner.send(TryNow).await?)
 }
 
 /// Pause sending
@@ -44,7 +51,8 @@ pub(super) async fn pause_sync(state: &ApiState, peer: &Peer, query: &str) -> Re
     let query: PauseQuery = read_query(query)?;
     let since = wall_ms();
     let until = query.for_s.map(|seconds| since.saturating_add(seconds.get().saturating_mul(1000)));
-    set_paused(state, peer, Some(Pause { by: peer.uid, since, until })).await
+    state.require_admin(peer, PAUSE_IS_FOR_ADMINS)?;
+    set_paused(state, &user_name(peer.uid), Some(Pause { by: peer.uid, since, until })).await
 }
 
 /// The query of `POST /v1/pause`.
@@ -63,16 +71,21 @@ struct PauseQuery {
     responses((status = 200, description = "Records are sent.", body = PauseState)),
 )]
 pub(super) async fn resume_sync(state: &ApiState, peer: &Peer) -> Result<HttpResponse, ApiError> {
-    set_paused(state, peer, None).await
+    state.require_admin(peer, PAUSE_IS_FOR_ADMINS)?;
+    resume_as(state, &user_name(peer.uid)).await
 }
 
-async fn set_paused(state: &ApiState, peer: &Peer, pause: Option<Pause>) -> Result<HttpResponse, ApiError> {
-    state.require_admin(peer, "pausing and resuming is for admins")?;
+/// Resumes sending, on behalf of the one that the journal names.
+pub(super) async fn resume_as(state: &ApiState, who: &str) -> Result<HttpResponse, ApiError> {
+    set_paused(state, who, None).await
+}
+
+async fn set_paused(state: &ApiState, who: &str, pause: Option<Pause>) -> Result<HttpResponse, ApiError> {
     write(&state.store, SetPaused(pause)).await?;
     let until = pause.and_then(|pause| pause.until);
     let end = until.map_or(String::new(), |until| format!(" until {}", rfc3339(until)));
     let done = if pause.is_some() { "paused" } else { "resumed" };
-    tracing::info!("{done} on request of {}{end}", user_name(peer.uid));
+    tracing::info!("{done} on request of {who}{end}");
     Ok(json_response(StatusCode::OK, &PauseState { paused: pause.is_some(), until }))
 }
 

@@ -21,6 +21,7 @@ use crate::policy::advice::{
     DeviceFacts, PlannerFacts, RESPONSE_WAIT_MIN_MS, ServerName, Situation, describe_situation,
 };
 use crate::policy::breaker::{BreakerState, Mode};
+use crate::policy::progress::Progress;
 use crate::store::QueueLimits;
 use crate::telemetry::audience::Audience;
 
@@ -137,9 +138,7 @@ impl StatusSources {
         let snapshot = self.snapshot();
         let breaker = *self.breaker.borrow();
         let now = wall_ms();
-        // After a commit, the counts are newer than the planner's progress until it has read them.
-        let mut progress = snapshot.planner.progress;
-        progress.update(&snapshot.backlog);
+        let progress = snapshot.progress();
         let Situation { reason, text, remedy } = describe_situation(&snapshot.device_facts(now), &progress);
         let since = snapshot.stopped_since();
         let StateSnapshot { config, config_state, backlog, link, planner, phase, .. } = snapshot;
@@ -224,6 +223,14 @@ pub(super) struct StateSnapshot {
 }
 
 impl StateSnapshot {
+    /// The progress of the run.
+    pub(super) fn progress(&self) -> Progress {
+        // After a commit, the counts are newer than the planner's progress until it has read them.
+        let mut progress = self.planner.progress;
+        progress.update(&self.backlog);
+        progress
+    }
+
     /// What the sentences depend on.
     pub(super) fn device_facts(&self, now: u64) -> DeviceFacts<'_> {
         let Self { config, config_state, backlog, link, planner, phase, paused_by } = self;

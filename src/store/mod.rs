@@ -66,7 +66,7 @@
 //! | 10 | `batches`, `recovery` |
 //! | 9 | `claim`, `replace_payload`, `review`, `salvage` |
 //! | 8 | `append`, `batch_rows` |
-//! | 7 | `lanes`, `newest`, `notes`, `receipts` |
+//! | 7 | `lanes`, `newest`, `notes`, `receipts`, `recently_synced` |
 //! | 6 | `backlog`, `batch_draft`, `integrity_check`, `op`, `read`, `space` |
 //! | 5 | `changes`, `unsent`, `lane_view`, `limits`, `migration`, `server_receipts`, `shared`, `state` |
 //! | 4 | `body`, `counters`, `medium`, `open_batches`, `urgent` |
@@ -104,6 +104,7 @@ mod panic_guard;
 mod queue;
 mod read;
 mod receipts;
+mod recently_synced;
 mod recovery;
 mod replace_payload;
 mod review;
@@ -134,6 +135,7 @@ pub use options::ProgressCallback;
 pub use panic_guard::is_panic_expected;
 pub use queue::Queue;
 pub use read::{Filter, ManifestPage, StoreReader, StoreView};
+pub use recently_synced::RecentlySynced;
 pub use replace_payload::{MendRefused, ReplacePayload};
 pub use review::{
     AddRefused, AddToReview, AddToReviewSummary, Expedite, REVIEW_STEP_RECORDS, Review, ReviewAction,

@@ -141,7 +141,8 @@ struct ClassEnd<'s> {
 enum TableRange<'s> {
     Payloads(PayloadRange<'s>),
     Receipts(ReceiptRange<'s>),
-    Discarded(IdRange<'s>),
+    /// Of discarded records, or of those that need review.
+    Ids(IdRange<'s>),
 }
 
 impl<'s> BackwardWalk<'s> {
@@ -154,13 +155,18 @@ impl<'s> BackwardWalk<'s> {
         let mut ends = Vec::new();
         for class in 0..=u64::from(PRIORITY_MAX) {
             let positions = class << 56..(class << 56) + before.min(1 << 56);
+            if states == [RecordState::Quarantined] {
+                // A few among many that wait.
+                ends.push(TableRange::Ids(view.snapshot.quarantine.range(positions)?));
+                continue;
+            }
             if has_unsettled {
                 ends.push(TableRange::Payloads(view.snapshot.payload.range(positions.clone())?));
             }
             if is_wanted(&RecordState::Synced) {
                 ends.push(TableRange::Receipts(view.snapshot.receipts.range(positions)?));
             } else if let Some(table) = view.snapshot.discarded.as_ref().filter(|_| has_discarded) {
-                ends.push(TableRange::Discarded(table.range(positions)?));
+                ends.push(TableRange::Ids(table.range(positions)?));
             }
         }
         let ends = ends.into_iter().map(ClassEnd::start).collect::<Result<_, _>>()?;
@@ -198,7 +204,7 @@ impl TableRange<'_> {
                 let item = range.next_back().transpose()?;
                 Ok(item.map(|(position, value)| (position.value(), value.value().0)))
             }
-            Self::Discarded(range) => {
+            Self::Ids(range) => {
                 let item = range.next_back().transpose()?;
                 Ok(item.map(|(position, id)| (position.value(), id.value())))
             }

@@ -1,4 +1,5 @@
-//! The page: status and records under review for a browser on this device, updated live.
+//! The page: the status, and the records that need review, wait or were sent today, for a browser on this device. It is
+//! updated live, in the language that the browser asks for (`language`, `situation`).
 //!
 //! It is off until `web.listen` names a loopback address. Every user of the device and every web site in a browser can send
 //! requests to a loopback port, so:
@@ -9,7 +10,8 @@
 //! - an open page never sends the code, and sends nothing to another process that took over the port (`identity`);
 //! - the port stays open while the daemon restarts, and the name `localhost` is accepted only if it leads to the daemon
 //!   alone (`listeners`);
-//! - the page shows less than the socket does: no payloads, no keys, nothing that may quote them (`view`);
+//! - the page shows less than the socket does: no payloads, and without the code no keys and nothing that may quote them
+//!   (`view`);
 //! - what it shows cannot become code: it is inserted as text, and the browser runs only the page's own script
 //!   (`document`).
 //!
@@ -20,9 +22,11 @@ mod access_code;
 mod document;
 mod event_stream;
 pub(crate) mod identity;
+mod language;
 mod listeners;
 mod origin_check;
 mod routes;
+mod situation;
 mod view;
 
 use std::collections::HashSet;
@@ -67,8 +71,12 @@ struct PageContext {
 }
 
 impl PageContext {
-    fn viewer(&self) -> PageViewer {
-        PageViewer { knows_code: self.code.is_for_reading(), may_retry: self.code.is_configured() }
+    fn viewer(&self, knows_code: bool) -> PageViewer {
+        PageViewer {
+            knows_code,
+            may_change: self.code.is_configured(),
+            needs_code: self.code.is_for_reading(),
+        }
     }
 }
 

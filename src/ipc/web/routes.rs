@@ -6,19 +6,22 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER,
-    TRANSFER_ENCODING, WWW_AUTHENTICATE,
+    AUTHORIZATION, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER,
+    TRANSFER_ENCODING, VARY, WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use ring::digest::{SHA256, digest};
+use serde_json::json;
 use tokio::time::timeout;
 
 use super::access_code::{AccessDenied, is_same_code};
 use super::identity::{RequestSignature, to_hex};
+use super::language::Language;
 use super::origin_check::ForeignRequest;
 use super::{PageContext, event_stream, view};
 use crate::ipc::body::skip_byte_order_mark;
+use crate::ipc::control::{resume_as, try_now};
 use crate::ipc::error::ApiError;
 use crate::ipc::http::{HttpResponse, error_response, json_response, text_response};
 use crate::ipc::review::retry_records_of_all;
@@ -40,8 +43,8 @@ pub(super) async fn handle_request(
 ) -> HttpResponse {
     let (head, body) = request.into_parts();
     let mut response = match check_request(context, &head) {
-        Ok(digest) => {
-            let response = dispatch_request(context, state, &head, body, digest).await;
+        Ok(sender) => {
+            let response = dispatch_request(context, state, &head, body, sender).await;
             response.unwrap_or_else(|error| error_response(&error))
         }
         Err(rejected) => rejected.into_response(),
@@ -50,29 +53,36 @@ pub(super) async fn handle_request(
     response
 }
 
-/// `digest` is that of the body, if the request is signed.
 async fn dispatch_request(
     context: &PageContext,
     state: &ApiState,
     head: &Parts,
     body: Incoming,
-    digest: Option<String>,
+    sender: CheckedSender,
 ) -> Result<HttpResponse, ApiError> {
+    let viewer = context.viewer(sender.knows_code);
     match (head.method.as_str(), head.uri.path()) {
-        ("GET", "/") => {
-            let key = context.identity.issue_page_key(host_of(&head.headers));
-            Ok(text_response("text/html; charset=utf-8", context.document.render_html(&key)))
-        }
+        ("GET", "/") => Ok(get_document(context, head)),
         ("GET", PROOF_PATH) => get_proof(context, head),
         ("GET", "/v1/status") => {
-            Ok(json_response(StatusCode::OK, &view::page_status(&state.sources, context.viewer())))
+            Ok(json_response(StatusCode::OK, &view::page_status(&state.sources, viewer)))
         }
-        ("GET", "/v1/events") => event_stream::stream_page_events(context, state),
-        ("GET", "/v1/review") => {
-            Ok(json_response(StatusCode::OK, &view::list_review(state, context.viewer()).await?))
-        }
-        ("POST", "/v1/quarantine/retry") => retry_records(state, body, digest).await,
-        (_, "/" | PROOF_PATH | "/v1/status" | "/v1/events" | "/v1/review" | "/v1/quarantine/retry") => {
+        ("GET", "/v1/events") => event_stream::stream_page_events(context, state, viewer, head.uri.query()),
+        ("GET", "/v1/review") => Ok(json_response(StatusCode::OK, &view::list_review(state, viewer).await?)),
+        ("POST", "/v1/quarantine/retry") => change(state, PageChange::Retry, body, sender.digest).await,
+        ("POST", "/v1/sync") => change(state, PageChange::TryNow, body, sender.digest).await,
+        ("POST", "/v1/resume") => change(state, PageChange::Resume, body, sender.digest).await,
+        (
+            _,
+            "/"
+            | PROOF_PATH
+            | "/v1/status"
+            | "/v1/events"
+            | "/v1/review"
+            | "/v1/quarantine/retry"
+            | "/v1/sync"
+            | "/v1/resume",
+        ) => {
             let message = "this path does not take this method";
             Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message))
         }
@@ -81,6 +91,18 @@ async fn dispatch_request(
             Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message))
         }
     }
+}
+
+/// The page, in the language that the browser prefers.
+fn get_document(context: &PageContext, head: &Parts) -> HttpResponse {
+    let key = context.identity.issue_page_key(host_of(&head.headers));
+    let language = Language::negotiate(&head.headers);
+    let mut response =
+        text_response("text/html; charset=utf-8", context.document.render_html(language, &key));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
+    headers.insert(VARY, HeaderValue::from_static("accept-language"));
+    response
 }
 
 fn get_proof(context: &PageContext, head: &Parts) -> Result<HttpResponse, ApiError> {
@@ -95,8 +117,17 @@ fn get_proof(context: &PageContext, head: &Parts) -> Result<HttpResponse, ApiErr
     })
 }
 
-async fn retry_records(
+/// What people with the code can do.
+#[derive(Clone, Copy)]
+enum PageChange {
+    Retry,
+    TryNow,
+    Resume,
+}
+
+async fn change(
     state: &ApiState,
+    what: PageChange,
     body: Incoming,
     digest: Option<String>,
 ) -> Result<HttpResponse, ApiError> {
@@ -104,9 +135,19 @@ async fn retry_records(
     let body = timeout(CHANGE_TIMEOUT, read_body(body, digest))
         .await
         .map_err(|_| timed_out("the request took too long; nothing was changed; try again"))??;
-    timeout(CHANGE_TIMEOUT, retry_records_of_all(state, &body))
+    let change = async {
+        match what {
+            PageChange::TryNow => {
+                try_now(state).await?;
+                Ok(json_response(StatusCode::ACCEPTED, &json!({})))
+            }
+            PageChange::Resume => resume_as(state, "the page").await,
+            PageChange::Retry => retry_records_of_all(state, &body).await,
+        }
+    };
+    timeout(CHANGE_TIMEOUT, change)
         .await
-        .map_err(|_| timed_out("the request took too long; try again what is still under review"))?
+        .map_err(|_| timed_out("the request took too long; look at the page before you try again"))?
 }
 
 /// Fails if the body does not have the digest that was signed.
@@ -129,8 +170,16 @@ enum RejectedRequest {
     Invalid(ApiError),
 }
 
-/// Checks the head of a request. Returns the digest that the body must have, if the request is signed.
-fn check_request(context: &PageContext, head: &Parts) -> Result<Option<String>, RejectedRequest> {
+/// What the head of a request proves about its sender.
+#[derive(Default)]
+struct CheckedSender {
+    knows_code: bool,
+    /// Of the body of a signed request.
+    digest: Option<String>,
+}
+
+/// Checks the head of a request.
+fn check_request(context: &PageContext, head: &Parts) -> Result<CheckedSender, RejectedRequest> {
     let headers = &head.headers;
     let origin = context.hosts.check_origin(&head.method, &head.uri, headers);
     origin.map_err(RejectedRequest::Foreign)?;
@@ -140,20 +189,31 @@ fn check_request(context: &PageContext, head: &Parts) -> Result<Option<String>, 
     let is_change = !matches!(head.method, Method::GET | Method::HEAD);
     // The document itself has no data: it asks for the code.
     let is_protected = context.code.is_for_reading() && !["/", PROOF_PATH].contains(&head.uri.path());
-    let digest = if is_change || is_protected {
+    let sender = if is_change || is_protected {
         check_code(context, head).map_err(RejectedRequest::AccessDenied)?
     } else {
-        None
+        check_voluntary_code(context, head).map_err(RejectedRequest::AccessDenied)?
     };
-    if !is_change {
-        return Ok(None);
+    if is_change {
+        require_small_json(headers).map_err(RejectedRequest::Invalid)?;
     }
-    require_small_json(headers).map_err(RejectedRequest::Invalid)?;
-    Ok(digest)
+    Ok(sender)
+}
+
+/// A viewer who has entered the code sees more, also where reading needs none. Where no code can be checked now, the request
+/// counts as one without a code.
+fn check_voluntary_code(context: &PageContext, head: &Parts) -> Result<CheckedSender, AccessDenied> {
+    if !head.headers.contains_key(AUTHORIZATION) {
+        return Ok(CheckedSender::default());
+    }
+    match check_code(context, head) {
+        Err(denied @ (AccessDenied::WrongCode | AccessDenied::TicketExpired)) => Err(denied),
+        checked => Ok(checked.unwrap_or_default()),
+    }
 }
 
 /// A page signs its requests with the code; a program sends the code itself.
-fn check_code(context: &PageContext, head: &Parts) -> Result<Option<String>, AccessDenied> {
+fn check_code(context: &PageContext, head: &Parts) -> Result<CheckedSender, AccessDenied> {
     let headers = &head.headers;
     let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     if let Some(signature) = authorization.and_then(RequestSignature::parse) {
@@ -163,11 +223,11 @@ fn check_code(context: &PageContext, head: &Parts) -> Result<Option<String>, Acc
         let (host, target) = (host_of(headers), (head.method.as_str(), head.uri.path()));
         let is_signed = |code: &str| context.identity.is_signed_with(code, &signature, host, target);
         context.code.check_access(Some(is_signed))?;
-        return Ok(Some(signature.digest.to_owned()));
+        return Ok(CheckedSender { knows_code: true, digest: Some(signature.digest.to_owned()) });
     }
     let given = authorization.and_then(|value| value.strip_prefix("Bearer "));
     context.code.check_access(given.map(|given| move |code: &str| is_same_code(given, code)))?;
-    Ok(None)
+    Ok(CheckedSender { knows_code: true, digest: None })
 }
 
 /// The address as the browser has it. It was checked before.
@@ -212,7 +272,7 @@ impl RejectedRequest {
             Self::AccessDenied(AccessDenied::ReadOnly) => (
                 StatusCode::FORBIDDEN,
                 "read_only",
-                "nothing can be changed here: use fieldsync quarantine retry, or set web.token_file",
+                "nothing can be changed here: use the command fieldsync, or set web.token_file",
             ),
             Self::AccessDenied(AccessDenied::CodeUnusable) => (
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -23,6 +23,7 @@ mod power_cuts;
 mod random;
 mod readers;
 mod receipts;
+mod recently_synced;
 mod review;
 mod script;
 mod server_receipts;

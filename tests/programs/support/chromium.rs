@@ -6,6 +6,8 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -78,13 +80,21 @@ impl Browser {
     /// Opens a page as on a tablet of this size.
     #[track_caller]
     pub(crate) fn open(&self, url: &str, width: u32, height: u32) -> Tab<'_> {
+        self.open_in("en", url, (width, height))
+    }
+
+    /// As [`Self::open`], in a browser whose user prefers this language.
+    #[track_caller]
+    pub(crate) fn open_in(&self, language: &str, url: &str, (width, height): (u32, u32)) -> Tab<'_> {
         let target = self.call(None, "Target.createTarget", &json!({"url": "about:blank"}));
         let attach = json!({"targetId": target["targetId"], "flatten": true});
         let attached = self.call(None, "Target.attachToTarget", &attach);
         let tab = Tab { browser: self, session: attached["sessionId"].as_str().unwrap().to_owned() };
-        for domain in ["Page", "Runtime", "Log"] {
+        for domain in ["Page", "Runtime", "Log", "Network"] {
             tab.call(&format!("{domain}.enable"), &json!({}));
         }
+        let headers = json!({"headers": {"Accept-Language": language}});
+        tab.call("Network.setExtraHTTPHeaders", &headers);
         tab.call("Emulation.setTouchEmulationEnabled", &json!({"enabled": true}));
         tab.resize(width, height);
         tab.call("Page.navigate", &json!({"url": url}));
@@ -115,6 +125,17 @@ impl Tab<'_> {
         let features: Vec<Value> =
             features.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
         self.call("Emulation.setEmulatedMedia", &json!({"features": features}));
+    }
+
+    /// What the window shows, as PNG.
+    pub(crate) fn take_picture(&self) -> Vec<u8> {
+        let picture = self.call("Page.captureScreenshot", &json!({"format": "png"}));
+        BASE64_STANDARD.decode(picture["data"].as_str().unwrap()).unwrap()
+    }
+
+    /// As on paper.
+    pub(crate) fn emulate_print(&self) {
+        self.call("Emulation.setEmulatedMedia", &json!({"media": "print", "features": []}));
     }
 
     /// The value of an expression, or of its promise.

@@ -113,6 +113,22 @@ impl Page {
         let head = format!("GET /v1/events HTTP/1.1\r\nhost: {}\r\n\r\n", self.0);
         Follower { stream: self.raw(head.as_bytes()), gathered: String::new() }
     }
+
+    /// As [`Self::follow`], with a code and a query.
+    pub(crate) fn follow_with(self, code: &str, query: &str) -> Follower {
+        let head = format!(
+            "GET /v1/events{query} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {code}\r\n\r\n",
+            self.0
+        );
+        Follower { stream: self.raw(head.as_bytes()), gathered: String::new() }
+    }
+
+    /// Asks for a change with a code.
+    pub(crate) fn change(self, path: &str, code: &str) -> HttpResponse {
+        let authorization = format!("Bearer {code}");
+        let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+        self.request(Method::POST, path, &headers, "{}")
+    }
 }
 
 /// The key with which a page recognises its daemon, and signs requests.

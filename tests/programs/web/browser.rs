@@ -4,6 +4,9 @@ mod accessibility;
 mod failing_daemon;
 mod following;
 mod impostors;
+mod languages;
+mod lists;
+mod pictures;
 mod reviewing;
 
 /// A 7-inch tablet, in both orientations.

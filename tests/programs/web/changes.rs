@@ -56,6 +56,37 @@ fn the_code_retries_one_record_or_all_and_errors_are_those_of_the_socket() {
 }
 
 #[test]
+fn the_code_tries_now_and_ends_a_pause_and_the_journal_says_so() {
+    let server = ScriptedServer::start(|request| {
+        let busy = Reply::error(503, "BUSY").with("retry-after", "600");
+        if request.is_batch() { busy } else { Reply::unknown_batch() }
+    });
+    let settings = Settings::for_server(&server.url()).with("retry.max_retry_after", "1h");
+    let daemon = with_code(&settings, &[]);
+    let page = Page::of(&daemon);
+    daemon.enqueue_many(2);
+    daemon.wait_until("the wait", |status| status["sync"]["reason"] == "server_busy");
+    server.set_script(Reply::correct);
+    for path in ["/v1/sync", "/v1/resume"] {
+        assert_eq!(page.change(path, "guessed").code(), "wrong_code", "{path}");
+    }
+    assert_eq!(page.change("/v1/sync", CODE).status, 202);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(2));
+
+    assert_eq!(daemon.cli(&["pause"]).code, Some(0));
+    daemon.enqueue_many(1);
+    assert_eq!(page.change("/v1/sync", CODE).status, 202);
+    assert_eq!(daemon.status()["sync"]["phase"], "paused", "a pause ends only on request");
+    assert_eq!(page.change("/v1/resume", CODE).expect_json(200)["paused"], false);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
+    daemon.wait_for_log("resumed on request of the page");
+    let locked = Daemon::start(&with_page(&Settings::for_server(&server.url())));
+    for path in ["/v1/sync", "/v1/resume"] {
+        assert_eq!(Page::of(&locked).change(path, CODE).code(), "read_only", "{path}");
+    }
+}
+
+#[test]
 fn after_some_wrong_codes_none_is_accepted_for_a_while_not_even_the_right_one() {
     let daemon = with_code(&Settings::default(), &[]);
     let page = Page::of(&daemon);

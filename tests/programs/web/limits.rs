@@ -102,8 +102,8 @@ fn a_body_that_does_not_arrive_is_given_up_for_every_sender() {
         ("POST /v1/quarantine/retry", "guessed", "content-length: 13", 401),
         ("POST /v1/quarantine/retry", CODE, "content-length: 13", 408),
         ("POST /v1/quarantine/retry", CODE, "transfer-encoding: chunked", 411),
-        ("GET /v1/status", "", "content-length: 13", 200),
-        ("GET /v1/status", "", "transfer-encoding: chunked", 411),
+        ("GET /v1/status", CODE, "content-length: 13", 200),
+        ("GET /v1/status", CODE, "transfer-encoding: chunked", 411),
     ] {
         let head = format!(
             "{request} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {code}\r\n\

@@ -135,21 +135,46 @@ fn every_response_tells_the_browser_to_trust_nothing_else() {
 #[test]
 fn the_page_is_one_document_and_its_script_and_style_are_those_that_may_run() {
     let daemon = Daemon::start(&with_page(&Settings::default()));
-    let response = Page::of(&daemon).get("/");
-    assert_eq!((response.status, response.header("content-type")), (200, "text/html; charset=utf-8"));
-    let html = response.text();
-    assert!(!html.contains("{{"), "everything is filled in");
-    for outside in ["http:", "https:", "src=", "<link", "@import", "url(", "innerHTML", "onclick", "style="] {
-        assert!(!html.contains(outside), "the page holds {outside}");
+    for language in ["en", "de", "es"] {
+        let response = Page::of(&daemon).request(Method::GET, "/", &[("accept-language", language)], "");
+        assert_eq!((response.status, response.header("content-type")), (200, "text/html; charset=utf-8"));
+        let html = response.text();
+        assert!(!html.contains("{{"), "everything is filled in");
+        for outside in
+            ["http:", "https:", "src=", "<link", "@import", "url(", "innerHTML", "onclick", "style="]
+        {
+            assert!(!html.contains(outside), "the page holds {outside}");
+        }
+        let policy = response.header("content-security-policy");
+        for (tag, rule) in [("script", "script-src"), ("style", "style-src")] {
+            let parts: Vec<&str> = html.split(&format!("<{tag}>")).collect();
+            assert_eq!(parts.len(), 2, "one {tag}");
+            let text = parts[1].split_once(&format!("</{tag}>")).unwrap().0;
+            let known = BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes()));
+            let rule = format!("{rule} 'sha256-{known}'");
+            assert!(policy.split("; ").any(|known| known == rule), "{policy} lacks {rule}");
+        }
     }
-    let policy = response.header("content-security-policy");
-    for (tag, rule) in [("script", "script-src"), ("style", "style-src")] {
-        let parts: Vec<&str> = html.split(&format!("<{tag}>")).collect();
-        assert_eq!(parts.len(), 2, "one {tag}");
-        let text = parts[1].split_once(&format!("</{tag}>")).unwrap().0;
-        let known = BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes()));
-        let rule = format!("{rule} 'sha256-{known}'");
-        assert!(policy.split("; ").any(|known| known == rule), "{policy} lacks {rule}");
+}
+
+#[test]
+fn the_page_is_in_the_language_that_the_browser_asks_for() {
+    let daemon = Daemon::start(&with_page(&Settings::default()));
+    for (wanted, language, waiting) in [
+        (None, "en", "Waiting"),
+        (Some("fr"), "en", "Waiting"),
+        (Some("de-AT,de;q=0.9,en;q=0.8"), "de", "Wartet"),
+        (Some("ca,es;q=0.8"), "es", "En espera"),
+    ] {
+        let headers: Vec<_> = wanted.map(|wanted| ("accept-language", wanted)).into_iter().collect();
+        let response = Page::of(&daemon).request(Method::GET, "/", &headers, "");
+        assert_eq!(
+            (response.header("content-language"), response.header("vary")),
+            (language, "accept-language")
+        );
+        let html = response.text();
+        assert!(html.contains(&format!("<html lang=\"{language}\">")), "{wanted:?}");
+        assert!(html.contains(&format!("<h2 id=\"waiting-title\">{waiting} ")), "{wanted:?}");
     }
 }
 
@@ -174,7 +199,7 @@ fn there_is_nothing_else_under_the_address() {
     }
     let code = format!("Bearer {CODE}");
     let known = [("authorization", code.as_str()), ("content-type", "application/json")];
-    for path in ["/v1/pause", "/v1/resume", "/v1/sync", "/v1/quarantine/discard", "/v1/records"] {
+    for path in ["/v1/pause", "/v1/quarantine/add", "/v1/quarantine/discard", "/v1/records"] {
         refused(
             &page.request(Method::POST, path, &known, r#"{"all": true, "confirm": true}"#),
             404,
@@ -190,6 +215,8 @@ fn there_is_nothing_else_under_the_address() {
     ] {
         refused(&page.request(method, path, &known, "{}"), 405, "method_not_allowed");
     }
-    refused(&page.get("/v1/quarantine/retry"), 405, "method_not_allowed");
+    for path in ["/v1/quarantine/retry", "/v1/sync", "/v1/resume"] {
+        refused(&page.get(path), 405, "method_not_allowed");
+    }
     assert_eq!(daemon.counts().pending, 1);
 }

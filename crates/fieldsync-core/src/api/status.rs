@@ -1,6 +1,7 @@
 //! The status of the daemon.
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, VariantArray};
 use utoipa::ToSchema;
 
 use super::{Alert, Caller, Counts, OpenEnum, sequence_text};
@@ -111,8 +112,9 @@ fn unknown_reason() -> OpenEnum<SyncReason> {
 }
 
 /// What is going on: the phase, and the cause of a wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Display, VariantArray, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum SyncReason {
     /// All records are synced, or there are none.
     NothingToSend,
@@ -166,6 +168,11 @@ pub enum SyncReason {
     DiskFull,
     /// The disk under the queue has errors.
     DiskFailing,
+}
+
+impl SyncReason {
+    /// All reasons of this version.
+    pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
 }
 
 /// The batch in flight.

@@ -113,14 +113,14 @@ impl Probe<'_> {
                 None => "no",
                 other => panic!("{other:?} to {:?}", self.caller),
             },
-            "GET /v1/review" => {
-                self.call(&Method::GET, REVIEW, "").map_or("no", |response| {
-                    match entry_of(&response.json()["records"], reviewed)["last_error"]["message"].as_str() {
-                        Some(MESSAGE) => "without key",
-                        _ => "redacted",
-                    }
-                })
-            }
+            "GET /v1/review" => self.call(&Method::GET, REVIEW, "").map_or("no", |response| {
+                let entry = entry_of(&response.json()["records"], reviewed);
+                match (&entry["last_error"]["message"], &entry["key"]) {
+                    (message, key) if *message == MESSAGE && *key == KEY => "all",
+                    (message, key) if message.is_null() && key.is_null() => "redacted",
+                    other => panic!("{other:?}"),
+                }
+            }),
             _ => self.field(),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 const DOCUMENT: &str = include_str!("../../../../docs/access.md");
 const HEAD: &str = "| call or field |";
 /// The possible values of a cell.
-const VOCABULARY: [&str; 6] = ["yes", "own", "all", "redacted", "without key", "no"];
+const VOCABULARY: [&str; 5] = ["yes", "own", "all", "redacted", "no"];
 
 /// A call or a field, and what each audience gets.
 #[derive(Debug)]

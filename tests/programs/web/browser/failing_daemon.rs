@@ -12,6 +12,7 @@ use crate::support::daemon::Daemon;
 use crate::support::server::{Gate, Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::web::{Page, PageKey, with_page};
+use hyper::Method;
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
 const FIRST: &str = "0191b3a0-0000-7000-8000-00000000aaaa";
@@ -19,28 +20,39 @@ const SECOND: &str = "0191b3a0-0000-7000-8000-00000000bbbb";
 
 /// The page, and a daemon with a status.
 fn start_failing_server(
+    events: impl FnMut(&Value) -> Reply + Send + 'static,
+    change: impl FnMut(&Request) -> Reply + Send + 'static,
+) -> ScriptedServer {
+    start_failing_server_in("en", events, change)
+}
+
+/// As [`start_failing_server`], with the page in a language.
+pub(super) fn start_failing_server_in(
+    language: &str,
     mut events: impl FnMut(&Value) -> Reply + Send + 'static,
     mut change: impl FnMut(&Request) -> Reply + Send + 'static,
 ) -> ScriptedServer {
     let daemon = Daemon::start(&with_page(&Settings::for_server("http://127.0.0.1:1")));
-    let (html, status) = (Page::of(&daemon).get("/").text(), daemon.status());
+    let page = Page::of(&daemon);
+    let html = page.request(Method::GET, "/", &[("accept-language", language)], "").text();
+    let status = page.get("/v1/status").expect_json(200);
     let key = PageKey::of(&html);
     ScriptedServer::start(move |request| match request.path.as_str() {
+        path if path.starts_with("/v1/events") => events(&status),
         "/" => Reply::text(200, "text/html; charset=utf-8", &html),
         question if question.starts_with("/v1/proof") => Reply::json(200, &key.fetch_proof(question)),
-        "/v1/events" => events(&status),
         "/v1/quarantine/retry" => change(request),
         _ => Reply::error(404, "NOT_FOUND"),
     })
 }
 
-fn stream(events: &[(&str, &Value)]) -> Vec<u8> {
+pub(super) fn stream(events: &[(&str, &Value)]) -> Vec<u8> {
     let events = events.iter().map(|(name, data)| format!("event: {name}\ndata: {data}\n\n"));
     [HEAD.to_owned()].into_iter().chain(events).collect::<String>().into()
 }
 
 /// The page recovers, and shows no further message.
-fn lasting(events: &[(&str, &Value)]) -> Reply {
+pub(super) fn lasting(events: &[(&str, &Value)]) -> Reply {
     Reply::Drip(stream(events), Vec::new())
 }
 
@@ -49,8 +61,8 @@ fn review(ids: &[&str]) -> Value {
         .iter()
         .map(|id| {
             json!({
-                "id": id, "type": "Visits", "attempts": 1, "holds": 0, "since": "2026-01-01T00:00:00.000Z",
-                "why": "The server rejects it.", "last_error": null,
+                "id": id, "type": "Visits", "created_at": "2026-01-01T00:00:00.000Z", "attempts": 1, "holds": 0,
+                "since": "2026-01-01T00:00:00.000Z", "last_error": null,
             })
         })
         .collect();
@@ -61,7 +73,7 @@ fn open<'b>(browser: &'b Browser, server: &ScriptedServer) -> Tab<'b> {
     browser.open(&format!("{}/#token=open-sesame", server.url()), LANDSCAPE.0, LANDSCAPE.1)
 }
 
-fn no_change(_: &Request) -> Reply {
+pub(super) fn no_change(_: &Request) -> Reply {
     Reply::error(404, "NOT_FOUND")
 }
 
@@ -76,8 +88,8 @@ fn where_the_records_under_review_cannot_be_read_the_page_says_so_and_shows_all_
     let browser = Browser::start();
     let tab = open(&browser, &server);
     tab.wait_for_text(
-        "#unreadable",
-        "The records cannot be read now. If this persists, run: fieldsync doctor",
+        "#needs .unreadable",
+        "The records cannot be read now. If this persists, in a terminal: fieldsync doctor",
     );
     assert_eq!(tab.texts("#sentence"), ["Nothing to sync"]);
     assert_eq!(tab.eval("document.querySelector('#none').checkVisibility()"), false);
@@ -109,7 +121,7 @@ fn the_page_says_that_nothing_was_changed_only_if_that_is_certain() {
     let browser = Browser::start();
     let tab = open(&browser, &server);
     let in_part = "This may be partly done: TROUBLE, says the server. \
-        Check the list: records that are still there were not queued again.";
+        Look at the page before you try again.";
     let nothing = "Nothing was changed: TROUBLE, says the server.";
     // The browser itself may retry after a 408.
     for (status, outcome) in [(500, in_part), (409, nothing), (408, in_part)] {

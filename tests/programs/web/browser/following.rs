@@ -18,7 +18,7 @@ fn open(browser: &Browser, page: Page) -> Tab<'_> {
 
 #[test]
 #[ignore = "needs chromium"]
-fn a_run_is_shown_live_by_sentence_bar_and_counts() {
+fn a_run_is_shown_live_by_sentence_bar_counts_and_the_time_of_the_last_success() {
     let gates = [Gate::default(), Gate::default()];
     let (held, mut batches) = (gates.clone(), 0);
     let server = ScriptedServer::start(move |request| {
@@ -37,18 +37,29 @@ fn a_run_is_shown_live_by_sentence_bar_and_counts() {
     );
     daemon.paused(|daemon| daemon.enqueue_many(15));
     let bar = || tab.eval("(bar => [bar.value, bar.max])(document.querySelector('#bar'))");
-    let counts = || tab.texts("#counts dd").join(" ");
+    let counts = |waiting: &str, sent: &str| {
+        tab.wait_for_text("#waiting-count", waiting);
+        tab.wait_for_text("#sent-count", sent);
+        assert_eq!(tab.texts("#needs-count"), ["0"]);
+    };
     tab.wait_for_text(SENTENCE, "Syncing 5 of 15 records");
     assert_eq!(bar(), json!([5, 15]));
-    assert_eq!(counts(), "5 5 0 5 0");
+    counts("10", "5");
     gates[0].open();
     tab.wait_for_text(SENTENCE, "Syncing 10 of 15 records");
-    assert_eq!(counts(), "0 5 0 10 0");
+    counts("5", "10");
     gates[1].open();
     tab.wait_for_text(SENTENCE, "All 15 records synced");
-    tab.wait_for_text("#done", "15 of 15 records done");
-    assert_eq!(bar(), json!([15, 15]));
-    assert_eq!(tab.eval("document.title"), "All 15 records synced · fieldsync");
+    counts("0", "15");
+    assert_eq!(tab.eval("document.querySelector('#run').hidden"), true);
+    let status = daemon.status();
+    let device = status["device_name"].as_str().unwrap();
+    assert_eq!(tab.eval("document.title"), format!("✓ All 15 records synced · {device}"));
+    assert_eq!(tab.texts("#device"), [device]);
+    tab.wait(
+        "the time",
+        "/^Last sent \\d\\d:\\d\\d$/.test(document.querySelector('#last-sent').textContent)",
+    );
     let at_most = "window.spoken <= 1 + (performance.now() - window.since) / 10000";
     assert_eq!(tab.eval(at_most), true, "it is not spoken with every batch");
     assert_eq!(tab.browser_errors(), Vec::<serde_json::Value>::new());
@@ -82,7 +93,7 @@ fn a_hidden_page_sends_no_requests() {
     let page = Page::of(&daemon);
     let browser = Browser::start();
     let tab = open(&browser, page);
-    tab.wait("the status", "!document.querySelector('#counts').hidden");
+    tab.wait("the status", "!document.querySelector('#lists').hidden");
     assert_eq!(page.get("/v1/events").code(), "too_many_pages", "it is the one that follows");
     let hide = |hidden: bool| {
         tab.eval(&format!(
@@ -103,23 +114,24 @@ fn a_hidden_page_sends_no_requests() {
     drop(follower);
     hide(false);
     daemon.enqueue_many(1);
-    tab.wait_for_text("#pending", "1");
+    tab.wait_for_text("#waiting-count", "1");
 }
 
 #[test]
 #[ignore = "needs chromium"]
 fn a_wait_counts_down_while_it_is_shown() {
     let server = ScriptedServer::start(|request| {
-        let busy = Reply::error(503, "BUSY").with("retry-after", "100");
+        let busy = Reply::error(503, "BUSY").with("retry-after", "50");
         if request.is_batch() { busy } else { Reply::unknown_batch() }
     });
     let daemon = Daemon::start(&with_page(&Settings::for_server(&server.url())));
     let browser = Browser::start();
     let tab = open(&browser, Page::of(&daemon));
     daemon.enqueue_many(1);
-    tab.wait("a wait", "/^Waiting \\d+ s to retry: 1 record waiting/.test(sentence.textContent)");
-    tab.eval("window.first = parseInt(sentence.textContent.slice(8)); null");
-    tab.wait("another number", "parseInt(sentence.textContent.slice(8)) < window.first");
+    tab.wait_for_text(SENTENCE, "The server is busy (HTTP 503): 1 record waiting");
+    tab.eval("window.left = () => Number(timing.textContent.match(/Next try in (\\d+) sec/)?.[1]); null");
+    tab.wait("a wait", "(window.first = left()) > 0");
+    tab.wait("another number", "left() < window.first");
 }
 
 #[test]
@@ -137,7 +149,7 @@ fn if_reading_needs_the_code_the_page_asks_for_it_first() {
     );
     tab.enter("wrong-code");
     tab.wait_for_text("#why-code", "That was not the right code.");
-    assert_eq!(tab.eval("document.querySelector('#counts').hidden"), true);
+    assert_eq!(tab.eval("document.querySelector('#lists').hidden"), true);
     tab.enter(CODE);
     tab.wait_for_text(SENTENCE, "Nothing to sync");
     assert_eq!(tab.eval("document.querySelector('#entry').hidden"), true);

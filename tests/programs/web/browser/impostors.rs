@@ -80,7 +80,7 @@ fn an_open_page_sends_no_code_to_another_process_on_the_port_and_reports_it() {
     tab.wait("the page to follow again", "document.querySelector('#away').hidden");
     server.set_script(Reply::correct);
     tab.tap(RETRY);
-    tab.wait_for_text("#none", "None.");
+    tab.wait_for_text("#none", "Nothing.");
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
 }
 
@@ -134,13 +134,13 @@ fn a_process_that_relays_a_connection_of_the_page_learns_no_code() {
         daemon = start_at(home, address);
         pass_on(&connection, first, address, &overheard);
         tab.wait("the page to follow again", "document.querySelector('#away').hidden");
-        if text().contains("GET /v1/events ") {
+        if text().contains("GET /v1/events?") {
             break;
         }
     }
     let overheard = text();
     assert!(
-        overheard.contains("GET /v1/events ") && overheard.contains("Authorization: Page "),
+        overheard.contains("GET /v1/events?") && overheard.contains("Authorization: Page "),
         "{overheard}"
     );
     assert!(!overheard.contains(CODE), "{overheard}");
