@@ -62,7 +62,7 @@ fn a_user_sees_its_own_records_first_and_admins_see_the_device() {
     let text = describe_status(&status, &SHORT, 202_000).join("\n");
     let expected = "3 of your records wait to be sent (1 needs review)\n\
          The device: Syncing 45 of 150 records (2 need review)\n\n\
-         Your records  0 pending, 0 syncing, 3 failed, 0 synced, 1 needs review\n\
+         Your records  0 waiting, 0 sending, 3 failed, 0 synced, 1 needs review\n\
          Your queue    2.0 KiB of 4.0 KiB\n";
     assert!(text.starts_with(expected), "{text}");
     assert!(text.ends_with("1 record needs review: fieldsync quarantine list"), "{text}");
