@@ -33,6 +33,8 @@ pub(super) struct LaneProgress {
     pub(super) next: u64,
     /// The successors of this record cannot be sent now: it cannot be sent itself, or is the one of its key.
     pub(super) blocked_at: Option<u64>,
+    /// The first record that must not join because a record of another lane has its key.
+    passed_over_at: Option<u64>,
 }
 
 /// A batch under construction.
@@ -42,7 +44,7 @@ pub(super) struct BatchDraft<'o> {
     pub(super) members: Vec<Candidate>,
     pub(super) positions: BTreeSet<u64>,
     pub(super) lanes: HashMap<Lane, LaneProgress>,
-    /// Keys of members; only where a batch has one record of a key.
+    /// Keys of members.
     keys: HashSet<String>,
     pub(super) cursors: Cursors,
     /// Candidates besides those of the walk: due and woken records, and successors of members.
@@ -97,9 +99,12 @@ impl<'o> BatchDraft<'o> {
             if let Some(lane) = &candidate.lane {
                 let (seq, one_per_key) = (seq_of(candidate.row.position), self.order.one_per_key);
                 let progress = self.lane_progress(lane);
+                let is_first = progress.next == 0;
                 progress.next = seq + 1;
                 if one_per_key {
                     progress.blocked_at = Some(seq);
+                }
+                if is_first {
                     self.keys.insert(lane.key().to_owned());
                 }
             }
@@ -108,9 +113,21 @@ impl<'o> BatchDraft<'o> {
         fits
     }
 
-    /// Whether the batch may not have a record of this lane because it has one of another lane with the same key.
+    /// Whether the batch may not have a record of this lane because it has one of another lane with the same key: the
+    /// server keeps the order of a key whoever its records are from, and one user's record would hold another's.
     pub(super) fn has_key_elsewhere(&self, lane: &Lane) -> bool {
         self.keys.contains(lane.key()) && self.lanes.get(lane).is_none_or(|progress| progress.next == 0)
+    }
+
+    /// Passes over a record because of [`Self::has_key_elsewhere`]. The next claim examines it, unless an earlier
+    /// record of its lane takes it along.
+    pub(super) fn pass_over(&mut self, lane: &Lane, position: u64) {
+        let seq = seq_of(position);
+        let progress = self.lane_progress(lane);
+        if progress.passed_over_at.is_none_or(|first| seq < first) {
+            progress.passed_over_at = Some(seq);
+            self.deferrals.push(DeferredRecord::SameKey { position });
+        }
     }
 
     pub(super) fn lane_progress(&mut self, lane: &Lane) -> &mut LaneProgress {

@@ -165,8 +165,8 @@ impl Transaction<'_, '_> {
             draft.deferrals.push(DeferredRecord::Unsendable { position, due });
             return Ok(DraftStep::Done);
         };
-        if candidate.lane.as_ref().is_some_and(|lane| draft.has_key_elsewhere(lane)) {
-            draft.deferrals.push(DeferredRecord::SameKey { position });
+        if let Some(lane) = candidate.lane.as_ref().filter(|lane| draft.has_key_elsewhere(lane)) {
+            draft.pass_over(lane, position);
             return Ok(DraftStep::Done);
         }
         let mut predecessors = Vec::new();

@@ -50,7 +50,8 @@ impl Transaction<'_, '_> {
     }
 
     /// The members of a batch that a record outside of it blocks. A blocked member blocks all later members of its
-    /// lane. With `one_per_key`, so does a member that stays.
+    /// lane. With `one_per_key`, so does a member that stays. No two lanes with the same key stay: the server would hold
+    /// one user's record behind another's.
     pub(super) fn blocked_members(
         &self,
         members: &[MemberRow],
@@ -65,7 +66,7 @@ impl Transaction<'_, '_> {
         let mut blocked = BlockedMembers::default();
         for member in ordered {
             let Some(lane) = self.lane_of_record(member.position)? else { continue };
-            if one_per_key && keys.get(lane.key()).is_some_and(|first| *first != lane) {
+            if keys.get(lane.key()).is_some_and(|first| *first != lane) {
                 blocked.same_key.push(member.clone());
                 continue;
             }
@@ -81,9 +82,11 @@ impl Transaction<'_, '_> {
             }
             if front.is_none() {
                 blocked.in_lanes.push((member.clone(), lane));
-            } else if one_per_key {
-                *front = None;
-                keys.insert(lane.key().to_owned(), lane);
+            } else {
+                if one_per_key {
+                    *front = None;
+                }
+                keys.entry(lane.key().to_owned()).or_insert(lane);
             }
         }
         Ok(blocked)

@@ -184,8 +184,14 @@ impl QueueModel {
         }
     }
 
-    /// No earlier record of a member's lane is unsettled outside of the batch.
+    /// No earlier record of a member's lane is unsettled outside of the batch, and no two users have the same key in it.
     fn check_order(&self, members: &[RecordId], key_space: KeySpace) {
+        let mut users = BTreeMap::new();
+        for member in members.iter().map(|id| &self.records[id]).filter(|_| key_space != KeySpace::Shared) {
+            let Some(key) = &member.new.key else { continue };
+            let user = users.entry(key).or_insert(member.submitter);
+            assert_eq!(*user, member.submitter, "two users have the key {key} in one batch");
+        }
         for member in members.iter().map(|id| &self.records[id]) {
             let earlier = self
                 .records

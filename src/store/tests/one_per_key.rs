@@ -88,16 +88,16 @@ fn whatever_becomes_of_batches_every_record_is_sent_in_the_order_of_its_key() {
     for seed in 0..40 {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut bench = QueueBench::new();
-        let mut key_of = HashMap::new();
-        let records = (0..60u128).map(|number| {
+        // The key and the user of each record.
+        let mut lane_of = HashMap::new();
+        for number in 0..60u128 {
             let key = ["a", "b", "c", "-"][random.usize(..4)];
             let key = Some(key).filter(|key| *key != "-");
-            key_of.insert(number, key);
+            let user = random.u32(1..3);
+            lane_of.insert(number, key.map(|key| (key, user)));
             let priority = if random.u8(..4) == 0 { 9 } else { 5 };
-            NewRecord { priority, ..record(number, key) }
-        });
-        let records = records.collect();
-        bench.append(records);
+            bench.append_by(user, vec![NewRecord { priority, ..record(number, key) }]);
+        }
         let mut synced: Vec<u128> = Vec::new();
         for _ in 0..2000 {
             if synced.len() == 60 {
@@ -109,13 +109,16 @@ fn whatever_becomes_of_batches_every_record_is_sent_in_the_order_of_its_key() {
                 bench.now += HOUR_MS;
                 continue;
             };
+            let lanes: HashSet<_> = ids(&batch).iter().filter_map(|number| lane_of[number]).collect();
+            let keys: HashSet<_> = lanes.iter().map(|(key, _)| key).collect();
+            assert_eq!(keys.len(), lanes.len(), "seed {seed}: two users share a key: {lanes:?}");
             let mut held = HashSet::new();
             let mut outcomes = Vec::new();
             for number in ids(&batch) {
-                let key = key_of[&number];
-                let is_held = key.is_some_and(|key| held.contains(key));
+                let lane = lane_of[&number];
+                let is_held = lane.is_some_and(|lane| held.contains(&lane));
                 if is_held || random.u8(..3) == 0 {
-                    held.extend(key);
+                    held.extend(lane);
                     outcomes.push((id(number), Outcome::Retry(test_error("later"))));
                 } else {
                     synced.push(number);
@@ -127,10 +130,10 @@ fn whatever_becomes_of_batches_every_record_is_sent_in_the_order_of_its_key() {
                 .settle(batch.open.id, Disposition::Close { outcomes, missing, retry_after: Duration::ZERO });
         }
         assert_eq!(synced.len(), 60, "seed {seed}");
-        for key in ["a", "b", "c"] {
-            let of_key: Vec<u128> =
-                synced.iter().copied().filter(|number| key_of[number] == Some(key)).collect();
-            assert!(of_key.is_sorted(), "seed {seed}: {of_key:?}");
+        for lane in ["a", "b", "c"].into_iter().flat_map(|key| [(key, 1), (key, 2)]) {
+            let of_lane: Vec<u128> =
+                synced.iter().copied().filter(|number| lane_of[number] == Some(lane)).collect();
+            assert!(of_lane.is_sorted(), "seed {seed}: {of_lane:?}");
         }
         audit(bench.queue_mut());
     }

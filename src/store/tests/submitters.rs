@@ -291,3 +291,37 @@ fn users_beyond_the_counted_ones_share_one_entry() {
     assert_eq!(counts_of(&mut bench, most + 1).pending, 1);
     audit(bench.queue_mut());
 }
+
+/// A server that keeps the order of a key knows no users: it would hold one user's record behind another's.
+#[test]
+fn records_of_two_users_with_one_key_are_never_in_one_batch() {
+    let mut bench = QueueBench::new();
+    bench.append_by(FIRST_USER, vec![record(0, Some("key")), record(1, Some("key"))]);
+    bench.append_by(SECOND_USER, vec![record(2, Some("key")), record(3, Some("key")), record(4, None)]);
+    let first = bench.claim(10).unwrap();
+    assert_eq!(ids(&first), [0, 1, 4]);
+    bench.close_batch(first.open.id, Outcome::Retry(test_error("stopped")));
+    let second = bench.claim(10).unwrap();
+    assert_eq!(ids(&second), [2, 3], "the second user does not wait for the first");
+    bench.close_batch(second.open.id, Outcome::Retry(test_error("stopped")));
+    audit(bench.queue_mut());
+    bench.now += super::support::HOUR_MS;
+    let due = bench.claim(10).unwrap();
+    assert_eq!(ids(&due), [0, 1, 4]);
+    let others = bench.claim(10).unwrap();
+    assert_eq!(ids(&others), [2, 3]);
+    audit(bench.queue_mut());
+}
+
+#[test]
+fn an_urgent_record_behind_another_users_key_takes_its_predecessors_along() {
+    let mut bench = QueueBench::new();
+    bench.append_by(FIRST_USER, vec![NewRecord { priority: 9, ..record(0, Some("key")) }]);
+    let mut records: Vec<NewRecord> = (1..6).map(|number| record(number, Some("key"))).collect();
+    records[3].priority = 9;
+    bench.append_by(SECOND_USER, records);
+    bench.append_by(SECOND_USER, vec![record(6, None)]);
+    assert_eq!(ids(&bench.claim(10).unwrap()), [0, 6]);
+    assert_eq!(ids(&bench.claim(4).unwrap()), [1, 2, 3, 4]);
+    audit(bench.queue_mut());
+}
