@@ -11,12 +11,18 @@ use super::http::{HttpResponse, read_query};
 use super::state::ApiState;
 use crate::api::RecordPage;
 use crate::model::{RecordId, RecordState};
-use crate::store::NewestFilter;
+use crate::store::{IdDigits, NewestFilter};
 
 const PAGE_ENTRIES_DEFAULT: usize = 100;
 const PAGE_ENTRIES_MAX: usize = 1000;
 /// Fewer digits of an id mean nothing.
 pub(super) const ID_PART_DIGITS_MIN: usize = 4;
+/// Ids that are compared with an end before other readers have their turn.
+const END_STEP_IDS: usize = 20_000;
+/// So 10,000,000 ids can be compared: twice as many as `queue.max_records` allows by default.
+const END_STEPS_MAX: usize = 500;
+/// Of the ids that a part may mean, so many are named.
+const CANDIDATES_NAMED_MAX: usize = 5;
 
 /// The query of `GET /v1/records` besides that of the queue order.
 #[derive(Deserialize, IntoParams)]
@@ -120,21 +126,69 @@ pub(super) async fn list_newest(
 
 /// The record with this id, or the only one whose id begins or ends like this.
 pub(super) async fn resolve_record_id(state: &ApiState, text: &str) -> Result<RecordId, ApiError> {
-    let digits: String = text.chars().filter(|digit| *digit != '-').collect();
-    let is_part = (ID_PART_DIGITS_MIN..32).contains(&digits.len())
-        && digits.chars().all(|digit| digit.is_ascii_hexdigit());
-    if !is_part {
-        return text.parse().map_err(|_| ApiError::invalid_id(text));
+    let part: String = text.chars().filter(|digit| *digit != '-').collect();
+    let digits = IdDigits::parse(&part).filter(|_| part.len() >= ID_PART_DIGITS_MIN);
+    let Some(digits) = digits else {
+        return text.parse().map_err(|_| ApiError::invalid_id_or_part(text));
+    };
+    let mut found = state.with_view(move |view| view.find_by_beginning(digits)).await?;
+    let mut last = None;
+    let mut is_complete = false;
+    for _ in 0..END_STEPS_MAX {
+        let step = state.with_view(move |view| view.find_by_end(digits, last, END_STEP_IDS)).await?;
+        for id in step.found {
+            if !found.contains(&id) {
+                found.push(id);
+            }
+        }
+        last = step.next;
+        is_complete = last.is_none();
+        if is_complete || found.len() > 1 {
+            break;
+        }
     }
-    let found = state.with_view(move |view| view.find_by_part(&digits)).await?;
-    match found.as_slice() {
-        [] => Err(ApiError::no_such_record()),
+    judge_candidates(&found, is_complete, text)
+}
+
+/// `is_complete`: whether all ids were compared.
+fn judge_candidates(found: &[RecordId], is_complete: bool, text: &str) -> Result<RecordId, ApiError> {
+    let ambiguous = |message| Err(ApiError::new(StatusCode::CONFLICT, "ambiguous_id", message));
+    match found {
+        [_, _, ..] => {
+            let ids = found.iter().take(CANDIDATES_NAMED_MAX).map(ToString::to_string);
+            ambiguous(format!(
+                "several records have ids that begin or end with {text}: {}; give more digits, or the whole id",
+                ids.collect::<Vec<_>>().join(", ")
+            ))
+        }
+        // One that was not compared may end like this, too.
+        _ if !is_complete => {
+            ambiguous(format!("there are too many records to compare all ids with {text}: give the whole id"))
+        }
         [id] => Ok(*id),
-        several => {
-            let ids: Vec<String> = several.iter().map(ToString::to_string).collect();
-            let message =
-                format!("several records have ids that begin or end with {text}: {}", ids.join(", "));
-            Err(ApiError::new(StatusCode::CONFLICT, "ambiguous_id", message))
+        [] => Err(ApiError::no_such_record()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_means_a_record_only_if_all_ids_were_compared() {
+        let ids = [RecordId::new(), RecordId::new()];
+        assert_eq!(judge_candidates(&ids[..1], true, "beef").unwrap(), ids[0]);
+        for (found, is_complete, words) in [
+            (&ids[..], true, "several records"),
+            (&ids[..], false, "several records"),
+            (&ids[..1], false, "too many records"),
+            (&[], false, "too many records"),
+            (&[], true, "no record has this id"),
+        ] {
+            let error = judge_candidates(found, is_complete, "beef").unwrap_err();
+            let is_conflict = error.status() == StatusCode::CONFLICT;
+            assert_eq!(is_conflict, !(is_complete && found.is_empty()), "{error}");
+            assert!(error.to_string().contains(words), "{error}");
         }
     }
 }

@@ -66,7 +66,7 @@
 //! | 10 | `batches`, `recovery` |
 //! | 9 | `claim`, `replace_payload`, `review`, `salvage` |
 //! | 8 | `append`, `batch_rows` |
-//! | 7 | `lanes`, `newest`, `notes`, `receipts`, `recently_synced` |
+//! | 7 | `id_parts`, `lanes`, `newest`, `notes`, `receipts`, `recently_synced` |
 //! | 6 | `backlog`, `batch_draft`, `integrity_check`, `op`, `read`, `space` |
 //! | 5 | `changes`, `unsent`, `lane_view`, `limits`, `migration`, `server_receipts`, `shared`, `state` |
 //! | 4 | `body`, `counters`, `medium`, `open_batches`, `urgent` |
@@ -88,6 +88,7 @@ mod disk_use;
 mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod id_parts;
 mod integrity_check;
 mod key_space;
 mod lane_view;
@@ -125,6 +126,7 @@ pub use batches::{Dispatch, Settle, SettleSummary};
 pub use changes::ChangeCursor;
 pub use claim::Claim;
 pub use error::{OpenError, StoreError};
+pub use id_parts::{EndingMatches, IdDigits};
 pub use key_space::KeySpace;
 pub use limits::{LimitReached, QueueLimits};
 pub use medium::is_state_dir_in_use;

@@ -1,4 +1,4 @@
-//! The newest records first, as people look for them; and the record that a part of an id means.
+//! The newest records first, as people look for them.
 //!
 //! Positions are in queue order: by priority, then by arrival. So the walk backwards merges the ends of ten ranges, one
 //! for each priority, of each table.
@@ -17,13 +17,6 @@ use crate::model::{BatchId, ManifestEntry, PRIORITY_MAX, QueuePosition, RecordId
 const PAGE_SCAN_RECORDS_MAX: usize = 2000;
 /// Records of lanes that one page counts before it ends early with a cursor.
 const PAGE_LANE_STEPS_MAX: usize = 10_000;
-/// Ids that are compared with the end of an id, the newest first.
-const ENDING_SCAN_IDS_MAX: usize = 200_000;
-/// An ambiguous part of an id is answered with so many ids.
-const CANDIDATES_MAX: usize = 5;
-/// Hexadecimal digits of an id, and the bits of each.
-const ID_DIGITS: usize = 32;
-const DIGIT_BITS: usize = 4;
 
 /// Which records a page shows, the newest first.
 #[derive(Clone, Debug, Default)]
@@ -88,32 +81,6 @@ impl StoreView {
     /// The batches with records that are not settled yet.
     pub fn list_open_batches(&self) -> Vec<BatchId> {
         self.open.iter().map(|(id, _)| BatchId(Uuid::from_u128(id))).collect()
-    }
-
-    /// The records whose ids begin or end like this: one, or some of several. `part`: hexadecimal digits.
-    pub fn find_by_part(&self, part: &str) -> Result<Vec<RecordId>, StoreError> {
-        let (Ok(value), 1..ID_DIGITS) = (u128::from_str_radix(part, 16), part.len()) else {
-            return Ok(Vec::new());
-        };
-        let shift = (ID_DIGITS - part.len()) * DIGIT_BITS;
-        let first = value << shift;
-        let last = first | ((1 << shift) - 1);
-        let mut found = Vec::new();
-        for item in self.snapshot.manifest.range(first..=last)?.take(CANDIDATES_MAX) {
-            found.push(RecordId(Uuid::from_u128(item?.0.value())));
-        }
-        let mask = (1_u128 << (part.len() * DIGIT_BITS)) - 1;
-        for item in self.snapshot.manifest.iter()?.rev().take(ENDING_SCAN_IDS_MAX) {
-            let id = item?.0.value();
-            let record = RecordId(Uuid::from_u128(id));
-            if id & mask == value && !found.contains(&record) {
-                found.push(record);
-            }
-            if found.len() >= CANDIDATES_MAX {
-                break;
-            }
-        }
-        Ok(found)
     }
 }
 

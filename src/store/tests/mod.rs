@@ -12,6 +12,7 @@ mod disk_bytes;
 mod files;
 mod full_disk;
 mod harness;
+mod id_parts;
 mod io_errors;
 mod lanes;
 mod limits;
