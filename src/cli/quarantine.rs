@@ -20,6 +20,8 @@ use crate::client::{ClientError, decode_json};
 use crate::exit;
 use crate::model::{RecordId, RecordState};
 
+/// How many records that were changed are named.
+const IDS_NAMED_MAX: usize = 10;
 /// How many records that could not be kept for review are named with the reason.
 const REFUSALS_NAMED_MAX: usize = 10;
 
@@ -199,6 +201,20 @@ async fn add_records(args: &AddArgs, context: &mut CommandContext<'_>) -> Result
     Ok(exit::DONE)
 }
 
+/// `: ID, ID and 3 more`. An id may have been given by a part, and the record is gone from the lists now.
+fn name_ids(ids: &[RecordId]) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for id in ids.iter().map(ToString::to_string) {
+        if !names.contains(&id) {
+            names.push(id);
+        }
+    }
+    let unnamed = names.len().saturating_sub(IDS_NAMED_MAX);
+    names.truncate(IDS_NAMED_MAX);
+    let more = if unnamed == 0 { String::new() } else { format!(" and {unnamed} more") };
+    if names.is_empty() { String::new() } else { format!(": {}{more}", names.join(", ")) }
+}
+
 async fn change_records(
     context: &mut CommandContext<'_>,
     path: &str,
@@ -213,8 +229,9 @@ async fn change_records(
         let need = if left == 1 { "does" } else { "do" };
         context.print_note(&format!("{} {need} not need review, and did not change.", count(left, "record")));
     }
+    let ids = selection.ids.as_deref().filter(|_| changed == asked).unwrap_or_default();
     context.print_response(&response, |context, Changed { changed, .. }| {
-        context.print_line(format!("{} {done}.", count(changed, "record")))
+        context.print_line(format!("{} {done}{}.", count(changed, "record"), name_ids(ids)))
     })?;
     Ok(exit::DONE)
 }
@@ -275,7 +292,7 @@ mod tests {
         let id = RecordId::new();
         let one = QuarantineVerb::Retry(ChosenRecords { ids: vec![id.into()], all: false });
         let (code, text) = run_verb(&daemon, false, async |context| super::run(&one, context).await).await;
-        assert_eq!((code, text.as_str()), (Ok(0), "1 record queued again.\n"));
+        assert_eq!((code, text.as_str()), (Ok(0), format!("1 record queued again: {id}.\n").as_str()));
         let every = QuarantineVerb::Discard(DiscardArgs { chosen: chosen_all(true), yes: true });
         let (code, text) = run_verb(&daemon, true, async |context| super::run(&every, context).await).await;
         assert_eq!((code, text.as_str()), (Ok(0), "{\"changed\":2}\n"));
