@@ -7,6 +7,7 @@ use actix::prelude::*;
 use futures_util::FutureExt;
 
 use super::completion::{Completion, SendReport};
+use super::pause::PauseTimer;
 use super::report::{batch_report, load_of, log_outcome_reply, log_sending, types_of};
 use super::{BatchPlanner, DrainStage, PlannerActivity, Wake};
 use crate::actors::{QueryOutcome, Upload};
@@ -33,13 +34,18 @@ impl BatchPlanner {
             self.inputs.credentials.mark_unchanged();
             self.scheduler.credentials_renewed(self.inputs.clock.now());
         }
-        if self.is_pause_over() {
+        let rest_of_pause = self.rest_of_pause();
+        if rest_of_pause.is_some_and(|rest| rest.is_zero()) {
             let resuming = self.apply(SetPaused(None));
             return self.spawn_action(resuming.map(|done| done.map(|()| Completion::PauseEnded)), ctx);
         }
         self.track_progress();
         match self.with_view(|scheduler, view| scheduler.next_action(view)) {
-            Action::Rest { phase, until, cause } => self.wait_for_change(phase, until, cause, ctx),
+            Action::Rest { phase, until, cause } => {
+                let paused_until = rest_of_pause.map(|rest| self.inputs.clock.now() + rest);
+                let until = if phase == Phase::Paused { paused_until } else { until };
+                self.wait_for_change(phase, until, cause, ctx);
+            }
             Action::Claim(order) => {
                 let claiming = self.apply(Claim::new(order));
                 self.spawn_action(claiming.map(|claimed| claimed.map(Completion::Claimed)), ctx);
@@ -102,9 +108,11 @@ impl BatchPlanner {
         }
     }
 
-    fn is_pause_over(&self) -> bool {
-        let until = self.inputs.backlog.borrow().pause.and_then(|pause| pause.until);
-        until.is_some_and(|until| until <= wall_ms())
+    /// How long the pause still lasts; none if it has no end, or sending is not paused.
+    fn rest_of_pause(&mut self) -> Option<Duration> {
+        let (pause, now) = (self.inputs.backlog.borrow().pause, self.inputs.steady.now());
+        self.pause_timer = PauseTimer::follow(self.pause_timer, pause, now);
+        self.pause_timer.map(|timer| timer.rest(now))
     }
 
     fn wait_for_change(

@@ -7,6 +7,7 @@
 mod actions;
 mod canary;
 mod completion;
+mod pause;
 mod report;
 mod settlement;
 mod state;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::{oneshot, watch};
 
+use self::pause::PauseTimer;
 use super::circuit_breaker::CircuitBreaker;
 use super::connectivity::Connectivity;
 use super::queue_store::{QueueStore, write};
@@ -106,6 +108,8 @@ pub struct BatchPlanner {
     canary: Option<BatchRecord>,
     last_link: Link,
     last_save: Option<LastSave>,
+    /// When the present pause ends by itself.
+    pause_timer: Option<PauseTimer>,
 }
 
 /// Something changed.
@@ -140,6 +144,7 @@ impl BatchPlanner {
             canary: None,
             last_link: Link::default(),
             last_save: None,
+            pause_timer: None,
         }
     }
 

@@ -28,7 +28,8 @@ impl Scheduler {
         let rest = |phase, until| Action::Rest { phase, until, cause: None };
         let wait_until = |phase, until, cause| Action::Rest { phase, until: Some(until), cause: Some(cause) };
         if view.backlog.paused {
-            return rest(Phase::Paused, pause_end(view));
+            // The driver ends a pause for a time.
+            return rest(Phase::Paused, None);
         }
         if let Some(id) = self.isolated_batch(view.config.retry.quarantine_after) {
             return Action::Quarantine(id);
@@ -201,12 +202,6 @@ impl Scheduler {
         let planned = u64::from(self.sent_in_run) + fresh;
         Sequence { index, total: u32::try_from(planned).unwrap_or(u32::MAX).max(index) }
     }
-}
-
-/// When the pause ends by itself.
-fn pause_end(view: &View<'_>) -> Option<Duration> {
-    let until = view.backlog.pause?.until?;
-    Some(view.now + Duration::from_millis(until.saturating_sub(view.wall_ms)))
 }
 
 fn may_claim(view: &View<'_>) -> bool {
