@@ -126,7 +126,13 @@ fn error_codes_of(operation: &str) -> Vec<ErrorCode> {
         ),
         "list" => (&[(400, "invalid_query"), (410, "cursor_expired")], &[READ_ERRORS]),
         "show" => (
-            &[(400, "invalid_id"), (400, "invalid_query"), (403, "not_permitted"), (404, "no_such_record")],
+            &[
+                (400, "invalid_id"),
+                (400, "invalid_query"),
+                (403, "not_permitted"),
+                (404, "no_such_record"),
+                (409, "ambiguous_id"),
+            ],
             &[READ_ERRORS],
         ),
         "mend" => (
@@ -149,7 +155,10 @@ fn error_codes_of(operation: &str) -> Vec<ErrorCode> {
         ),
         "manifest" => (&[(400, "invalid_query")], &[]),
         "sync_now" | "telemetry" => (&[], &[ACTOR_ERRORS]),
-        "pause" | "resume" => (&[], &[ADMIN_ERRORS, WRITE_ERRORS]),
+        "pause" => {
+            (&[(400, "invalid_query"), (400, "invalid_pause")], &[ADMIN_ERRORS, BODY_ERRORS, WRITE_ERRORS])
+        }
+        "resume" => (&[], &[ADMIN_ERRORS, WRITE_ERRORS]),
         "add" => (
             &[
                 (400, "invalid_selection"),

@@ -128,7 +128,8 @@ impl ListQuery {
         let limit = limit.unwrap_or(PAGE_ENTRIES_DEFAULT).clamp(1, PAGE_ENTRIES_MAX);
         let all = given(query.all).map(|all| all.parse::<bool>()).transpose();
         let all = all.map_err(|_| invalid("`all` must be true or false".into()))?;
-        let changes = given(query.changed_after).map(|cursor| match cursor.as_str() {
+        // Not so a cursor: a reader that lost it would read the whole queue instead of the changes.
+        let changes = query.changed_after.map(|cursor| match cursor.as_str() {
             "now" => Ok(ChangesStart::Now),
             cursor => cursor.parse().map(ChangesStart::After),
         });

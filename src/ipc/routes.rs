@@ -67,7 +67,7 @@ pub(super) async fn handle_request(
         ("POST", ["v1", "quarantine", "discard"]) => review::discard_records(state, peer, body).await,
         ("POST", ["v1", "alerts", "acknowledge"]) => control::acknowledge_alert(state, peer, body).await,
         ("POST", ["v1", "sync"]) => control::sync_now(state, peer).await,
-        ("POST", ["v1", "pause"]) => control::pause_sync(state, peer, query).await,
+        ("POST", ["v1", "pause"]) => control::pause_sync(state, peer, query, body).await,
         ("POST", ["v1", "resume"]) => control::resume_sync(state, peer).await,
         _ => Ok(method_not_allowed(methods)),
     };

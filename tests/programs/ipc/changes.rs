@@ -108,6 +108,7 @@ fn a_cursor_that_is_not_of_this_store_is_refused_with_what_to_do() {
     assert_eq!(daemon.get(&format!("/v1/records?changed_after={history}.99")).status, 410, "of the future");
     for (query, part) in [
         ("changed_after=x".to_owned(), "`changed_after` must be `now`"),
+        ("changed_after=".to_owned(), "`changed_after` must be `now`"),
         (format!("changed_after={mine}&after=7"), "exclude each other"),
         ("changed=x".to_owned(), "`changed` is not known here; known are state, type, limit, after"),
     ] {

@@ -202,6 +202,14 @@ fn a_pause_for_a_time_ends_by_itself() {
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(2));
     daemon.wait_for_log("resumed: the time of the pause is over");
     assert_eq!(daemon.post("/v1/pause?for_s=0", "").code(), "invalid_query");
+    for body in ["x", "[]", r#"{"until": "2030-01-01T00:00:00Z"}"#, r#"{"for_s": 31536001}"#] {
+        let refused = daemon.post("/v1/pause", body);
+        assert_eq!((refused.status, refused.code().as_str()), (400, "invalid_pause"), "{body}");
+    }
+    assert!(!daemon.status()["sync"]["phase"].as_str().unwrap().contains("paused"));
+    let paused = daemon.post("/v1/pause", r#"{"for_s": 1}"#).expect_json(200);
+    assert!(paused["until"].is_string(), "{paused}");
+    daemon.wait_until("the end of the second pause", |status| status["sync"]["phase"] != "paused");
 }
 
 #[test]

@@ -43,6 +43,15 @@ pub use status::{
 pub use telemetry::{DayReport, FailureReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};
 pub use waiting::{WaitingFor, WaitingReason};
 
+/// The body of `POST /v1/pause`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PauseRequest {
+    /// After this many seconds, sending resumes by itself.
+    #[schema(minimum = 1, maximum = 31_536_000)]
+    pub for_s: Option<u64>,
+}
+
 /// The response to `POST /v1/pause` and `POST /v1/resume`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PauseState {
