@@ -38,6 +38,7 @@ mod state_words;
 mod status;
 mod store;
 mod sync;
+mod sync_wait_end;
 mod table;
 mod telemetry;
 #[cfg(test)]

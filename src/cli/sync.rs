@@ -13,6 +13,7 @@ use super::follow::{EventFollower, FollowEvent, Interrupt};
 use super::format::duration;
 use super::meter::StatusMeter;
 use super::status::{describe_situation, has_status, records_need_review};
+use super::sync_wait_end::{describe_next, describe_timeout};
 use crate::api::{Phase, Status};
 use crate::client::{Client, JSON, decode_json, with_query};
 use crate::clock::{Clock, millis};
@@ -20,6 +21,9 @@ use crate::exit;
 
 /// A script must not wait forever for a daemon that was stopped.
 const ABSENCE_TIMEOUT: Duration = Duration::from_mins(1);
+/// As the daemon limits it, which counts whole seconds.
+const PAUSE_LENGTHS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_hours(365 * 24);
 /// The command may end a refusal that exists when the wait begins.
 const INITIAL_REFUSAL_GRACE: Duration = Duration::from_secs(5);
 
@@ -47,8 +51,16 @@ Examples:
   fieldsync pause --for 2h")]
 pub(crate) struct PauseArgs {
     /// Resume by itself after this time, for example 2h
-    #[arg(long = "for", value_name = "D", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "D", value_parser = parse_pause_length)]
     time: Option<Duration>,
+}
+
+fn parse_pause_length(text: &str) -> Result<Duration, String> {
+    let length = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if PAUSE_LENGTHS.contains(&length) {
+        return Ok(length);
+    }
+    Err("give a time from 1s to 365d; without --for, sending stays paused until: fieldsync resume".to_owned())
 }
 
 pub(crate) async fn run(args: &SyncArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
@@ -75,7 +87,7 @@ pub(crate) async fn pause_syncing(
     args: &PauseArgs,
     context: &mut CommandContext<'_>,
 ) -> Result<u8, CommandFailure> {
-    let seconds = args.time.map(|time| time.as_secs().max(1).to_string());
+    let seconds = args.time.map(|time| time.as_secs().to_string());
     let pairs: Vec<_> = seconds.iter().map(|seconds| ("for_s", seconds.as_str())).collect();
     let response = send_command(&context.client, &with_query("/v1/pause", &pairs)).await?;
     if context.json {
@@ -117,7 +129,7 @@ pub(crate) async fn wait_until_settled(
     let mut follower = EventFollower::open(&client, ABSENCE_TIMEOUT).await?;
     let mut meter = StatusMeter::new(context);
     let mut stuck = StuckDetector::default();
-    let mut last_text = String::from("The daemon does not respond");
+    let mut last_status = None;
     loop {
         let left = grace.saturating_sub(clock.now());
         let rest = limit.unwrap_or(Duration::MAX).saturating_sub(clock.now());
@@ -132,9 +144,10 @@ pub(crate) async fn wait_until_settled(
         };
         let news = tokio::select! {
             () = interrupt.wait() => {
-                Err(CommandFailure::interrupted("the wait was interrupted. The daemon continues by itself: fieldsync status"))
+                let next = describe_next(last_status.as_ref());
+                Err(CommandFailure::interrupted(format!("the wait was interrupted. {next}")))
             }
-            news = timeout(rest, next) => news.unwrap_or_else(|_| Err(describe_timeout(limit, &last_text))),
+            news = timeout(rest, next) => news.unwrap_or_else(|_| Err(describe_timeout(limit, last_status.as_ref()))),
         };
         let news = match news {
             Ok(news) => news,
@@ -158,7 +171,6 @@ pub(crate) async fn wait_until_settled(
         if !context.json {
             meter.show_status(context, &status)?;
         }
-        last_text.clone_from(&status.sync.text);
         if is_settled(&status) {
             meter.finish(context)?;
             return Ok(status);
@@ -171,15 +183,8 @@ pub(crate) async fn wait_until_settled(
             stuck.has_noted_pause = true;
             meter.print_note("Syncing is paused, and the wait continues; `fieldsync resume` ends the pause.");
         }
+        last_status = Some(status);
     }
-}
-
-fn describe_timeout(limit: Option<Duration>, last_text: &str) -> CommandFailure {
-    let limit = duration(limit.map_or(0, millis));
-    let text = as_sentence(last_text);
-    CommandFailure::failed(format!(
-        "not all records were sent within {limit}. {text} The daemon continues by itself: fieldsync status"
-    ))
 }
 
 /// Nothing is left to send, or all remaining records wait for records that need review.
@@ -276,6 +281,16 @@ mod tests {
             print_result(context, &status)
         })
         .await
+    }
+
+    #[test]
+    fn a_pause_has_a_length_that_makes_sense() {
+        for text in ["1s", "2h", "365d"] {
+            assert!(parse_pause_length(text).is_ok(), "{text}");
+        }
+        for text in ["0s", "500ms", "366d", "999999999d", "soon"] {
+            assert!(parse_pause_length(text).is_err(), "{text}");
+        }
     }
 
     #[tokio::test]
