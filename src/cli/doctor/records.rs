@@ -6,6 +6,7 @@ use crate::cli::format::{blocked_records, count, relative, strip_controls};
 use crate::cli::status::records_need_review;
 use crate::cli::table::error_text;
 use crate::clock::wall_ms;
+use crate::model::LastError;
 
 pub(super) fn judge_records(status: Option<&Status>) -> Vec<Finding> {
     let Some(status) = status else {
@@ -94,14 +95,24 @@ fn judge_phase(status: &Status) -> Option<Finding> {
     }
 }
 
+/// Why the last send failed, if records wait for that and none was sent since.
+pub(super) fn failed_last_send(status: &Status) -> Option<&LastError> {
+    let Status { sync, records, .. } = status;
+    let is_waiting = records.pending + records.syncing + records.failed > 0;
+    let is_latest = |error: &&LastError| sync.last_success_at.is_none_or(|success| success < error.at);
+    let is_sending = matches!(
+        sync.phase.known(),
+        Some(Phase::Waiting | Phase::Syncing | Phase::AuthRequired | Phase::Misconfigured)
+    );
+    sync.last_error.as_ref().filter(is_latest).filter(|_| is_waiting && is_sending)
+}
+
 /// The probe only asks for an outcome: a server may respond to that, and fail at batches.
 fn judge_last_send(status: &Status, now: u64) -> Option<Finding> {
-    let Status { sync, records, .. } = status;
-    let error = sync.last_error.as_ref()?;
-    let is_waiting = records.pending + records.syncing + records.failed > 0;
-    let is_latest = sync.last_success_at.is_none_or(|success| success < error.at);
-    let may_end = matches!(sync.phase.known(), Some(Phase::Waiting | Phase::Syncing));
-    if !(is_waiting && is_latest && may_end) {
+    let sync = &status.sync;
+    let error = failed_last_send(status)?;
+    // For the other phases, `judge_phase` reports it.
+    if !matches!(sync.phase.known(), Some(Phase::Waiting | Phase::Syncing)) {
         return None;
     }
     let success = match sync.last_success_at {

@@ -1,8 +1,12 @@
 //! Whether the server responds as the protocol says: judges the response to the probe.
 
-use super::finding::Finding;
+use super::finding::{CheckResult, Finding};
 use super::probe::{PROBE_TIMEOUT, ProbeResult, TokenUse};
+use super::records::failed_last_send;
 use crate::api::Status;
+use crate::cli::format::relative;
+use crate::cli::table::error_text;
+use crate::clock::wall_ms;
 use crate::config::{self, OutcomeLookup};
 use crate::model::Phase;
 use crate::policy::outcome_reply::{OutcomeReply, classify_outcome_reply};
@@ -54,7 +58,39 @@ pub(super) fn judge_server(
             }
         },
     };
-    vec![finding]
+    vec![weigh_last_send(finding, &url, status, wall_ms())]
+}
+
+/// The probe sends no records: a server may respond to it, and something on the way refuse each batch.
+fn weigh_last_send(finding: Finding, url: &str, status: Option<&Status>, now: u64) -> Finding {
+    let error = status.and_then(failed_last_send).filter(|_| finding.result == CheckResult::Ok);
+    let Some(error) = error else { return finding };
+    let text = format!(
+        "{url} responds to a request without records, but the daemon's last send failed {}: {}",
+        relative(error.at, now),
+        error_text(error)
+    );
+    match error.http_status {
+        Some(401 | 403) => Finding::problem(
+            text,
+            "ask the administrator of the server whether the token may send records, and whether a firewall refuses them",
+        ),
+        Some(404 | 405 | 410 | 415 | 501) => Finding::problem(
+            text,
+            "correct server.url and server.path: the administrator of the server knows them",
+        ),
+        Some(400..=407 | 409..=428 | 430..=499) => {
+            Finding::problem(text, "tell the administrator of the server; check server.url and server.path")
+        }
+        Some(_) => Finding::warning(
+            text,
+            "nothing on this device if it passes; else tell the administrator of the server",
+        ),
+        None => Finding::warning(
+            text,
+            "try another network if it does not pass: something on the way may end requests with records",
+        ),
+    }
 }
 
 /// What is known of the server without the probe.

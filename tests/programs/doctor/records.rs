@@ -71,5 +71,21 @@ fn a_server_that_fails_only_at_batches_is_reported() {
     let visit = DoctorRun::to(&daemon.home);
     let parts = ["the last send failed", "HTTP 500", "none has succeeded yet", "administrator"];
     visit.found("records", "warning", &parts);
-    visit.found("server", "ok", &["responds as it should"]);
+    visit.found("server", "warning", &["without records", "last send failed", "HTTP 500"]);
+}
+
+#[test]
+fn a_server_that_refuses_only_batches_is_not_in_order() {
+    for (status, remedy) in [(403, "whether a firewall refuses"), (404, "correct server.url and server.path")]
+    {
+        let server = ScriptedServer::start(move |request| {
+            if request.is_batch() { Reply::html(status) } else { Reply::unknown_batch() }
+        });
+        let daemon = Daemon::start(&Settings::for_server(&server.url()));
+        daemon.enqueue_many(1);
+        let is_seen = |state: &serde_json::Value| state["sync"]["last_error"]["http_status"] == status;
+        daemon.wait_until("the refusal", is_seen);
+        let visit = DoctorRun::to(&daemon.home);
+        visit.found("server", "problem", &["last send failed", &format!("HTTP {status}"), remedy]);
+    }
 }
