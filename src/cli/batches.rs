@@ -225,7 +225,7 @@ mod tests {
             http_status: Some(504),
             duration_ms: 60_000,
             synced: 0,
-            note: "the answer was HTTP 504: cut into 7 parts".into(),
+            note: "the server responded with HTTP 504: cut into 7 parts".into(),
             ..sample_report(SizeRule::Split, Some(sample_parent()))
         };
         [learned, split]

@@ -58,7 +58,7 @@ async fn resolve_batch_id(state: &ApiState, text: &str) -> Result<BatchId, ApiEr
     let is_part = (ID_PART_DIGITS_MIN..ID_DIGITS).contains(&digits.len())
         && digits.chars().all(|digit| digit.is_ascii_hexdigit());
     if !is_part {
-        return Err(ApiError::invalid_id(text));
+        return Err(ApiError::invalid_id_or_part(text));
     }
     let open = state.with_view(|view| Ok(view.list_open_batches())).await?;
     let found = state.telemetry.send(FindBatches { digits, open }).await?;

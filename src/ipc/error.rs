@@ -48,14 +48,14 @@ impl ApiError {
     }
 
     pub(super) fn invalid_id(text: &str) -> Self {
-        let message = format!("`{text}` is not the id of a record: the id must be a UUID");
+        let message = format!("`{text}` is not an id: it must be a UUID");
         Self::bad_request("invalid_id", message)
     }
 
     /// Where a part of an id is enough.
     pub(super) fn invalid_id_or_part(text: &str) -> Self {
         let message = format!(
-            "`{text}` is not the id of a record: give the whole UUID, or at least 4 digits of its beginning or end"
+            "`{text}` is not an id: give the whole UUID, or at least 4 digits of its beginning or end"
         );
         Self::bad_request("invalid_id", message)
     }

@@ -25,7 +25,7 @@ pub(super) fn batch_report(
     // This is logged. A message of the server may quote payloads, so only its code is used.
     let said = match error {
         LastError { http_status: Some(status), code: Some(code), .. } => {
-            format!("the answer was HTTP {status} {code}")
+            format!("the server responded with HTTP {status} {code}")
         }
         LastError { message, .. } => message.clone(),
     };

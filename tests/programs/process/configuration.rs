@@ -202,7 +202,7 @@ fn server_messages_that_may_quote_a_record_do_not_reach_the_log() {
     let log = daemon.log();
     for expected in [
         "(rejected, NO_SUCH_ACCOUNT); for details: fieldsync show ",
-        "the answer was HTTP 422 INVALID_DATA: ",
+        "the server responded with HTTP 422 INVALID_DATA: ",
     ] {
         assert!(log.contains(expected), "{expected}: {log}");
     }

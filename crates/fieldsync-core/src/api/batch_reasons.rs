@@ -26,7 +26,7 @@ impl BatchReport {
 
     /// What was done about it, without the HTTP status, which is shown beside the outcome.
     pub fn describe_result(&self) -> &str {
-        let without = |status| self.note.strip_prefix(&format!("the answer was HTTP {status}: "));
+        let without = |status| self.note.strip_prefix(&format!("the server responded with HTTP {status}: "));
         self.http_status.and_then(without).unwrap_or(&self.note)
     }
 }
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn the_result_does_not_repeat_the_http_status() {
         for (status, note, expected) in [
-            (Some(504), "the answer was HTTP 504: cut into 7 parts", "cut into 7 parts"),
+            (Some(504), "the server responded with HTTP 504: cut into 7 parts", "cut into 7 parts"),
             (Some(503), "busy: it waits to be sent again", "busy: it waits to be sent again"),
             (
                 None,

@@ -181,9 +181,9 @@ pub fn last_error(verdict: &Verdict, result: &RequestResult, at: u64) -> LastErr
                     (Some(detail.code.clone()), detail.message.clone())
                 }
                 (_, ResponseBody::Undecodable(why)) => {
-                    (None, format!("the answer (HTTP {status}) cannot be read: {why}"))
+                    (None, format!("the response (HTTP {status}) cannot be read: {why}"))
                 }
-                _ => (None, format!("the answer was HTTP {status}")),
+                _ => (None, format!("the server responded with HTTP {status}")),
             };
             (Some(*status), code, message)
         }
