@@ -9,6 +9,7 @@ use crate::support::gateway::Gateway;
 use crate::support::ledger::Ledger;
 use crate::support::server::{Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
+use crate::support::user::{User, can_be_others, open_to_all};
 use crate::support::wait::directory;
 
 const HOLDS_KEYS: &str = "x-sync-holds-keys";
@@ -174,4 +175,33 @@ fn parts_of_a_batch_that_was_cut_have_one_record_of_a_key_once_the_server_no_lon
     assert_eq!(batches[1].records().len(), 24, "the batch with an unknown outcome");
     // The first part was opened while the server still held keys; its response showed that it no longer does.
     assert_one_per_key(&batches[3..]);
+}
+
+#[test]
+fn a_rejected_record_of_one_user_does_not_hold_back_another_users_record_of_the_key() {
+    if !can_be_others() {
+        return;
+    }
+    let directory = directory();
+    let gateway = Gateway::start(directory.path(), &["--reject-on", "poison"]);
+    let daemon = Daemon::start(&Settings::for_server(&gateway.url()));
+    open_to_all(&daemon);
+    // The gateway has shown that it holds keys.
+    daemon.enqueue(&[visit("other", 0)]);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
+    let id = uuid::Uuid::now_v7().to_string();
+    let other = User::without_groups(54_331);
+    daemon.paused(|daemon| {
+        let mut poison = visit("k", 1);
+        poison["payload"]["text"] = "poison".into();
+        daemon.enqueue(&[poison, visit("k", 2)]);
+        let mut record = visit("k", 3);
+        record["id"] = id.clone().into();
+        other.post(daemon, "/v1/records", &json!([record]).to_string()).expect_json(201);
+    });
+    daemon.wait_until("the review and the other's record", |status| {
+        status["records"]["quarantined"] == 1 && status["records"]["synced"] == 2
+    });
+    let record = daemon.record(&id);
+    assert_eq!((&record["state"], &record["attempts"]), (&json!("SYNCED"), &json!(1)), "{record}");
 }
