@@ -48,6 +48,7 @@ fn request_example(operation: &str, content_type: &str) -> Option<Value> {
         "add" | "retry" => json!({"ids": [EXAMPLE_ID]}),
         "discard" => json!({"all": true, "confirm": true}),
         "acknowledge" => json!({"alert": "store_damaged"}),
+        "pause" => json!({"for_s": 3600}),
         _ => return None,
     })
 }

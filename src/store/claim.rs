@@ -211,7 +211,7 @@ impl Transaction<'_, '_> {
         predecessors: &mut Vec<Candidate>,
         draft: &mut BatchDraft<'_>,
     ) -> Result<bool, StoreError> {
-        let LaneProgress { next, blocked_at } = *draft.lane_progress(lane);
+        let LaneProgress { next, blocked_at, .. } = *draft.lane_progress(lane);
         if blocked_at.is_some_and(|blocked_at| blocked_at < seq_of(position)) {
             return Ok(false);
         }

@@ -5,7 +5,6 @@
 
 use std::ops::Bound;
 
-use redb::ReadableTable;
 use uuid::Uuid;
 
 use super::error::StoreError;

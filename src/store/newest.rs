@@ -3,7 +3,6 @@
 //! Positions are in queue order: by priority, then by arrival. So the walk backwards merges the ends of ten ranges, one
 //! for each priority, of each table.
 
-use redb::ReadableTable;
 use uuid::Uuid;
 
 use super::codec;

@@ -8,7 +8,7 @@ use super::support::{HOUR_MS, QueueBench, id, ids, record, test_error};
 use crate::model::{Batch, NewRecord, Sequence};
 use crate::policy::isolation;
 use crate::policy::scheduler::{Disposition, Outcome};
-use crate::store::Dispatch;
+use crate::store::{Dispatch, KeySpace};
 
 fn sync(bench: &mut QueueBench, batch: &Batch) {
     bench.close_batch(batch.open.id, Outcome::Synced(None));
@@ -61,9 +61,14 @@ fn users_with_the_same_key_do_not_share_a_batch_and_do_not_wait_for_each_other()
 #[test]
 fn a_part_that_was_not_sent_yet_leaves_later_records_of_a_key_behind() {
     let mut bench = QueueBench::new();
+    // A batch with the key of two users was claimed while they shared keys.
+    bench.key_space = KeySpace::Shared;
+    bench.reopen_queue();
     bench.append((0..6).map(|number| record(number, Some("a"))).collect());
     bench.append_by(7, vec![record(6, Some("a")), record(7, Some("b"))]);
     let batch = bench.claim(50).unwrap().open.id;
+    bench.key_space = KeySpace::PerSubmitter;
+    bench.reopen_queue();
     let cut = isolation::cut_in_half(8);
     let parts = bench.settle(batch, Disposition::Cut { cut, error: Some(test_error("unclear")) }).opened;
     let sequence = Sequence { index: 1, total: 2 };
