@@ -13,7 +13,7 @@ use crate::policy::health::{Health, judge_health};
 const WAITS_TOO_LONG: u8 = 2;
 
 pub(crate) fn print_health(context: &mut CommandContext<'_>, status: &Status) -> Result<u8, CommandFailure> {
-    let (health, reasons) = judge_health(&status.sync.phase, &status.sync.line(), &status.alerts);
+    let (health, reasons) = judge_health(&status.sync, &status.alerts);
     if context.json {
         let line = json!({ "check": health, "reasons": reasons, "device_name": status.device_name });
         context.print_line(line.to_string())?;

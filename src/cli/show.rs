@@ -198,6 +198,8 @@ fn next_step(entry: &ManifestEntry, waiting: Option<&WaitingFor>, now: u64) -> V
         RecordState::Pending => "Waits to be sent.".to_owned(),
         RecordState::Syncing => "On its way to the server in a batch.".to_owned(),
         RecordState::Synced => "Done: the server confirmed it. Only its receipt is kept here.".to_owned(),
+        // The reason below says when it is sent again.
+        RecordState::Failed if is_held(entry) => "The server held it back; it is safe here.".to_owned(),
         RecordState::Failed => match entry.next_attempt_at {
             Some(at) if at > now => {
                 format!("Did not get through; it is safe here and will be sent again {}.", relative(at, now))
@@ -233,6 +235,11 @@ fn discarded_text(entry: &ManifestEntry, now: u64) -> String {
     let by = user.map_or_else(String::new, |user| format!(" by {user}"));
     let at = timestamp(entry.updated_at, now);
     format!("Discarded{by}: {at}. It is not sent any more, and its payload is deleted.")
+}
+
+/// The server did not apply it, because it did not apply an earlier one of its key.
+fn is_held(entry: &ManifestEntry) -> bool {
+    entry.last_error.as_ref().is_some_and(|error| error.code.as_deref() == Some("HELD"))
 }
 
 /// What the daemon says that a person can do.

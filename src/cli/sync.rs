@@ -227,13 +227,13 @@ impl StuckDetector {
     /// A message if the wait must end.
     fn check_status(&mut self, status: &Status) -> Option<String> {
         let text = as_sentence(&status.sync.text);
+        let message = |remedy: &str| {
+            let remedy = status.sync.remedy.as_deref().unwrap_or(remedy);
+            format!("{text} All records are safe on disk. To do: {}", strip_controls(remedy))
+        };
         let message = match status.sync.phase.known() {
-            Some(Phase::AuthRequired) => format!(
-                "{text} All records are safe on disk. Renew the token or the certificate, then: fieldsync sync"
-            ),
-            Some(Phase::Misconfigured) => format!(
-                "{text} All records are safe on disk. Correct the configuration: fieldsyncd --check-config"
-            ),
+            Some(Phase::AuthRequired) => message("renew the token or the certificate, then: fieldsync sync"),
+            Some(Phase::Misconfigured) => message("correct the configuration: fieldsyncd --check-config"),
             _ => {
                 self.has_progressed = true;
                 self.initial_refusal = None;

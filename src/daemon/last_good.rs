@@ -6,11 +6,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, ConfigFile, LoadedConfig, find_state_dir, parse_layers};
+use crate::config::{Config, ConfigFile, LAST_GOOD_FILE, LoadedConfig, find_state_dir, parse_layers};
 use crate::config_file::ConfigLocation;
 
 const NEW_FILE_NAME: &str = "last-good.toml.new";
-const FILE_NAME: &str = "last-good.toml";
 const STATE_DIR_VARIABLE: &str = "FIELDSYNC_QUEUE__STATE_DIR";
 const HEADER: &str = "# Written by fieldsyncd: the last configuration that it accepted. Do not edit it.\n";
 
@@ -26,12 +25,12 @@ pub(super) fn keep(config: &Config, state_dir: &Path) {
     // A queue that was left behind must not be opened again because of a typo.
     let default_dir = Config::default().state_dir();
     if default_dir != state_dir {
-        fs::remove_file(default_dir.join(FILE_NAME)).ok();
+        fs::remove_file(default_dir.join(LAST_GOOD_FILE)).ok();
     }
 }
 
 fn write(config: &Config, state_dir: &Path) -> io::Result<()> {
-    let (path, text) = (state_dir.join(FILE_NAME), format!("{HEADER}{}", config.to_toml()));
+    let (path, text) = (state_dir.join(LAST_GOOD_FILE), format!("{HEADER}{}", config.to_toml()));
     if fs::read_to_string(&path).is_ok_and(|present| present == text) {
         return Ok(());
     }
@@ -51,7 +50,7 @@ pub(super) fn find(location: &ConfigLocation) -> Option<(LoadedConfig, PathBuf)>
     }
     let variable = std::env::var(STATE_DIR_VARIABLE).ok();
     let state_dir = find_state_dir(&location.read_some(), variable.as_deref())?;
-    let path = state_dir.join(FILE_NAME);
+    let path = state_dir.join(LAST_GOOD_FILE);
     let file = ConfigFile { text: fs::read_to_string(&path).ok()?, path: path.clone() };
     let loaded = parse_layers(&[file], std::iter::empty()).ok()?;
     (loaded.config.state_dir() == state_dir).then_some((loaded, path))

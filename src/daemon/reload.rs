@@ -1,5 +1,6 @@
 //! Loads the configuration at the start, and again while the daemon runs.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ impl StartConfig {
             Ok(loaded) => (loaded, None, None),
             Err(error) => match last_good::find(&location) {
                 Some((loaded, path)) => {
-                    (loaded, Some(ConfigurationRefusal::new(&error, wall_ms())), Some(path))
+                    (loaded, Some(ConfigurationRefusal::new(&error, refused_since(&error))), Some(path))
                 }
                 None => return Err(error),
             },
@@ -63,6 +64,18 @@ impl StartConfig {
             last_good::keep(&self.config, &self.config.state_dir());
         }
     }
+}
+
+/// Since when the mistake is there: when its file was written last. A restart does not change that.
+fn refused_since(error: &ConfigError) -> u64 {
+    let changed = error.mistakes().into_iter().filter_map(|mistake| {
+        let metadata = std::fs::metadata(mistake.file?).ok()?;
+        // Not the time of modification: copies keep that of the original.
+        let at = metadata.ctime().checked_mul(1000)?.checked_add(metadata.ctime_nsec() / 1_000_000)?;
+        u64::try_from(at).ok()
+    });
+    let now = wall_ms();
+    changed.max().map_or(now, |at| at.min(now))
 }
 
 /// Reads the configuration again, and publishes it.
@@ -109,7 +122,7 @@ impl<'a> ConfigReloader<'a> {
             Ok(loaded) => self.apply(loaded),
             Err(error) => {
                 tracing::error!(name: journal::RELOAD_REFUSED, "the configuration was not changed: {error}");
-                let refusal = ConfigurationRefusal::new(&error, wall_ms());
+                let refusal = ConfigurationRefusal::new(&error, refused_since(&error));
                 self.state.send_modify(|state| state.refusal = Some(refusal));
             }
         }

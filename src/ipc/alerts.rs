@@ -26,8 +26,10 @@ impl AlertTracker {
         let mut start_times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut alerts = find_alerts(backlog, config, config_state, now);
         for alert in &mut alerts {
-            // Damage has a start time of its own.
-            if alert.alert != AlertName::StoreDamaged {
+            // Damage and a mistake in the configuration have start times of their own.
+            if alert.alert == AlertName::ConfigurationRefused {
+                alert.since = config_state.refusal.as_ref().map_or(now, |refusal| refusal.at);
+            } else if alert.alert != AlertName::StoreDamaged {
                 alert.since = *start_times.entry(alert.alert.clone()).or_insert(now);
             }
         }

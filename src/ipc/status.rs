@@ -11,19 +11,23 @@ use super::config_state::ConfigState;
 use crate::actors::ConfigWatch;
 use crate::actors::batch_planner::PlannerState;
 use crate::api::{
-    Batching, BreakerStatus, Caller, CallerQueue, ConnectivityStatus, Counts, Phase, QueueUse, Status, Sync,
+    BatchOutcome, Batching, BreakerStatus, Caller, CallerQueue, ConnectivityStatus, Counts, Phase, QueueUse,
+    Status, Sync,
 };
 use crate::clock::{Clock, millis, wall_ms};
 use crate::config::Config;
 use crate::device_name::device_name;
-use crate::model::{Backlog, DeviceId, Link, OTHER_SUBMITTERS, SizeRule};
+use crate::model::{Backlog, DeviceId, LastError, Link, LinkState, OTHER_SUBMITTERS, SizeRule};
 use crate::policy::advice::{
-    DeviceFacts, PlannerFacts, RESPONSE_WAIT_MIN_MS, ServerName, Situation, describe_situation,
+    CredentialFacts, DeviceFacts, PlannerFacts, RESPONSE_WAIT_MIN_MS, ServerName, Situation,
+    describe_situation,
 };
 use crate::policy::breaker::{BreakerState, Mode};
 use crate::policy::progress::Progress;
 use crate::store::QueueLimits;
 use crate::telemetry::audience::Audience;
+use crate::transport::credential::token_path;
+use crate::transport::tls::TlsProblem;
 
 /// The states that the status is built from.
 #[derive(Clone)]
@@ -77,7 +81,7 @@ impl StatusSources {
             paused_by: backlog.pause.map(|pause| user_name(pause.by)),
             config,
             config_state: self.config_state.borrow().clone(),
-            link: *self.link.borrow(),
+            link: with_known_failure(*self.link.borrow(), planner.last_error.as_ref()),
             backlog,
             planner,
             phase,
@@ -210,6 +214,15 @@ impl StatusSources {
     }
 }
 
+/// After a restart, the last error is known before anything is sent.
+fn with_known_failure(link: Link, last_error: Option<&LastError>) -> Link {
+    let is_known = link.failure.is_some() || link.state != LinkState::Unknown;
+    let unreachable = last_error.filter(|error| error.class == BatchOutcome::Unreachable.to_string());
+    let problem =
+        unreachable.filter(|_| !is_known).and_then(|error| TlsProblem::find_in_message(&error.message));
+    Link { failure: problem.map(TlsProblem::failure).or(link.failure), ..link }
+}
+
 /// A copy of the present states.
 pub(super) struct StateSnapshot {
     config: Arc<Config>,
@@ -247,12 +260,18 @@ impl StateSnapshot {
                 denied: &planner.denied,
                 is_local_error: planner.is_local_error(config),
                 last_failure: planner.last_error.as_ref().filter(|error| is_after_success(error.at)),
+                outage_since: planner.outage_since,
                 sent_at: planner.batch_sent_at,
                 time_limit_ms: millis(planner.time_limit),
             },
             server: Some(ServerName { url: &config.server.url }).filter(|server| !server.url.is_empty()),
             paused_by: paused_by.as_deref(),
             config_path: &config_state.path,
+            sources: &config_state.sources,
+            credential: CredentialFacts {
+                has_token: token_path(&config.server).is_some(),
+                has_certificate: config.server.client_cert_file.is_some(),
+            },
             refusal: config_state.refusal.as_ref().map(|refusal| refusal.message.as_str()),
         }
     }

@@ -148,6 +148,7 @@ fn describe_tcp_error(error: &(dyn Error + 'static)) -> (String, ConnectFailure)
         Some(io::ErrorKind::ConnectionRefused) => ConnectFailure::Refused,
         Some(io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable) => ConnectFailure::NoRoute,
         Some(io::ErrorKind::TimedOut) => ConnectFailure::NoResponse,
+        Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted) => ConnectFailure::Closed,
         _ => ConnectFailure::Other,
     };
     (why, failure)

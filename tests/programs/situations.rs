@@ -281,11 +281,132 @@ fn a_login_page_is_named() {
     play(&Settings::for_server(&server.url()), "login_page", "The login page of ");
 }
 
+fn check_code(daemon: &Daemon) -> Option<i32> {
+    daemon.cli(&["status", "--check"]).code
+}
+
 #[test]
-fn a_token_that_is_not_accepted_is_named() {
+fn a_token_that_is_not_accepted_is_named_and_told_apart_from_none() {
     let server = ScriptedServer::start(|_| Reply::error(401, "WHO"));
     let settings = Settings::for_server(&server.url()).with("retry.max_backoff", "10m");
-    play(&settings, "auth_required", "The server does not accept the token or the certificate.");
+    play(&settings, "auth_required", "The server wants a token, and none is set.");
+    let directory = directory();
+    let token = directory.path().join("token");
+    place(&token, "old", 0o600);
+    let settings = settings.with("server.token_file", token.to_str().unwrap());
+    let mut played = play(&settings, "auth_required", "The server does not accept the token.");
+    let said = played.daemon.status()["sync"]["remedy"].as_str().unwrap().to_owned();
+    assert!(said.contains("config.toml:"), "the place of server.token_file: {said}");
+    assert_eq!(check_code(&played.daemon), Some(1));
+    // Until another response comes, the last one counts.
+    assert_eq!(played.daemon.cli(&["sync"]).code, Some(0));
+    for _ in 0..5 {
+        assert_eq!(check_code(&played.daemon), Some(1));
+    }
+    place(&token, "old", 0o644);
+    played.daemon.wait_until("the mode to be refused", |status| {
+        status["sync"]["text"].as_str().unwrap().starts_with("The token cannot be used")
+    });
+    played.assert_says("auth_required", None);
+}
+
+#[test]
+fn a_server_that_refuses_only_batches_is_named_for_a_single_record_too() {
+    for (reply, reason, cause) in [
+        (Reply::html(403), "auth_required", "The server wants a token, and none is set."),
+        (Reply::html(404), "misconfigured", "responds, but not to batches (HTTP 404)."),
+    ] {
+        let server =
+            ScriptedServer::start(
+                move |request| {
+                    if request.is_batch() { reply.clone() } else { Reply::unknown_batch() }
+                },
+            );
+        let settings = Settings::for_server(&server.url()).with("retry.max_backoff", "10m");
+        let mut played = Played::start(&settings);
+        let id = played.daemon.enqueue_many(1).remove(0);
+        played.assert_says(reason, Some((&id, cause)));
+        assert_eq!(check_code(&played.daemon), Some(1));
+    }
+}
+
+#[test]
+fn a_server_that_refuses_every_batch_is_named() {
+    let server = ScriptedServer::start(|_| Reply::error(422, "X"));
+    let mut played = play(&Settings::for_server(&server.url()), "refused", "");
+    assert_eq!(check_code(&played.daemon), Some(1));
+    played.assert_says("refused", None);
+}
+
+/// A port where something else than HTTP is spoken, or nothing is said.
+fn other_service(says: &'static [u8]) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut request = [0; 4096];
+            let read = std::io::Read::read(&mut stream, &mut request);
+            read.and_then(|_| std::io::Write::write_all(&mut stream, says)).ok();
+        }
+    });
+    url
+}
+
+#[test]
+fn a_port_where_nothing_speaks_http_is_named() {
+    let url = other_service(b"SSH-2.0-OpenSSH_9.2\r\n");
+    let played = play(&Settings::for_server(&url), "misconfigured", "responds, but not with HTTP.");
+    assert_eq!(check_code(&played.daemon), Some(1));
+    let url = other_service(b"");
+    play(&Settings::for_server(&url), "connection_lost", "closes the connection without a response.");
+}
+
+#[test]
+fn a_certificate_for_another_name_is_told_apart_from_one_that_is_not_trusted() {
+    let directory = directory();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let key = KeyPair::generate().unwrap();
+    let certificate =
+        CertificateParams::new(vec!["other.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+    std::fs::write(path("cert.pem"), certificate.pem()).unwrap();
+    place(path("key.pem").as_ref(), &key.serialize_pem(), 0o600);
+    let gateway =
+        Gateway::start(directory.path(), &["--tls-cert", &path("cert.pem"), "--tls-key", &path("key.pem")]);
+    let settings = Settings::for_server(&format!("https://localhost:{}", gateway.address.port()));
+    let played = play(&settings, "tls", "of an authority that this device does not trust.");
+    assert_eq!(check_code(&played.daemon), Some(1));
+    let settings = settings.with("server.ca_file", &path("cert.pem"));
+    play(&settings, "tls", "its certificate is for another name.");
+}
+
+#[test]
+fn a_record_that_waits_does_not_hide_the_review_that_others_wait_for() {
+    let server = ScriptedServer::start(|request| {
+        if !request.is_batch() {
+            return Reply::unknown_batch();
+        }
+        let records = request.records();
+        let later: Vec<String> = records
+            .iter()
+            .filter(|record| record["type"] == "Later")
+            .map(|record| record["id"].as_str().unwrap().to_owned())
+            .collect();
+        Reply::results(request.batch_id(), &request.ids(), |id| {
+            let is_later = later.iter().any(|later| later == id);
+            let status = if is_later { "retry" } else { "rejected" };
+            Some(json!({"id": id, "status": status, "code": "LATER", "message": "no", "retry_after_s": 600}))
+        })
+    });
+    let mut played = Played::start(&Settings::for_server(&server.url()).with("retry.max_retry_after", "1h"));
+    played.daemon.enqueue(&[keyed()]);
+    played.daemon.wait_until("the review", |status| status["sync"]["needs_review"] == 1);
+    let later = json!({"type": "Later", "payload": {}});
+    played.daemon.enqueue(&[keyed(), later]);
+    played.assert_says("retry", None);
+    let sync = played.daemon.status()["sync"].clone();
+    assert!(sync["text"].as_str().unwrap().contains("2 records waiting (1 needs review)"), "{sync}");
+    assert!(sync["remedy"].as_str().unwrap().contains("fieldsync quarantine list"), "{sync}");
 }
 
 #[test]

@@ -90,9 +90,12 @@ struct LastSave {
     /// The breaker's mode.
     mode: &'static str,
     one_per_key: bool,
-    /// Whether sends failed.
-    is_outage: bool,
+    /// Why sends fail; none if they do not.
+    outage: Option<Outage>,
 }
+
+/// The class and the HTTP status of the last failure.
+type Outage = (String, Option<u16>);
 
 /// The actor.
 pub struct BatchPlanner {
@@ -129,7 +132,7 @@ impl BatchPlanner {
         peers: PlannerPeers,
         state: watch::Sender<PlannerState>,
     ) -> Self {
-        let Contact { last_success_at, outage_since } = learned.contact;
+        let Contact { last_success_at, outage_since, last_error } = learned.contact.clone();
         let mut scheduler = Scheduler::new(open, learned, fastrand::Rng::new());
         scheduler.switch_server(&inputs.config.borrow());
         Self {
@@ -137,7 +140,7 @@ impl BatchPlanner {
             inputs,
             peers,
             state,
-            announced: PlannerState { last_success_at, outage_since, ..PlannerState::default() },
+            announced: PlannerState { last_success_at, outage_since, last_error, ..PlannerState::default() },
             activity: PlannerActivity::Waiting(None),
             drain: DrainStage::Running,
             drain_waiters: Vec::new(),

@@ -9,14 +9,14 @@ use super::completion::{Completion, PendingSettlement, SendReport};
 use super::{BatchPlanner, LastSave, PlannerState};
 use crate::actors::send_event;
 use crate::api::BatchReport;
-use crate::model::BatchId;
+use crate::model::{BatchId, LastError};
 use crate::policy::learned::{self, Contact, Learned};
 use crate::policy::scheduler::{Action, Disposition};
 use crate::store::{Claim, SaveNote, Settle, SettleSummary};
 use crate::telemetry::event::Event;
 
-/// The learned state is saved at most this often, and whenever the mode of the breaker changes, an outage begins or ends,
-/// or batches may or may no longer have several records of a key.
+/// The learned state is saved at most this often, and whenever the mode of the breaker changes, an outage begins or ends
+/// or has another cause, or batches may or may no longer have several records of a key.
 const SAVE_INTERVAL: Duration = Duration::from_mins(1);
 
 impl BatchPlanner {
@@ -76,22 +76,29 @@ impl BatchPlanner {
     fn due_note(&mut self) -> Option<SaveNote> {
         let (now, mode) = (self.inputs.clock.now(), self.inputs.breaker.borrow().mode.name());
         let one_per_key = self.scheduler.sends_one_per_key();
-        let is_outage = self.announced.outage_since.is_some();
+        let outage = self.outage_error().map(|error| (error.class.clone(), error.http_status));
         let is_recent = |save: &LastSave| {
             now.saturating_sub(save.at) < SAVE_INTERVAL
-                && (save.mode, save.one_per_key, save.is_outage) == (mode, one_per_key, is_outage)
+                && (save.mode, save.one_per_key) == (mode, one_per_key)
+                && save.outage == outage
         };
         if self.last_save.as_ref().is_some_and(is_recent) {
             return None;
         }
-        self.last_save = Some(LastSave { at: now, mode, one_per_key, is_outage });
+        self.last_save = Some(LastSave { at: now, mode, one_per_key, outage });
         Some(self.learned_note())
+    }
+
+    /// Why the last send failed, until the server confirms records.
+    fn outage_error(&self) -> Option<&LastError> {
+        self.announced.last_error.as_ref().filter(|_| self.announced.outage_since.is_some())
     }
 
     pub(super) fn learned_note(&mut self) -> SaveNote {
         let PlannerState { last_success_at, outage_since, .. } = self.announced;
+        let last_error = self.outage_error().cloned();
         let learned = self.with_view(|scheduler, view| scheduler.learned_state(view));
-        let learned = Learned { contact: Contact { last_success_at, outage_since }, ..learned };
+        let learned = Learned { contact: Contact { last_success_at, outage_since, last_error }, ..learned };
         SaveNote { name: learned::NOTE_NAME, note: learned.to_note() }
     }
 }

@@ -13,7 +13,7 @@ use crate::model::ConnectFailure;
 use crate::protocol::exchange::{Delivery, RequestFailure};
 use crate::transport::dial::DialError;
 use crate::transport::request_limits::{ExceededLimit, RequestLimits};
-use crate::transport::tls::{explain_tls_error, find_rustls_error};
+use crate::transport::tls::{classify_tls_error, explain_tls_error, find_rustls_error};
 
 /// Why no head of a response arrived. `is_new`: the request was the first on its connection.
 pub(super) fn describe_missing_response(
@@ -73,7 +73,7 @@ pub(super) fn describe_body_error(error: &PayloadError) -> RequestFailure {
     RequestFailure::new(Delivery::Sent, message)
 }
 
-/// Why no connection could be opened, if that is what failed.
+/// Why the server cannot be talked to, as far as the error shows it.
 fn find_connect_failure(error: &SendRequestError) -> Option<ConnectFailure> {
     match error {
         SendRequestError::Connect(ConnectError::Timeout) => Some(ConnectFailure::NoResponse),
@@ -81,8 +81,31 @@ fn find_connect_failure(error: &SendRequestError) -> Option<ConnectFailure> {
             let dial = error.get_ref().and_then(|inner| inner.downcast_ref::<DialError>());
             Some(dial.map(DialError::failure).unwrap_or_default())
         }
+        SendRequestError::Connect(ConnectError::Disconnected) => Some(ConnectFailure::Closed),
+        SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => {
+            find_broken_connection(error)
+        }
+        // awc reports the end of the connection before any byte of a response so.
+        SendRequestError::Response(ParseError::Incomplete) => Some(ConnectFailure::Closed),
+        SendRequestError::Response(ParseError::TooLarge | ParseError::Timeout) => None,
+        SendRequestError::Response(_) => Some(ConnectFailure::NotHttp),
         _ => None,
     }
+}
+
+/// With TLS 1.3, the server may end the handshake in place of the response.
+fn find_broken_connection(error: &io::Error) -> Option<ConnectFailure> {
+    if find_rustls_error(error).is_some() {
+        return Some(classify_tls_error(error));
+    }
+    let is_closed = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof
+    );
+    is_closed.then_some(ConnectFailure::Closed)
 }
 
 fn describe_send_error(error: &SendRequestError, limits: &RequestLimits) -> String {

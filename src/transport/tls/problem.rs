@@ -18,7 +18,7 @@ use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage, PeerIncom
 
 use super::find_rustls_error;
 use crate::causes::with_causes;
-use crate::model::ConnectFailure;
+use crate::model::{ConnectFailure, TlsExplanation};
 
 /// A kind of TLS failure, described for people.
 #[derive(Debug)]
@@ -34,8 +34,8 @@ pub struct TlsProblem {
 static PROBLEMS: [TlsProblem; 15] = [
     TlsProblem {
         is_cause_of: |error| matches!(error, InvalidCertificate(Expired | ExpiredContext { .. })),
-        what: "its certificate has expired, by the clock of this device",
-        remedy: "check the clock (timedatectl); if it is right, the server needs a new certificate",
+        what: TlsExplanation::EXPIRED.what,
+        remedy: TlsExplanation::EXPIRED.remedy,
     },
     TlsProblem {
         is_cause_of: |error| matches!(error, InvalidCertificate(NotValidYet | NotValidYetContext { .. })),
@@ -45,8 +45,8 @@ static PROBLEMS: [TlsProblem; 15] = [
     TlsProblem {
         // BadSignature: a trusted authority has the same name, and another key.
         is_cause_of: |error| matches!(error, InvalidCertificate(UnknownIssuer | BadSignature)),
-        what: "its certificate is of an authority that this device does not trust",
-        remedy: "name its PEM file in server.ca_file, or install it; on a strange network, log in first",
+        what: TlsExplanation::NOT_TRUSTED.what,
+        remedy: TlsExplanation::NOT_TRUSTED.remedy,
     },
     TlsProblem {
         is_cause_of: |error| {
@@ -150,6 +150,16 @@ impl TlsProblem {
         PROBLEMS.iter().find(|problem| message.contains(problem.what))
     }
 
+    /// The kind of the failure.
+    pub fn failure(&self) -> ConnectFailure {
+        let Self { what, remedy, .. } = *self;
+        match (TlsExplanation { what, remedy }) {
+            TlsExplanation::EXPIRED => ConnectFailure::CertificateExpired,
+            TlsExplanation::NOT_TRUSTED => ConnectFailure::CertificateNotTrusted,
+            explanation => ConnectFailure::TlsExplained(explanation),
+        }
+    }
+
     /// A message of the transport without the remedy, for callers that show it elsewhere.
     pub fn without_remedy(&self, message: &str) -> String {
         message.replace(&format!(": {}", self.remedy), "")
@@ -165,16 +175,14 @@ pub(in crate::transport) fn explain_tls_error(error: &(dyn Error + 'static)) -> 
     }
 }
 
-/// The kind of an error of a TLS handshake.
+/// The kind of an error of a connection with TLS.
 pub(in crate::transport) fn classify_tls_error(error: &(dyn Error + 'static)) -> ConnectFailure {
-    match find_rustls_error(error) {
-        Some(InvalidCertificate(NotValidYet | NotValidYetContext { .. })) => {
-            ConnectFailure::CertificateNotYetValid
-        }
-        Some(InvalidCertificate(Expired | ExpiredContext { .. })) => ConnectFailure::CertificateExpired,
-        Some(InvalidCertificate(_)) => ConnectFailure::CertificateNotTrusted,
-        _ => ConnectFailure::Tls,
+    let tls_error = find_rustls_error(error);
+    if let Some(InvalidCertificate(NotValidYet | NotValidYetContext { .. })) = tls_error {
+        return ConnectFailure::CertificateNotYetValid;
     }
+    let problem = PROBLEMS.iter().find(|problem| tls_error.is_some_and(|error| (problem.is_cause_of)(error)));
+    problem.map_or(ConnectFailure::Tls, TlsProblem::failure)
 }
 
 /// Whether this is one of these webpki errors, which rustls passes on without a type.

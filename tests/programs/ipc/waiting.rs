@@ -201,7 +201,7 @@ fn a_credential_that_is_not_accepted_is_the_reason() {
     let id = daemon.enqueue_many(1).remove(0);
     let waiting = wait_for_reason(&daemon, &id, "auth_required");
     assert!(waiting["until"].is_string(), "{waiting}");
-    assert_says(&waiting, "The server does not accept the token or the certificate.");
+    assert_says(&waiting, "The server wants a token, and none is set.");
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn a_token_that_is_not_accepted_stops_sending_until_it_is_replaced() {
     let status = daemon.wait_for_phase("auth_required");
     assert_eq!(
         status["sync"]["text"],
-        "The server does not accept the token or the certificate: 3 records waiting. It responds with HTTP 401."
+        "The server does not accept the token: 3 records waiting. It responds with HTTP 401."
     );
     assert_eq!(status["sync"]["last_error"]["http_status"], 401);
     assert_unsettled(&daemon, &ids);

@@ -1,7 +1,7 @@
 //! Sample values for tests.
 
-use super::{BatchOutcome, BatchReport, OpenEnum};
-use crate::model::{BatchId, Sequence, SizeRule};
+use super::{BatchOutcome, BatchReport, OpenEnum, Sync, SyncReason};
+use crate::model::{BatchId, Phase, Sequence, SizeRule};
 
 /// A batch of 25 records that got a response.
 pub fn sample_report(rule: impl Into<OpenEnum<SizeRule>>, parent: Option<BatchId>) -> BatchReport {
@@ -28,4 +28,24 @@ pub fn sample_report(rule: impl Into<OpenEnum<SizeRule>>, parent: Option<BatchId
 /// Its short id is `3f2a91bc`.
 pub fn sample_parent() -> BatchId {
     BatchId("3f2a91bc-0c55-4b4f-9a55-0b7c5c7f0a01".parse().unwrap_or_default())
+}
+
+/// Nothing is known to be wrong.
+pub fn sample_sync() -> Sync {
+    Sync {
+        phase: Phase::Idle.into(),
+        reason: SyncReason::NothingToSend.into(),
+        text: "Nothing to sync".into(),
+        remedy: None,
+        since: None,
+        done: 0,
+        total: 0,
+        needs_review: 0,
+        eta_s: None,
+        batch: None,
+        next_attempt_at: None,
+        last_success_at: None,
+        last_error: None,
+        denied: Vec::new(),
+    }
 }

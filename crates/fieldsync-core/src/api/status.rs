@@ -144,6 +144,8 @@ pub enum SyncReason {
     ServerBusy,
     /// The server failed.
     ServerFailed,
+    /// The server refuses every batch.
+    Refused,
     /// The server did not respond in time.
     NoResponse,
     /// The connection was lost, or is too slow.

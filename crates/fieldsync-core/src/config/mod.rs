@@ -40,6 +40,9 @@ pub const DEFAULT_FILE: &str = "/etc/fieldsync/config.toml";
 /// The directory beside it, whose `*.toml` are read after it.
 pub const DROP_IN_DIRECTORY: &str = "conf.d";
 
+/// The copy of the last valid configuration, in the state directory. It is not for people to edit.
+pub const LAST_GOOD_FILE: &str = "last-good.toml";
+
 macro_rules! section {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident : $type:ty = $default:expr,)* }) => {
         $(#[$doc])*

@@ -94,15 +94,43 @@ pub enum ConnectFailure {
     CertificateNotYetValid,
     /// The certificate of the server has expired, by the clock of this device.
     CertificateExpired,
-    /// The certificate of the server is not trusted.
+    /// The certificate of the server is of an authority that is not trusted.
     CertificateNotTrusted,
+    /// A failure of TLS whose cause is known.
+    TlsExplained(TlsExplanation),
     /// Any other failure of TLS.
     Tls,
+    /// The server responds, but not with HTTP.
+    NotHttp,
+    /// The server closes the connection without a response.
+    Closed,
     /// The proxy cannot be reached, or does not connect to the server.
     Proxy,
     /// Any other reason.
     #[default]
     Other,
+}
+
+/// Why TLS failed, and what people can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsExplanation {
+    /// What is wrong, about the peer: `its certificate is for another name`.
+    pub what: &'static str,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+impl TlsExplanation {
+    /// The certificate has expired.
+    pub const EXPIRED: Self = Self {
+        what: "its certificate has expired, by the clock of this device",
+        remedy: "check the clock (timedatectl); if it is right, the server needs a new certificate",
+    };
+    /// The authority is not known.
+    pub const NOT_TRUSTED: Self = Self {
+        what: "its certificate is of an authority that this device does not trust",
+        remedy: "on a strange network, log in first; else name the PEM file of the authority in server.ca_file, or install it",
+    };
 }
 
 /// The link to the server, as the connectivity actor publishes it.

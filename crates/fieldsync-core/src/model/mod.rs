@@ -15,7 +15,7 @@ pub use batch::{
     Batch, BatchPhase, BatchRecord, DeniedSet, OpenBatch, RecordStanding, Sequence, SizeRule, Stage,
 };
 pub use id::{BatchId, DeviceId, RecordId};
-pub use link::{ConnectFailure, Deferral, InterfaceKind, Link, LinkState, Uplink};
+pub use link::{ConnectFailure, Deferral, InterfaceKind, Link, LinkState, TlsExplanation, Uplink};
 pub use network::Network;
 pub use phase::{Phase, WaitCause};
 pub use record::{

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::api::{Alert, AlertName, OpenEnum, Phase};
+use crate::api::{Alert, AlertName, Phase, Sync, SyncReason};
 
 /// What a monitoring program should know first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -16,14 +16,12 @@ pub enum Health {
     WaitsTooLong,
 }
 
-/// Judges the phase with its sentence, and the alerts; gives the reasons. The need for a person comes before a long wait.
-pub fn judge_health(phase: &OpenEnum<Phase>, text: &str, alerts: &[Alert]) -> (Health, Vec<String>) {
+/// Judges the situation and the alerts; gives the reasons. The need for a person comes before a long wait.
+pub fn judge_health(sync: &Sync, alerts: &[Alert]) -> (Health, Vec<String>) {
     let mut reasons = Vec::new();
-    match phase.known() {
-        Some(Phase::Paused | Phase::AuthRequired | Phase::Misconfigured) => {
-            reasons.push(text.to_owned());
-        }
-        Some(Phase::Idle | Phase::Syncing | Phase::Waiting | Phase::Offline | Phase::Deferred) | None => {}
+    let text = sync.line();
+    if is_stopped(sync) {
+        reasons.push(text.clone());
     }
     let (waits, others): (Vec<_>, Vec<_>) =
         alerts.iter().partition(|alert| alert.alert == AlertName::RecordsWait);
@@ -34,13 +32,61 @@ pub fn judge_health(phase: &OpenEnum<Phase>, text: &str, alerts: &[Alert]) -> (H
     if waits.is_empty() {
         return (Health::Well, reasons);
     }
-    let waits = waits.into_iter().map(|alert| format!("{}: {}", alert.message, text));
+    let waits = waits.into_iter().map(|alert| format!("{}: {text}", alert.message));
     (Health::WaitsTooLong, waits.collect())
+}
+
+fn is_stopped(sync: &Sync) -> bool {
+    let is_stop = |phase: Phase| matches!(phase, Phase::Paused | Phase::AuthRequired | Phase::Misconfigured);
+    if sync.phase.known().is_some_and(is_stop) {
+        return true;
+    }
+    match sync.reason.known() {
+        // A way that worked before works again; one that never did is a mistake.
+        Some(SyncReason::NameUnknown | SyncReason::Proxy) => sync.last_success_at.is_none(),
+        Some(reason) => needs_person(reason),
+        None => false,
+    }
+}
+
+/// Whether the situation does not end without a person.
+pub(in crate::policy) fn needs_person(reason: SyncReason) -> bool {
+    match reason {
+        SyncReason::LoginPage
+        | SyncReason::Tls
+        | SyncReason::ClockWrong
+        | SyncReason::NameUnknown
+        | SyncReason::Proxy
+        | SyncReason::Refused
+        | SyncReason::Paused
+        | SyncReason::AuthRequired
+        | SyncReason::NoServer
+        | SyncReason::Misconfigured => true,
+        // The others end by themselves, wait on purpose, or have an alert.
+        SyncReason::NothingToSend
+        | SyncReason::NeedsReview
+        | SyncReason::Sending
+        | SyncReason::AwaitingResponse
+        | SyncReason::ServerDown
+        | SyncReason::NoRoute
+        | SyncReason::NoNetwork
+        | SyncReason::ServerBusy
+        | SyncReason::ServerFailed
+        | SyncReason::NoResponse
+        | SyncReason::ConnectionLost
+        | SyncReason::Retry
+        | SyncReason::Held
+        | SyncReason::Metered
+        | SyncReason::Battery
+        | SyncReason::DiskFull
+        | SyncReason::DiskFailing => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::samples::sample_sync;
 
     #[test]
     fn the_need_for_a_person_comes_before_a_long_wait() {
@@ -59,9 +105,34 @@ mod tests {
                 Health::PersonMustAct,
             ),
         ] {
-            let (health, reasons) = judge_health(&phase.into(), "text", &alerts);
+            let sync = Sync { phase: phase.into(), ..sample_sync() };
+            let (health, reasons) = judge_health(&sync, &alerts);
             assert_eq!(health, expected, "{phase:?}");
             assert_eq!(reasons.is_empty(), health == Health::Well);
+        }
+    }
+
+    #[test]
+    fn the_reason_shows_what_needs_a_person_in_every_phase() {
+        for (phase, reason, last_success_at, expected) in [
+            (Phase::Waiting, SyncReason::AuthRequired, None, Health::PersonMustAct),
+            (Phase::Syncing, SyncReason::AuthRequired, Some(1), Health::PersonMustAct),
+            (Phase::Waiting, SyncReason::Refused, Some(1), Health::PersonMustAct),
+            (Phase::Offline, SyncReason::LoginPage, Some(1), Health::PersonMustAct),
+            (Phase::Offline, SyncReason::Tls, Some(1), Health::PersonMustAct),
+            (Phase::Offline, SyncReason::ClockWrong, Some(1), Health::PersonMustAct),
+            (Phase::Offline, SyncReason::Misconfigured, Some(1), Health::PersonMustAct),
+            (Phase::Offline, SyncReason::NameUnknown, None, Health::PersonMustAct),
+            (Phase::Offline, SyncReason::NameUnknown, Some(1), Health::Well),
+            (Phase::Offline, SyncReason::Proxy, Some(1), Health::Well),
+            (Phase::Offline, SyncReason::NoNetwork, None, Health::Well),
+            (Phase::Offline, SyncReason::ServerDown, None, Health::Well),
+            (Phase::Waiting, SyncReason::ServerBusy, None, Health::Well),
+            (Phase::Waiting, SyncReason::ServerFailed, None, Health::Well),
+            (Phase::Waiting, SyncReason::Retry, None, Health::Well),
+        ] {
+            let sync = Sync { phase: phase.into(), reason: reason.into(), last_success_at, ..sample_sync() };
+            assert_eq!(judge_health(&sync, &[]).0, expected, "{phase:?} {reason:?} {last_success_at:?}");
         }
     }
 }

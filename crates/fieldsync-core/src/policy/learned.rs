@@ -11,6 +11,7 @@ use super::byte_limits::ByteLimits;
 use super::isolation::Glitches;
 use super::service_time::ServiceTime;
 use super::time_limit::TimeLimit;
+use crate::model::LastError;
 
 /// The name of the note in the store.
 pub const NOTE_NAME: &str = "learned";
@@ -39,13 +40,15 @@ pub struct Learned {
 }
 
 /// When the server last took records, in wall milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Contact {
     /// The last success.
     pub last_success_at: Option<u64>,
     /// The first failure after it.
     pub outage_since: Option<u64>,
+    /// Why the last send of this outage failed.
+    pub last_error: Option<LastError>,
 }
 
 impl Learned {

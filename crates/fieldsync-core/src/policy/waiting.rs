@@ -19,6 +19,7 @@ mod tests;
 use super::advice::{
     AWAIT_RESPONSE, DeviceFacts, Obstacle, PlannerFacts, RESPONSE_WAIT_MIN_MS, find_obstacle,
 };
+use super::scheduler::HELD_CODE;
 use crate::api::{SyncReason, WaitingFor, WaitingReason};
 use crate::clock::rfc3339;
 use crate::model::{
@@ -63,6 +64,7 @@ impl Finding {
 }
 
 const TRY_NOW: &str = "nothing, it is tried again by itself; to try now: fieldsync sync";
+const HELD_REMEDY: &str = "see why the earlier record waits: fieldsync list";
 const DISK_REMEDY: &str = "fieldsync doctor names the disk and says more";
 
 /// What a record waits for; none once it is synced or discarded.
@@ -220,12 +222,27 @@ fn check_denials(entry: &ManifestEntry, device: &DeviceFacts<'_>) -> Option<Find
 /// The wait that ends last, of those with a known end.
 fn latest_wait(entry: &ManifestEntry, device: &DeviceFacts<'_>) -> Option<Finding> {
     let due = next_attempt(entry, device.now);
+    if let Some(held) = check_held(entry, device, due) {
+        return Some(held);
+    }
     let own = due.map(|due| {
         let text = format!("The last attempt failed; the next one is at {}.", format_time(due, device.now));
         Finding::new(WaitingReason::Backoff, Some(due), text).with_remedy(TRY_NOW)
     });
     let own_until = due.map(|due| due.saturating_add(CLOCK_ROUNDING_MS));
     device_wait(device).filter(|wait| wait.until > own_until).or(own)
+}
+
+/// The server did not apply it, because it did not apply an earlier one of its key.
+fn check_held(entry: &ManifestEntry, device: &DeviceFacts<'_>, due: Option<u64>) -> Option<Finding> {
+    let is_held = entry.last_error.as_ref().is_some_and(|error| error.code.as_deref() == Some(HELD_CODE));
+    let device_until = device.planner.until.filter(|until| *until > device.now);
+    let until = due.into_iter().chain(device_until).max().filter(|_| is_held)?;
+    let text = format!(
+        "An earlier record of its key was not applied and goes first; the next attempt is at {}.",
+        format_time(until, device.now)
+    );
+    Some(Finding::new(WaitingReason::Key, Some(until), text).with_remedy(HELD_REMEDY))
 }
 
 /// The whole device waits for a known time.
@@ -247,8 +264,14 @@ fn device_wait(device: &DeviceFacts<'_>) -> Option<Finding> {
         ),
     };
     let obstacle = find_obstacle(device)?;
-    let detail = if obstacle.detail.is_empty() { String::new() } else { format!(" {}", obstacle.detail) };
-    Some(Finding { reason, until: Some(until), text: text + &detail, remedy: obstacle.remedy })
+    let cause = obstacle.cause();
+    let space = if cause.is_empty() { "" } else { " " };
+    Some(Finding {
+        reason,
+        until: Some(until),
+        text: format!("{text}{space}{cause}"),
+        remedy: obstacle.remedy,
+    })
 }
 
 fn next_batch(facts: &RecordFacts<'_>) -> Finding {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::config::ConfigSources;
 use crate::model::{Backlog, DeniedSet, LastError, Link, Phase, WaitCause};
 
 /// The state of the device.
@@ -21,8 +22,21 @@ pub struct DeviceFacts<'a> {
     pub paused_by: Option<&'a str>,
     /// The file or directory that people edit to configure the device.
     pub config_path: &'a Path,
+    /// Where the keys of the configuration are set.
+    pub sources: &'a ConfigSources,
+    /// What the device shows the server to prove who it is.
+    pub credential: CredentialFacts,
     /// Why a later configuration is not in effect; none if the present one is.
     pub refusal: Option<&'a str>,
+}
+
+/// What the device shows the server to prove who it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CredentialFacts {
+    /// A token is configured.
+    pub has_token: bool,
+    /// A client certificate is configured.
+    pub has_certificate: bool,
 }
 
 /// The state of the planner.
@@ -40,6 +54,8 @@ pub struct PlannerFacts<'a> {
     pub is_local_error: bool,
     /// Why the last send failed; none if it did not.
     pub last_failure: Option<&'a LastError>,
+    /// When the first send of the present outage failed, in wall milliseconds; none after a success.
+    pub outage_since: Option<u64>,
     /// When the batch in flight was sent, in wall milliseconds.
     pub sent_at: Option<u64>,
     /// How long the server may take for a response.

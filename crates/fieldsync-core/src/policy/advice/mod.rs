@@ -5,14 +5,18 @@
 //! table of all situations.
 
 mod causes;
+mod connect;
 mod facts;
+mod places;
+mod responses;
 
 #[cfg(test)]
 mod tests;
 
+use causes::BY_ITSELF;
 pub use causes::Obstacle;
 pub(in crate::policy) use causes::find_obstacle;
-pub use facts::{DeviceFacts, PlannerFacts, ServerName};
+pub use facts::{CredentialFacts, DeviceFacts, PlannerFacts, ServerName};
 
 use crate::api::SyncReason;
 use crate::model::{Backlog, DeniedSet, DiskState, Phase};
@@ -49,20 +53,23 @@ pub fn describe_situation(device: &DeviceFacts<'_>, progress: &Progress) -> Situ
     let situation = Situation { text: situation.text + &denied_note(device.planner.denied), ..situation };
     let situation = add_refusal(situation, device.refusal);
     match backlog.storage.disk {
-        DiskState::Full => on_full_disk(&situation.text),
+        DiskState::Full => on_full_disk(situation),
         DiskState::Ok | DiskState::Failing => situation,
     }
 }
 
 /// The headline, the number of records, the details.
 fn describe_obstacle(device: &DeviceFacts<'_>, obstacle: Obstacle) -> Situation {
-    let Obstacle { reason, headline, detail, remedy } = obstacle;
+    let Obstacle { reason, headline, detail, remedy, .. } = obstacle;
     // A device without a server is not set up, with or without records.
     if reason == SyncReason::NoServer && device.backlog.to_go() == 0 {
         return Situation { reason, text: headline, remedy };
     }
     let waiting = count_records(device.backlog.to_go(), " waiting");
-    let reviews = if reason == SyncReason::Held { review_note(device.backlog) } else { String::new() };
+    let reviews = review_note(device.backlog);
+    // What waits for a review does not end by itself.
+    let needs_review = device.backlog.quarantined > 0 && remedy.as_deref() == Some(BY_ITSELF);
+    let remedy = if needs_review { Some(REVIEW.to_owned()) } else { remedy };
     let detail = if detail.is_empty() { String::new() } else { format!(". {detail}") };
     Situation { reason, text: format!("{headline}: {waiting}{reviews}{detail}"), remedy }
 }
@@ -117,13 +124,21 @@ fn failing_disk(backlog: &Backlog) -> Situation {
     }
 }
 
-/// New records are refused, whatever else is going on.
-fn on_full_disk(text: &str) -> Situation {
+/// New records are refused, whatever else is going on. The remedy of that comes second.
+fn on_full_disk(situation: Situation) -> Situation {
+    let Situation { reason, text, remedy } = situation;
+    let free = "free some space on the disk under the queue; fieldsync doctor names it";
+    let others = remedy.filter(|remedy| reason != SyncReason::DiskFull && is_action(remedy));
     Situation {
         reason: SyncReason::DiskFull,
         text: format!("The disk is full: no new records are taken. {text}"),
-        remedy: Some("free some space on the disk under the queue; fieldsync doctor names it".into()),
+        remedy: Some(others.map_or_else(|| free.to_owned(), |other| format!("{free}. Then: {other}"))),
     }
+}
+
+/// Whether a remedy asks a person for something.
+fn is_action(remedy: &str) -> bool {
+    remedy != BY_ITSELF && remedy != AWAIT_RESPONSE
 }
 
 /// The text after the sentence while batches are denied and others succeed.
@@ -140,9 +155,13 @@ fn denied_note(denied: &[DeniedSet]) -> String {
 fn add_refusal(situation: Situation, refusal: Option<&str>) -> Situation {
     let Some(message) = refusal else { return situation };
     let Situation { reason, text, remedy } = situation;
-    let correct = || "correct the configuration, then: systemctl reload fieldsync".to_owned();
+    let correct = "correct the configuration, then: systemctl reload fieldsync";
     let text = format!("{text} (configuration refused: {message})");
-    Situation { reason, text, remedy: Some(remedy.unwrap_or_else(correct)) }
+    let remedy = match remedy.filter(|remedy| is_action(remedy)) {
+        Some(remedy) => format!("{remedy}. Also {correct}"),
+        None => correct.to_owned(),
+    };
+    Situation { reason, text, remedy: Some(remedy) }
 }
 
 /// ` (2 need review)`

@@ -1,11 +1,13 @@
 //! Each situation with its reason, its sentence and its remedy.
 
 use super::*;
+use crate::config::ConfigSources;
 use crate::model::{
     Backlog, BatchId, ConnectFailure, Deferral, InterfaceKind, LastError, Link, LinkState, Pause, WaitCause,
 };
 
 mod configuration;
+mod stops;
 
 /// 2026-03-01T08:15:30.120Z, a Sunday.
 const NOW: u64 = 1_772_352_930_120;
@@ -22,7 +24,10 @@ struct Scene {
     denied: Vec<DeniedSet>,
     is_local_error: bool,
     last_failure: Option<LastError>,
+    outage_since: Option<u64>,
     sent_at: Option<u64>,
+    credential: CredentialFacts,
+    sources: ConfigSources,
     url: &'static str,
     paused_by: Option<&'static str>,
     refusal: Option<&'static str>,
@@ -41,7 +46,10 @@ impl Scene {
             denied: Vec::new(),
             is_local_error: false,
             last_failure: None,
+            outage_since: None,
             sent_at: None,
+            credential: CredentialFacts { has_token: true, has_certificate: false },
+            sources: ConfigSources::default(),
             url: "https://crm.example.com/base",
             paused_by: None,
             refusal: None,
@@ -63,6 +71,7 @@ impl Scene {
             denied: &self.denied,
             is_local_error: self.is_local_error,
             last_failure: self.last_failure.as_ref(),
+            outage_since: self.outage_since,
             sent_at: self.sent_at,
             time_limit_ms: 60_000,
         };
@@ -74,6 +83,8 @@ impl Scene {
             server,
             paused_by: self.paused_by,
             config_path: "/etc/f.toml".as_ref(),
+            sources: &self.sources,
+            credential: self.credential,
             refusal: self.refusal,
         };
         describe_situation(&device, &progress)
@@ -215,9 +226,9 @@ fn a_wrong_clock_is_told_apart_from_other_failures_of_tls() {
     );
     check(
         Reason::Tls,
-        "The server cannot be reached: 3 records waiting. This device does not trust the certificate of \
-         crm.example.com.",
-        "server.ca_file",
+        "The server cannot be reached: 3 records waiting. The certificate of crm.example.com is of an authority that \
+         this device does not trust.",
+        "on a strange network, log in first; else name the PEM file of the authority in server.ca_file",
         |scene| unreachable(scene, ConnectFailure::CertificateNotTrusted),
     );
     check(
@@ -291,18 +302,12 @@ fn what_a_person_stopped_or_must_correct() {
     );
     check(
         Reason::AuthRequired,
-        "The server does not accept the token or the certificate: 3 records waiting. It responds with HTTP 401.",
-        "renew the token (server.token_file) or the certificate, then: fieldsync sync",
+        "The server does not accept the token: 3 records waiting. It responds with HTTP 401.",
+        "renew the token in server.token_file, then: fieldsync sync",
         |scene| {
             failed(scene, "unauthorized", Some(401));
             scene.phase = Phase::AuthRequired;
         },
-    );
-    check(
-        Reason::AuthRequired,
-        "The token or the certificate cannot be used: 3 records waiting",
-        "fieldsync doctor",
-        |scene| (scene.phase, scene.is_local_error) = (Phase::AuthRequired, true),
     );
     check(
         Reason::Held,

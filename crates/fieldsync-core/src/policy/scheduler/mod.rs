@@ -52,6 +52,7 @@ use server_health::ServerHealth;
 pub use sizes::UsualSize;
 use tracked_batch::{NextStep, TrackedBatch};
 use tracked_batches::TrackedBatches;
+pub(in crate::policy) use view::HELD_CODE;
 pub use view::{Action, ClaimOrder, Disposition, Outcome, View};
 use waits::Waits;
 

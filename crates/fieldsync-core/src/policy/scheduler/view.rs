@@ -72,7 +72,7 @@ pub struct ClaimOrder {
 }
 
 /// The server's code for a record behind another of its key that it did not apply.
-const HELD_CODE: &str = "HELD";
+pub(in crate::policy) const HELD_CODE: &str = "HELD";
 
 /// How a batch continues on disk.
 #[derive(Clone, Debug, PartialEq)]

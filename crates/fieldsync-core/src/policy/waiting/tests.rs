@@ -5,8 +5,9 @@ use std::sync::LazyLock;
 use uuid::Uuid;
 
 use super::*;
+use crate::config::ConfigSources;
 use crate::model::{Backlog, BatchId, Deferral, LastError, Link, LinkState};
-use crate::policy::advice::ServerName;
+use crate::policy::advice::{CredentialFacts, ServerName};
 
 /// 2026-03-01T08:15:30.120Z
 const NOW: u64 = 1_772_352_930_120;
@@ -29,6 +30,7 @@ struct Scene {
     denied: Vec<DeniedSet>,
     has_server: bool,
     is_local_error: bool,
+    last_failure: Option<LastError>,
     sent_at: Option<u64>,
 }
 
@@ -71,6 +73,7 @@ impl Scene {
             denied: Vec::new(),
             has_server: true,
             is_local_error: false,
+            last_failure: None,
             sent_at: None,
         }
     }
@@ -85,7 +88,8 @@ impl Scene {
             wait_cause,
             denied: &self.denied,
             is_local_error,
-            last_failure: None,
+            last_failure: self.last_failure.as_ref(),
+            outage_since: None,
             sent_at: self.sent_at,
             time_limit_ms: 60_000,
         };
@@ -98,6 +102,8 @@ impl Scene {
             server,
             paused_by: None,
             config_path: "/etc/fieldsync/config.toml".as_ref(),
+            sources: &ConfigSources::default(),
+            credential: CredentialFacts { has_token: true, has_certificate: false },
             refusal: None,
         };
         waiting_for(&facts, &device)
@@ -112,6 +118,10 @@ impl Scene {
 }
 
 type Condition = fn(&mut Scene);
+
+fn last_error(class: &str, http_status: Option<u16>, message: &str) -> LastError {
+    LastError { class: class.into(), http_status, code: None, message: message.into(), field: None, at: NOW }
+}
 
 const REVIEW: Condition = |scene| scene.record.entry.state = RecordState::Quarantined;
 const DISK: Condition = |scene| scene.backlog.storage.disk = DiskState::Failing;
@@ -137,7 +147,22 @@ const PAUSED: Condition = |scene| scene.backlog.paused = true;
 const AUTH: Condition = |scene| scene.phase = Phase::AuthRequired;
 const MISCONFIGURED: Condition = |scene| scene.phase = Phase::Misconfigured;
 const NO_SERVER: Condition = |scene| scene.has_server = false;
-const HERE: Condition = |scene| scene.is_local_error = true;
+const HERE: Condition = |scene| {
+    let class = if scene.phase == Phase::Misconfigured { "misconfigured" } else { "unauthorized" };
+    let message = if scene.phase == Phase::Misconfigured {
+        "server.ca_file: cannot read /ca.pem: it is empty"
+    } else {
+        "/token cannot be read: no such file. Nothing is sent meanwhile, records are kept. To fix it: create /token"
+    };
+    (scene.is_local_error, scene.last_failure) = (true, Some(last_error(class, None, message)));
+};
+const FORBIDDEN: Condition = |scene| scene.last_failure = Some(last_error("unauthorized", Some(403), "m"));
+const HELD: Condition = |scene| {
+    scene.record.entry.state = RecordState::Failed;
+    let held = LastError { code: Some("HELD".into()), ..last_error("retry", Some(200), "behind another") };
+    scene.record.entry.last_error = Some(held);
+    scene.record.entry.next_attempt_at = Some(NOW + 75 * SECOND);
+};
 const OFFLINE: Condition = |scene| scene.phase = Phase::Offline;
 const PORTAL: Condition = |scene| scene.link.state = LinkState::CaptivePortal;
 const METERED: Condition =
@@ -299,9 +324,27 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
             &[AUTH, UNTIL],
             Reason::AuthRequired,
             Some(30),
-            "The server does not accept the token or the certificate. The daemon tries again at 08:16:00 UTC.",
+            "The server does not accept the token. The daemon tries again at 08:16:00 UTC.",
         ),
-        (&[AUTH, HERE], Reason::AuthRequired, None, "The token or the certificate cannot be used."),
+        (
+            &[AUTH, HERE],
+            Reason::AuthRequired,
+            None,
+            "The token cannot be used. /token cannot be read: no such file.",
+        ),
+        (
+            &[BACKS_OFF, FORBIDDEN],
+            Reason::Backoff,
+            Some(30),
+            "Sending failed; the next attempt is at 08:16:00 UTC. The server does not accept the token. It responds with \
+             HTTP 403.",
+        ),
+        (
+            &[HELD, BACKS_OFF],
+            Reason::Key,
+            Some(75),
+            "An earlier record of its key was not applied and goes first; the next attempt is at 08:16:45 UTC.",
+        ),
         (
             &[MISCONFIGURED],
             Reason::Misconfigured,
@@ -312,7 +355,7 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
             &[MISCONFIGURED, HERE],
             Reason::Misconfigured,
             None,
-            "The certificates or the proxy cannot be used.",
+            "The configuration cannot be used. server.ca_file: cannot read /ca.pem: it is empty.",
         ),
         (&[MISCONFIGURED, NO_SERVER], Reason::Misconfigured, None, "No server is set."),
         (

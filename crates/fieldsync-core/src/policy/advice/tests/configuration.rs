@@ -17,9 +17,13 @@ fn a_wrong_configuration_says_what_to_correct() {
     );
     check(
         Reason::Misconfigured,
-        "The certificates or the proxy cannot be used: 3 records waiting",
-        "fieldsync doctor",
-        |scene| (scene.phase, scene.is_local_error) = (Phase::Misconfigured, true),
+        "The configuration cannot be used: 3 records waiting. server.ca_file: cannot read /ca.pem: it is empty.",
+        "correct server.ca_file or that file",
+        |scene| {
+            (scene.phase, scene.is_local_error) = (Phase::Misconfigured, true);
+            let message = "server.ca_file: cannot read /ca.pem: it is empty".into();
+            scene.last_failure = Some(LastError { message, ..error("misconfigured", None) });
+        },
     );
     check(
         Reason::NoServer,
@@ -43,5 +47,7 @@ fn a_refused_configuration_is_named_and_changes_no_reason() {
     assert_eq!(idle.text, "Nothing to sync (configuration refused: line 3: server.url must be a URL)");
     assert!(idle.remedy.is_some_and(|remedy| remedy.contains("systemctl reload fieldsync")));
     let paused = Scene { phase: Phase::Paused, refusal, ..Scene::new() }.describe();
-    assert!(paused.remedy.is_some_and(|remedy| remedy.contains("fieldsync resume")), "of the pause");
+    let both =
+        "to send again: fieldsync resume. Also correct the configuration, then: systemctl reload fieldsync";
+    assert_eq!(paused.remedy.unwrap(), both);
 }
