@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::context::CommandContext;
 use super::failure::{CommandFailure, as_sentence};
 use super::follow::{EventFollower, FollowEvent, Interrupt};
-use super::format::duration;
+use super::format::{duration, strip_controls};
 use super::meter::StatusMeter;
 use super::status::{describe_situation, has_status, records_need_review};
 use super::sync_wait_end::{describe_next, describe_timeout};

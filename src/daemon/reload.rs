@@ -11,7 +11,7 @@ use super::last_good;
 use super::notify::{Notifier, SystemdMessage};
 use crate::api::ConfigurationRefusal;
 use crate::clock::wall_ms;
-use crate::config::{Config, ConfigError, LoadedConfig};
+use crate::config::{Config, ConfigError, ConfigSource, LoadedConfig};
 use crate::config_file::ConfigLocation;
 use crate::device_name::device_name;
 use crate::ipc::config_state::ConfigState;
@@ -69,7 +69,8 @@ impl StartConfig {
 /// Since when the mistake is there: when its file was written last. A restart does not change that.
 fn refused_since(error: &ConfigError) -> u64 {
     let changed = error.mistakes().into_iter().filter_map(|mistake| {
-        let metadata = std::fs::metadata(mistake.file?).ok()?;
+        let ConfigSource::File { path, .. } = mistake.source else { return None };
+        let metadata = std::fs::metadata(path).ok()?;
         // Not the time of modification: copies keep that of the original.
         let at = metadata.ctime().checked_mul(1000)?.checked_add(metadata.ctime_nsec() / 1_000_000)?;
         u64::try_from(at).ok()

@@ -21,8 +21,9 @@ pub(super) fn find_link_fault(device: &DeviceFacts<'_>) -> Obstacle {
             "log in to the network with a browser; then sending continues by itself",
         );
     }
-    let failure = link.failure.unwrap_or_default();
-    if link.has_route == Some(false) || (failure == ConnectFailure::NoRoute && link.has_route.is_none()) {
+    if link.has_route == Some(false)
+        || (link.failure == Some(ConnectFailure::NoRoute) && link.has_route.is_none())
+    {
         return Obstacle::new(
             SyncReason::NoNetwork,
             "Offline",
@@ -30,7 +31,15 @@ pub(super) fn find_link_fault(device: &DeviceFacts<'_>) -> Obstacle {
             "connect the device to a network; then sending continues by itself",
         );
     }
-    describe_connect_failure(device, failure)
+    match link.failure {
+        Some(failure) => describe_connect_failure(device, failure),
+        None => Obstacle::new(
+            SyncReason::ServerDown,
+            "The server cannot be reached",
+            "",
+            "fieldsync doctor says why",
+        ),
+    }
 }
 
 pub(super) fn describe_connect_failure(device: &DeviceFacts<'_>, failure: ConnectFailure) -> Obstacle {

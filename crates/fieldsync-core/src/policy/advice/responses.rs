@@ -2,6 +2,7 @@
 
 use super::causes::{BY_ITSELF, Obstacle};
 use super::connect::{describe_connect_failure, find_link_fault};
+use super::places::locate_keys;
 use super::{CredentialFacts, DeviceFacts, RESPONSE_WAIT_MIN_MS};
 use crate::api::{BatchOutcome, SyncReason};
 use crate::model::{ConnectFailure, LastError};
@@ -110,15 +111,12 @@ fn describe_refused_credential(device: &DeviceFacts<'_>) -> Obstacle {
 
 fn describe_wrong_configuration(device: &DeviceFacts<'_>, local: Option<&LastError>) -> Obstacle {
     let Some(server) = device.server else {
-        let place = super::places::locate_keys("server.url", device.sources);
-        let place = place.strip_prefix("server.url (").and_then(|place| place.strip_suffix(')'));
-        let place = place.map_or_else(|| device.config_path.display().to_string(), str::to_owned);
-        return Obstacle::new(
-            SyncReason::NoServer,
-            "No server is set",
-            "",
-            format!("set server.url in {place}"),
-        );
+        // Later files override the one that people usually edit.
+        let remedy = match locate_keys("set server.url", device.sources) {
+            place if place.ends_with(')') => "set server.url".to_owned(),
+            _ => format!("set server.url in {}", device.config_path.display()),
+        };
+        return Obstacle::new(SyncReason::NoServer, "No server is set", "", remedy);
     };
     if let Some(error) = local {
         return describe_local_error("The configuration cannot be used", SyncReason::Misconfigured, error);

@@ -211,5 +211,5 @@ fn a_remedy_names_the_line_that_sets_the_key() {
         "start the server, or correct server.url (/etc/f/conf.d/10-setup.toml:2); then sending continues by itself"
     );
     (scene.phase, scene.url) = (Phase::Misconfigured, "");
-    assert_eq!(scene.describe().remedy.unwrap(), "set server.url in /etc/f/conf.d/10-setup.toml:2");
+    assert_eq!(scene.describe().remedy.unwrap(), "set server.url (/etc/f/conf.d/10-setup.toml:2)");
 }
