@@ -116,7 +116,7 @@ pub(crate) fn has_status(event: &ServerSentEvent) -> bool {
 
 /// Red if a person must act, yellow while something waits that a person did not ask for, green if all is well.
 fn situation_colour(status: &Status) -> Option<Color> {
-    let (health, _) = judge_health(&status.sync.phase, &status.sync.line(), &status.alerts);
+    let (health, _) = judge_health(&status.sync, &status.alerts);
     match (health, status.sync.phase.known()) {
         (Health::PersonMustAct, _) => Some(Color::Red),
         (Health::WaitsTooLong, _)

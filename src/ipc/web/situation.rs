@@ -8,27 +8,33 @@ use serde::Serialize;
 use crate::api::{BatchOutcome, Status, SyncReason};
 use crate::clock::{as_rfc3339_option, wall_ms};
 use crate::ipc::status::StatusSources;
-use crate::model::{ConnectFailure, InterfaceKind};
-use crate::policy::advice::{DeviceFacts, ServerName};
+use crate::model::{ConnectFailure, InterfaceKind, Phase};
+use crate::policy::advice::{CredentialFacts, DeviceFacts, REVIEW, ServerName};
 
 /// The keys of all variants. The text of a reason without a variant is for its other causes.
 #[cfg(test)]
-pub(super) const VARIANTS: [&str; 16] = [
+pub(super) const VARIANTS: [&str; 22] = [
     "nothing_to_send.all",
     "nothing_to_send.some",
     "server_down.refused",
     "server_down.no_response",
     "tls.expired",
     "tls.untrusted",
+    "tls.explained",
     "login_page.wifi",
     "login_page.other_site",
     "server_busy.processing",
     "connection_lost.too_slow",
+    "connection_lost.closed",
     "paused.by",
     "paused.until",
     "paused.by_until",
     "auth_required.local",
+    "auth_required.none",
+    "auth_required.token",
+    "auth_required.certificate",
     "misconfigured.local",
+    "misconfigured.not_http",
     "no_server.idle",
 ];
 
@@ -43,6 +49,8 @@ pub(super) struct SituationFacts {
     url: Option<String>,
     /// Of the response because of which records wait.
     http_status: Option<u16>,
+    /// Whether the remedy is to decide about records that need review.
+    asks_for_review: bool,
     /// Records that the server confirmed in this run.
     synced: u64,
     #[serde(with = "as_rfc3339_option")]
@@ -67,6 +75,7 @@ impl SituationFacts {
             address: server.map(ServerName::host_and_port),
             url: server.map(|server| server.url.to_owned()),
             http_status: device.planner.last_failure.and_then(|error| error.http_status),
+            asks_for_review: status.sync.remedy.as_deref() == Some(REVIEW),
             synced,
             sent_at: device.planner.sent_at,
             limit_s: device.planner.time_limit_ms.div_ceil(1000),
@@ -100,16 +109,16 @@ fn find_variant(
         SyncReason::Tls => match failure {
             ConnectFailure::CertificateExpired => Some("expired"),
             ConnectFailure::CertificateNotTrusted => Some("untrusted"),
+            ConnectFailure::TlsExplained(_) => Some("explained"),
             _ => None,
         },
-        SyncReason::LoginPage if device.planner.until.is_some() && failed_as(BatchOutcome::Interfered) => {
-            Some("other_site")
-        }
+        SyncReason::LoginPage if device.planner.phase != Phase::Offline => Some("other_site"),
         SyncReason::LoginPage if matches!(device.link.interface, None | Some(InterfaceKind::Wifi)) => {
             Some("wifi")
         }
         SyncReason::ServerBusy if failed_as(BatchOutcome::Processing) => Some("processing"),
         SyncReason::ConnectionLost if failed_as(BatchOutcome::LinkTooSlow) => Some("too_slow"),
+        SyncReason::ConnectionLost if failure == ConnectFailure::Closed => Some("closed"),
         SyncReason::Paused => {
             let until = device.backlog.pause.and_then(|pause| pause.until);
             match (device.paused_by, until) {
@@ -120,6 +129,17 @@ fn find_variant(
             }
         }
         SyncReason::AuthRequired | SyncReason::Misconfigured if is_local => Some("local"),
+        SyncReason::AuthRequired => match device.credential {
+            CredentialFacts { has_token: false, has_certificate: false } => Some("none"),
+            CredentialFacts { has_token: true, has_certificate: false } => Some("token"),
+            CredentialFacts { has_token: false, has_certificate: true } => Some("certificate"),
+            CredentialFacts { has_token: true, has_certificate: true } => None,
+        },
+        SyncReason::Misconfigured
+            if failure == ConnectFailure::NotHttp && !failed_as(BatchOutcome::Misconfigured) =>
+        {
+            Some("not_http")
+        }
         SyncReason::NoServer if device.backlog.to_go() == 0 => Some("idle"),
         _ => None,
     }

@@ -94,7 +94,7 @@ fn describe_progress(device: &DeviceFacts<'_>, progress: &Progress) -> Situation
 }
 
 /// The remedy for records that need review.
-const REVIEW: &str = "decide about each record that needs review: fieldsync quarantine list";
+pub const REVIEW: &str = "decide about each record that needs review: fieldsync quarantine list";
 
 fn describe_sending(device: &DeviceFacts<'_>, progress: &str) -> Situation {
     let sent_for = device.planner.sent_at.map(|sent_at| device.now.saturating_sub(sent_at));

@@ -14,7 +14,7 @@ pub(super) fn locate_keys(remedy: &str, sources: &ConfigSources) -> String {
         let end = start + key.len();
         located.push_str(&rest[..end]);
         if let Some(place) = find_place(sources.of(key)) {
-            located.push_str(&format!(" ({place})"));
+            located += &format!(" ({place})");
         }
         rest = &rest[end..];
     }

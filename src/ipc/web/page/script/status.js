@@ -8,7 +8,7 @@ const SECOND_MS = 1000;
 const TONES = { nothing_to_send: "well", sending: "working", awaiting_response: "working" };
 for (const reason of [
   "needs_review", "held", "paused", "auth_required", "no_server", "misconfigured", "disk_full", "disk_failing", "clock_wrong",
-  "tls", "proxy", "login_page", "name_unknown",
+  "tls", "proxy", "login_page", "name_unknown", "refused",
 ]) TONES[reason] = "stuck";
 // In the title of the window there is no colour.
 const SIGNS = { well: "✓", working: "↑", waiting: "…", stuck: "!" };
@@ -41,11 +41,12 @@ const sayReason = (group, { sync, page: { situation } }, values) => (
 const describe = (status) => {
   const { sync, page: { situation } } = status;
   const response = situation.http_status >= 300 ? say("response", { status: situation.http_status }) : "";
+  const reviews = sync.needs_review > 0 ? plural("reviews", sync.needs_review) : "";
   const values = {
     ...situation,
     response,
-    waiting: plural("waiting", waitingCount(status)),
-    reviews: sync.needs_review > 0 ? plural("reviews", sync.needs_review) : "",
+    waiting: plural("waiting", waitingCount(status)) + reviews,
+    reviews,
     need_review: plural("need_review", sync.needs_review),
     all_synced: plural("all_synced", sync.total),
     some_synced: plural("some_synced", sync.total, { done: situation.synced }),
@@ -72,7 +73,9 @@ const describeRemedy = (status) => {
     continue: hint("continue", isButton),
     review: hint("review", isButton),
     config: situation.config_path,
+    url: situation.url,
   };
+  if (situation.asks_for_review) return values.review;
   return sayReason("remedies", status, values) ?? stripControls(sync.remedy);
 };
 const describeTiming = ({ sync, page: { situation } }) => {
