@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::daemon::{Counts, Daemon, Home};
+use crate::support::daemon::{Counts, Daemon, Home, cli_command};
 use crate::support::gateway::Gateway;
+use crate::support::process::run;
 use crate::support::server::{Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::{directory, wait_for};
@@ -149,4 +150,21 @@ fn acknowledged_records_survive_a_crash_right_after_the_response() {
         daemon = daemon.kill9().start();
         assert_eq!(daemon.counts().pending, round * 3);
     }
+}
+
+#[test]
+fn records_that_a_killed_daemon_left_are_counted() {
+    let daemon = Daemon::start(&Settings::default());
+    daemon.enqueue_many(3);
+    let state = daemon.home.path("state");
+    let count = |home: &Home| {
+        let arguments = ["store", "count", state.to_str().unwrap()];
+        run(&mut cli_command(home.socket(), &arguments), b"")
+    };
+    let refused = count(&daemon.home);
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "a daemon uses it");
+    let home = daemon.kill9();
+    let counted = count(&home);
+    assert_eq!((counted.code, counted.stdout.as_str()), (Some(0), "3\n"), "{}", counted.stderr);
+    assert_eq!(home.start().counts().pending, 3);
 }
