@@ -1,32 +1,38 @@
 //! `fieldsync setup`: connects a device to a server in one command. It writes a drop-in for the configuration and the
 //! files that it names, applies them, and runs `doctor`.
 
+mod effect;
+mod input;
+mod staged_file;
+
 use std::fs;
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nix::unistd::{Gid, Uid, User, chown, geteuid};
-use tempfile::NamedTempFile;
+use nix::unistd::{Gid, Uid, User, geteuid};
 use toml::{Table, Value};
+
+use effect::Request;
+use input::{read_authorities, read_token};
+use staged_file::{StagedFile, create_directory, write_failure};
 
 use super::context::CommandContext;
 use super::doctor::{self, DoctorArgs};
 use super::failure::CommandFailure;
-use crate::config::{Config, ConfigFile, DROP_IN_DIRECTORY, parse_layers};
+use crate::config::{Config, DROP_IN_DIRECTORY};
 use crate::config_file::ConfigLocation;
 use crate::exit;
 
 /// Read after the file that people edit, and before drop-ins of a fleet with higher numbers.
 const DROP_IN_NAME: &str = "10-setup.toml";
 const TOKEN_NAME: &str = "token";
+/// In turn with the first.
+const SECOND_TOKEN_NAME: &str = "token-2";
 const CA_NAME: &str = "ca.pem";
-const STDIN: &str = "-";
-const INPUT_BYTES_MAX: u64 = 1 << 20;
 const SECRET_MODE: u32 = 0o600;
 const PUBLIC_MODE: u32 = 0o644;
-const DIRECTORY_MODE: u32 = 0o755;
 const SERVICE_USER: &str = "fieldsync";
 const SYSTEMD_RUNS: &str = "/run/systemd/system";
 const DROP_IN_HEADER: &str =
@@ -36,7 +42,8 @@ const DROP_IN_HEADER: &str =
 #[command(after_help = "\
 Writes conf.d/10-setup.toml beside the configuration file, and copies the token
 and the authorities beside it, readable by the daemon alone. Then it applies the
-change and runs doctor. What an option does not name stays as it is.
+change and runs doctor. What an option does not name stays as it is. It changes
+nothing if a later file or a variable of the service would override it.
 
 Examples:
   sudo fieldsync setup --url https://crm.example.com --token-file token
@@ -49,6 +56,9 @@ pub(crate) struct SetupArgs {
     /// File with the bearer token, or - for standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Send the present token to a server at another address, too
+    #[arg(long, conflicts_with = "token_file")]
+    keep_token: bool,
     /// PEM file of the authorities to trust instead of those of the system
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -64,36 +74,51 @@ pub(crate) struct SetupArgs {
 }
 
 pub(crate) async fn run(args: &SetupArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
+    let url = args.url.trim();
+    if url.is_empty() {
+        return Err(CommandFailure::failed(
+            "--url must name a server, for example https://crm.example.com. Nothing was changed.",
+        ));
+    }
     let location = ConfigLocation::new(args.config.as_deref());
     let directory = location.path().parent().unwrap_or(Path::new("."));
     let directory = fs::canonicalize(directory).map_err(|error| write_failure(directory, &error))?;
     let drop_in = directory.join(DROP_IN_DIRECTORY).join(DROP_IN_NAME);
     let mut settings = read_drop_in(&drop_in)?;
-    set(&mut settings, "url", args.url.trim());
+    set(&mut settings, "url", url);
+    let present = effect::present_server(&location);
+    let is_other = effect::is_other_server(&present.url, url);
     let mut files = Vec::new();
     if let Some(source) = &args.token_file {
-        let path = directory.join(TOKEN_NAME);
+        let path = choose_token_path(&directory, present.token_file.as_deref(), is_other);
         set(&mut settings, "token_file", &path.to_string_lossy());
         files.push((path, read_token(source)?, SECRET_MODE));
     }
     if let Some(source) = &args.ca {
         let path = directory.join(CA_NAME);
         set(&mut settings, "ca_file", &path.to_string_lossy());
-        files.push((path, read_input(source)?, PUBLIC_MODE));
+        files.push((path, read_authorities(source)?, PUBLIC_MODE));
     }
     if let Some(proxy) = &args.proxy {
         set(&mut settings, "proxy", proxy.trim());
     }
     let text = format!("{DROP_IN_HEADER}{settings}");
-    let config = check_result(&location, &drop_in, &text)?;
-    let owner = find_owner(&config);
-    for (path, content, mode) in files {
-        write_file(&path, &content, mode, owner)?;
-        context.print_note(&format!("wrote {}", path.display()));
+    let merged = effect::merge(&location, &drop_in, &text)?;
+    let request = Request::new(&settings, args)?;
+    request.check_files(&merged)?;
+    request.check_variables(context, args.config.as_deref()).await?;
+    let server = &merged.config.server;
+    if is_other
+        && args.token_file.is_none()
+        && !args.keep_token
+        && let Some(token) = effect::find_token(server, args.config.is_none())
+    {
+        return Err(effect::refuse_old_token(&present.url, &server.url, &token));
     }
-    create_directory(&directory.join(DROP_IN_DIRECTORY))?;
-    write_file(&drop_in, text.as_bytes(), PUBLIC_MODE, None)?;
-    context.print_note(&format!("wrote {}", drop_in.display()));
+    let old_token = present.token_file.filter(|old| {
+        old.parent() == Some(&directory) && is_own_token(old) && server.token_file.as_ref() != Some(old)
+    });
+    write_files(context, &drop_in, &text, files, find_owner(&merged.config))?;
     if args.no_apply {
         return Ok(exit::DONE);
     }
@@ -102,7 +127,45 @@ pub(crate) async fn run(args: &SetupArgs, context: &mut CommandContext<'_>) -> R
         return Ok(exit::DONE);
     }
     reload_service()?;
+    request.check_daemon(context).await?;
+    if let Some(old) = old_token {
+        // Until the reload, the daemon uses it for the server that it still has.
+        fs::remove_file(old).ok();
+    }
     doctor::run(&DoctorArgs::default(), context).await
+}
+
+/// A new token for another server has a file of its own: the daemon uses a changed file at once, and the URL that
+/// belongs to it only after the drop-in is in its place and read.
+fn choose_token_path(directory: &Path, present: Option<&Path>, is_other_server: bool) -> PathBuf {
+    let (first, second) = (directory.join(TOKEN_NAME), directory.join(SECOND_TOKEN_NAME));
+    let is_first = present == Some(first.as_path());
+    let is_second = present == Some(second.as_path());
+    if (is_second && !is_other_server) || (is_first && is_other_server) { second } else { first }
+}
+
+fn is_own_token(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == TOKEN_NAME || name == SECOND_TOKEN_NAME)
+}
+
+/// All are written before the first is put in its place. The drop-in, which names the others, is last.
+fn write_files(
+    context: &mut CommandContext<'_>,
+    drop_in: &Path,
+    text: &str,
+    files: Vec<(PathBuf, Vec<u8>, u32)>,
+    owner: Option<(Uid, Gid)>,
+) -> Result<(), CommandFailure> {
+    create_directory(drop_in.parent().unwrap_or(Path::new(".")))?;
+    let mut staged = Vec::new();
+    for (path, content, mode) in files {
+        staged.push(StagedFile::write(&path, &content, mode, owner)?);
+    }
+    staged.push(StagedFile::write(drop_in, text.as_bytes(), PUBLIC_MODE, None)?);
+    for file in staged {
+        context.print_note(&format!("wrote {}", file.commit()?.display()));
+    }
+    Ok(())
 }
 
 fn set(settings: &mut Table, key: &str, value: &str) {
@@ -126,53 +189,6 @@ fn read_drop_in(path: &Path) -> Result<Table, CommandFailure> {
     }
 }
 
-fn read_input(source: &Path) -> Result<Vec<u8>, CommandFailure> {
-    let read = || {
-        let mut content = Vec::new();
-        if source == Path::new(STDIN) {
-            io::stdin().lock().take(INPUT_BYTES_MAX).read_to_end(&mut content)?;
-        } else {
-            fs::File::open(source)?.take(INPUT_BYTES_MAX).read_to_end(&mut content)?;
-        }
-        Ok(content)
-    };
-    read().map_err(|error: io::Error| {
-        CommandFailure::failed(format!("cannot read {}: {error}. Nothing was changed.", source.display()))
-    })
-}
-
-fn read_token(source: &Path) -> Result<Vec<u8>, CommandFailure> {
-    let content = read_input(source)?;
-    let token = content.trim_ascii();
-    let is_word = !token.is_empty() && token.iter().all(u8::is_ascii_graphic);
-    if !is_word {
-        return Err(CommandFailure::failed(
-            "the token must be one word of printable ASCII. Nothing was changed.",
-        ));
-    }
-    Ok([token, b"\n"].concat())
-}
-
-/// The configuration with the new drop-in. One with a mistake is not written.
-fn check_result(location: &ConfigLocation, drop_in: &Path, text: &str) -> Result<Config, CommandFailure> {
-    let refused =
-        |error: &dyn std::fmt::Display| CommandFailure::failed(format!("{error}. Nothing was changed."));
-    let mut files = location.read().map_err(|error| refused(&error))?;
-    files.retain(|file| !is_same_file(&file.path, drop_in));
-    let later = files.iter().position(|file| {
-        let is_drop_in = file.path.parent().is_some_and(|parent| parent.ends_with(DROP_IN_DIRECTORY));
-        is_drop_in && file.path.file_name() > drop_in.file_name()
-    });
-    let file = ConfigFile { path: drop_in.to_owned(), text: text.to_owned() };
-    files.insert(later.unwrap_or(files.len()), file);
-    let loaded = parse_layers(&files, std::iter::empty()).map_err(|error| refused(&error))?;
-    Ok(loaded.config)
-}
-
-fn is_same_file(path: &Path, drop_in: &Path) -> bool {
-    path.canonicalize().is_ok_and(|path| path == drop_in)
-}
-
 /// The user of the daemon, which must be able to read the secrets; only root can give files away.
 fn find_owner(config: &Config) -> Option<(Uid, Gid)> {
     if !geteuid().is_root() {
@@ -182,47 +198,6 @@ fn find_owner(config: &Config) -> Option<(Uid, Gid)> {
     state_dir
         .map(|directory| (Uid::from_raw(directory.uid()), Gid::from_raw(directory.gid())))
         .or_else(|| User::from_name(SERVICE_USER).ok().flatten().map(|user| (user.uid, user.gid)))
-}
-
-fn create_directory(path: &Path) -> Result<(), CommandFailure> {
-    match fs::create_dir(path) {
-        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(DIRECTORY_MODE))
-            .map_err(|error| write_failure(path, &error)),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(write_failure(path, &error)),
-    }
-}
-
-/// Replaces a file as a whole. It is closed to others before it has its content.
-fn write_file(
-    path: &Path,
-    content: &[u8],
-    mode: u32,
-    owner: Option<(Uid, Gid)>,
-) -> Result<(), CommandFailure> {
-    let write = || {
-        let mut file = NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
-        file.write_all(content)?;
-        if let Some((user, group)) = owner {
-            chown(file.path(), Some(user), Some(group))?;
-        }
-        file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(|error: io::Error| write_failure(path, &error))
-}
-
-fn write_failure(path: &Path, error: &io::Error) -> CommandFailure {
-    let message = format!("cannot write {}: {error}", path.display());
-    if error.kind() == ErrorKind::PermissionDenied {
-        return CommandFailure::new(
-            exit::NOT_PERMITTED,
-            format!("{message}. Run it as root: sudo fieldsync setup"),
-        );
-    }
-    CommandFailure::failed(format!("{message}."))
 }
 
 fn reload_service() -> Result<(), CommandFailure> {

@@ -193,8 +193,23 @@ fn with_http1_only(mut tls: ClientConfig) -> ClientConfig {
 fn read_certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem_error = |reason: String| TlsError::pem(key, path, reason);
     let bytes = credential::read_public_file(path).map_err(|error| pem_error(error.to_string()))?;
-    let certificates = CertificateDer::pem_slice_iter(&bytes)
+    parse_certificates(&bytes).map_err(pem_error)
+}
+
+fn parse_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| pem_error(error.to_string()))?;
-    if certificates.is_empty() { Err(pem_error("it holds no certificate".into())) } else { Ok(certificates) }
+        .map_err(|error| error.to_string())?;
+    if certificates.is_empty() { Err("it holds no certificate".into()) } else { Ok(certificates) }
+}
+
+/// Says why the daemon could not use this text as `server.ca_file`.
+pub fn check_authorities(pem: &[u8]) -> Result<(), String> {
+    let mut roots = RootCertStore::empty();
+    for (n, certificate) in parse_certificates(pem)?.into_iter().enumerate() {
+        roots
+            .add(certificate)
+            .map_err(|error| format!("its certificate number {} cannot be used: {error}", n + 1))?;
+    }
+    Ok(())
 }
