@@ -1,10 +1,19 @@
 //! Finds and reads the files of the configuration, and applies the environment of this process.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File, FileType};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::config::{ConfigError, ConfigFile, DEFAULT_FILE, DROP_IN_DIRECTORY, LoadedConfig, parse_layers};
+use nix::fcntl::OFlag;
+
+use crate::config::{
+    ConfigError, ConfigFile, ConfigFiles, ConfigMistake, DEFAULT_FILE, DROP_IN_DIRECTORY, LoadedConfig,
+    parse_layers,
+};
+
+/// No configuration is larger. A larger file is something else, for example a device that never ends.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The file or directory that the configuration is read from.
 #[derive(Clone, Debug)]
@@ -58,17 +67,26 @@ impl ConfigLocation {
 
     /// The files that can be read.
     pub(crate) fn read_some(&self) -> Vec<ConfigFile> {
-        let read = |path: PathBuf| Some(ConfigFile { text: fs::read_to_string(&path).ok()?, path });
+        let read = |path: PathBuf| Some(ConfigFile { text: read_text(&path).ok()?, path });
         self.files().unwrap_or_default().into_iter().filter_map(read).collect()
     }
 
-    /// Reads all files.
-    pub(crate) fn read(&self) -> Result<Vec<ConfigFile>, ConfigError> {
-        let read = |path: PathBuf| match fs::read_to_string(&path) {
-            Ok(text) => Ok(ConfigFile { path, text }),
-            Err(source) => Err(unreadable(&path, source)),
-        };
-        self.files()?.into_iter().map(read).collect()
+    /// Reads all files. Those that cannot be used are mistakes, so that the mistakes in the others are named, too.
+    pub(crate) fn read(&self) -> Result<ConfigFiles, ConfigError> {
+        let mut found = ConfigFiles::default();
+        for path in self.files()? {
+            match read_text(&path) {
+                Ok(text) => found.files.push(ConfigFile { path, text }),
+                Err(source) if source.kind() == ErrorKind::PermissionDenied => {
+                    return Err(unreadable(&path, source));
+                }
+                Err(source) if source.kind() == ErrorKind::NotFound && path == self.path() => {
+                    return Err(unreadable(&path, source));
+                }
+                Err(source) => found.unusable.push(ConfigMistake::in_file(&path, &source)),
+            }
+        }
+        Ok(found)
     }
 
     /// Merges the defaults, the files, and the environment variables.
@@ -79,6 +97,48 @@ impl ConfigLocation {
 
 fn unreadable(path: &Path, source: io::Error) -> ConfigError {
     ConfigError::Read { path: path.into(), source }
+}
+
+/// The text of a regular file of limited size. Nothing else is read: a pipe without a writer would block the daemon.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    let is_link = |path: &Path| fs::symlink_metadata(path).is_ok_and(|file| file.is_symlink());
+    // A pipe opens without a writer, and a device without a carrier.
+    let opened = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    let file = opened.map_err(|error| match error.kind() {
+        ErrorKind::NotFound if is_link(path) => {
+            let target = fs::read_link(path).unwrap_or_default();
+            io::Error::other(format!("it is a link to {}, which does not exist", target.display()))
+        }
+        // The kernel's answer for a socket.
+        _ if fs::metadata(path).is_ok_and(|file| file.file_type().is_socket()) => {
+            io::Error::other("it is a socket, not a file")
+        }
+        _ => error,
+    })?;
+    let file_type = file.metadata()?.file_type();
+    if !file_type.is_file() {
+        return Err(io::Error::other(format!("it is {}, not a file", name_type(file_type))));
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("it is larger than {} MiB", FILE_BYTES_MAX >> 20)));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        io::Error::other(format!("its line {line} is not UTF-8 text: save the file as UTF-8"))
+    })
+}
+
+fn name_type(file_type: FileType) -> &'static str {
+    if file_type.is_dir() {
+        "a directory"
+    } else if file_type.is_fifo() {
+        "a FIFO (named pipe)"
+    } else {
+        "a device"
+    }
 }
 
 /// The `*.toml` in this directory in the order of their bytes, without hidden files.

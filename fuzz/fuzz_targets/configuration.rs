@@ -48,7 +48,7 @@ fuzz_target!(|input: &[u8]| {
 
 fn parse(file: &str, variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Config, ConfigError> {
     let file = ConfigFile { path: "config.toml".into(), text: file.to_owned() };
-    parse_layers(&[file], variables).map(|loaded| loaded.config)
+    parse_layers(&vec![file].into(), variables).map(|loaded| loaded.config)
 }
 
 /// Panics if a message shows what may be a password: any part of a file that is not TOML, or a value of these keys.

@@ -27,16 +27,18 @@ impl MainLoop<'_> {
                     drop(fatal);
                     return exit::DISK;
                 }
+                outcome = self.reloader.loaded() => {
+                    self.reloader.finish(outcome);
+                    self.socket.restore();
+                    continue;
+                }
                 () = self.socket.changed() => {
                     self.socket.restore();
                     continue;
                 }
             };
             match signal {
-                Signal::Reload => {
-                    self.reloader.reload();
-                    self.socket.restore();
-                }
+                Signal::Reload => self.reloader.start(),
                 Signal::SyncNow => {
                     if let Err(error) = planner.send(TryNow).await {
                         tracing::warn!(%error, "the planner could not be reached");

@@ -1,11 +1,14 @@
 //! Loads the configuration at the start, and again while the daemon runs.
 
+use std::future::pending;
+use std::mem;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
 use sd_notify::NotifyState;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::last_good;
 use super::notify::{Notifier, SystemdMessage};
@@ -61,7 +64,7 @@ impl StartConfig {
     /// Keeps it for a later start, unless it is itself the last good one.
     pub(super) fn keep(&self) {
         if self.state.refusal.is_none() {
-            last_good::keep(&self.config, &self.config.state_dir());
+            last_good::keep(&self.config, &self.location, &self.config.state_dir());
         }
     }
 }
@@ -89,6 +92,16 @@ pub(super) struct ConfigReloader<'a> {
     state: watch::Sender<ConfigState>,
     log: &'a LogControl,
     notifier: Notifier,
+    /// The files are being read.
+    loading: Option<oneshot::Receiver<LoadOutcome>>,
+    /// They changed since, maybe.
+    is_requested_again: bool,
+}
+
+/// The files as they were read for a reload.
+pub(super) struct LoadOutcome {
+    location: ConfigLocation,
+    result: Result<LoadedConfig, ConfigError>,
 }
 
 /// What the reloader publishes.
@@ -109,30 +122,79 @@ impl<'a> ConfigReloader<'a> {
         let (config, config_receiver) = watch::channel(Arc::new(config));
         let (state, state_receiver) = watch::channel(state);
         let receivers = ConfigReceivers { config: config_receiver, state: state_receiver };
-        (Self { location, state_dir, device, config, state, log, notifier }, receivers)
+        let reloader = Self {
+            location,
+            state_dir,
+            device,
+            config,
+            state,
+            log,
+            notifier,
+            loading: None,
+            is_requested_again: false,
+        };
+        (reloader, receivers)
     }
 
-    /// Applies a valid configuration. An invalid one is refused, and the present one stays.
-    pub(super) fn reload(&mut self) {
+    /// Starts to read the files, in a thread of its own: a file system that does not respond must stop neither the
+    /// daemon nor its end. While it reads, a further request is remembered.
+    pub(super) fn start(&mut self) {
+        if self.loading.is_some() {
+            self.is_requested_again = true;
+            return;
+        }
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.notifier.notify(SystemdMessage::Reloading(now)),
             Err(error) => tracing::debug!(%error, "the reload cannot be announced to systemd"),
         }
-        self.location.keep_found();
-        match self.location.load() {
-            Ok(loaded) => self.apply(loaded),
+        let (sender, receiver) = oneshot::channel();
+        let mut location = self.location.clone();
+        let read = move || {
+            location.keep_found();
+            let result = location.load();
+            // The daemon may have ended.
+            drop(sender.send(LoadOutcome { location, result }));
+        };
+        match thread::Builder::new().name("configuration".into()).spawn(read) {
+            Ok(_) => self.loading = Some(receiver),
             Err(error) => {
-                tracing::error!(name: journal::RELOAD_REFUSED, "the configuration was not changed: {error}");
-                let refusal = ConfigurationRefusal::new(&error, refused_since(&error));
-                self.state.send_modify(|state| state.refusal = Some(refusal));
+                tracing::error!(%error, "the configuration was not changed: no thread can be started to read it");
+                self.notifier.notify(SystemdMessage::Ready);
+            }
+        }
+    }
+
+    /// Waits until the files are read, if they are being read. It may be cancelled.
+    pub(super) async fn loaded(&mut self) -> Option<LoadOutcome> {
+        match &mut self.loading {
+            Some(loading) => loading.await.ok(),
+            None => pending().await,
+        }
+    }
+
+    /// Applies a valid configuration. An invalid one is refused, and the present one stays.
+    pub(super) fn finish(&mut self, outcome: Option<LoadOutcome>) {
+        self.loading = None;
+        if let Some(LoadOutcome { location, result }) = outcome {
+            self.location = location;
+            match result {
+                Ok(loaded) => self.apply(loaded),
+                Err(error) => {
+                    tracing::error!(name: journal::RELOAD_REFUSED, "the configuration was not changed: {error}");
+                    let refusal = ConfigurationRefusal::new(&error, refused_since(&error));
+                    self.state.send_modify(|state| state.refusal = Some(refusal));
+                }
             }
         }
         self.notifier.notify(SystemdMessage::Ready);
+        if mem::take(&mut self.is_requested_again) {
+            self.start();
+        }
     }
 
     fn apply(&self, loaded: LoadedConfig) {
         let LoadedConfig { config, sources } = loaded;
-        last_good::keep(&config, &self.state_dir);
+        last_good::keep(&config, &self.location, &self.state_dir);
         let old = self.config.send_replace(Arc::new(config.clone()));
         self.state.send_modify(|state| {
             state.sources = sources;

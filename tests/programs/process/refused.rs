@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -11,7 +13,7 @@ use crate::support::notify::NotifySocket;
 use crate::support::process::run;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
-use crate::support::wait::wait_for;
+use crate::support::wait::{directory, wait_for};
 
 const REASON: &str = "queue.max_records: must be a whole number, for example 5000000";
 
@@ -93,6 +95,59 @@ fn without_a_last_good_configuration_the_start_is_refused() {
     home.configure(&wrong(&Settings::default()).with("queue.state_dir", moved.to_str().unwrap()));
     let mut command = daemon_command();
     assert_eq!(run(command.arg("--config").arg(home.path("config.toml")), b"").code, Some(78));
+}
+
+/// The command with another default directory. This text is its configuration.
+fn command_with(home: &Home, default_dir: &Path, text: &str) -> Command {
+    fs::write(home.path("config.toml"), text).unwrap();
+    let mut command = home.command();
+    command.env("STATE_DIRECTORY", default_dir);
+    command
+}
+
+#[test]
+fn a_mistake_that_hides_the_directory_of_the_queue_does_not_stop_intake() {
+    let default_dir = directory();
+    let home = Home::new(&Settings::default());
+    let socket = home.socket().display().to_string();
+    let (a, b) = (home.path("a").display().to_string(), home.path("b").display().to_string());
+    let text = |queue: &str| format!("[ipc]\nsocket = '{socket}'\n{queue}\n");
+    let command = command_with(&home, default_dir.path(), &text(&format!("[queue]\nstate_dir = '{a}'")));
+    let daemon = home.start_by(command);
+    daemon.enqueue_many(2);
+    let (_, mut home) = daemon.terminate();
+    for wrong in [format!("[queue]\nstate_dir = {a}"), format!("[queu]\nstate_dir = '{a}'"), "[[[".to_owned()]
+    {
+        let command = command_with(&home, default_dir.path(), &text(&wrong));
+        let daemon = home.start_by(command);
+        assert!(refusal_alert(&daemon.status()).is_some(), "{wrong}");
+        assert_eq!(daemon.counts().pending, 2, "{wrong}");
+        home = daemon.terminate().1;
+    }
+
+    // The queue in `a` is left behind. No typo opens it again.
+    let command = command_with(&home, default_dir.path(), &text(&format!("[queue]\nstate_dir = '{b}'")));
+    let daemon = home.start_by(command);
+    let (_, home) = daemon.terminate();
+    let command = command_with(&home, default_dir.path(), &text(&format!("[queue]\nstate_dir = {a}")));
+    let daemon = home.start_by(command);
+    assert_eq!(daemon.counts().pending, 0);
+    let (_, home) = daemon.terminate();
+    let named = format!("[ipc]\nsocket = '{socket}'\n[queue]\nstate_dir = '{a}'\nmax_records = 'many'\n");
+    let ran = run(&mut command_with(&home, default_dir.path(), &named), b"");
+    assert_eq!(ran.code, Some(78));
+}
+
+#[test]
+fn files_of_another_daemon_do_not_open_this_ones_queue() {
+    let default_dir = directory();
+    let home = Home::new(&Settings::default());
+    let text = fs::read_to_string(home.path("config.toml")).unwrap();
+    let command = command_with(&home, default_dir.path(), &text);
+    let (_, _home) = home.start_by(command).terminate();
+    let other = Home::new(&Settings::default());
+    let ran = run(&mut command_with(&other, default_dir.path(), "[queu]\n"), b"");
+    assert_eq!(ran.code, Some(78));
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn every_key_with_every_extreme_value_is_refused_or_the_daemon_works_with_it() {
             let file = home.path("config.toml");
             let text = fs::read_to_string(&file).unwrap();
             let Ok(LoadedConfig { config, .. }) =
-                config::parse_layers(&[ConfigFile { path: file, text }], std::iter::empty())
+                config::parse_layers(&vec![ConfigFile { path: file, text }].into(), std::iter::empty())
             else {
                 continue;
             };

@@ -1,7 +1,8 @@
 //! Why a configuration is refused, with the place of each mistake.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -16,7 +17,7 @@ pub enum ConfigError {
         /// The file or directory.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// At least one mistake.
     #[error("{}", JoinedMistakes(.0))]
@@ -59,6 +60,14 @@ impl fmt::Display for ConfigMistake {
     }
 }
 
+impl ConfigMistake {
+    /// A file that cannot be read.
+    pub fn in_file(path: &Path, error: &io::Error) -> Self {
+        let source = ConfigSource::File { path: path.into(), line: None };
+        Self { source, column: None, key: None, reason: format!("cannot be read: {error}") }
+    }
+}
+
 struct JoinedMistakes<'a>(&'a [ConfigMistake]);
 
 impl fmt::Display for JoinedMistakes<'_> {
@@ -74,12 +83,7 @@ impl ConfigError {
     /// Each mistake with its place. A file that cannot be read is one mistake.
     pub fn mistakes(&self) -> Vec<ConfigMistake> {
         match self {
-            Self::Read { path, source } => vec![ConfigMistake {
-                source: ConfigSource::File { path: path.clone(), line: None },
-                column: None,
-                key: None,
-                reason: format!("cannot be read: {source}"),
-            }],
+            Self::Read { path, source } => vec![ConfigMistake::in_file(path, source)],
             Self::Mistakes(mistakes) => mistakes.clone(),
         }
     }

@@ -9,6 +9,7 @@ use toml::{Table, Value, de};
 use super::Config;
 use super::error::{ConfigError, ConfigMistake};
 use super::expectation::{describe_expectation, with_example};
+use super::files::ConfigFiles;
 use super::invalid_value::InvalidValue;
 use super::mistake::{TomlMistake, describe_syntax, describe_value, may_show_value_of, position_at};
 use super::source::{ConfigFile, ConfigSource, ConfigSources, LoadedConfig};
@@ -18,10 +19,11 @@ const VARIABLE_PREFIX: &str = "FIELDSYNC_";
 
 /// Merges the layers: the defaults, the files in their order, and the variables with the prefix `FIELDSYNC_`.
 pub fn parse_layers(
-    files: &[ConfigFile],
+    read: &ConfigFiles,
     variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<LoadedConfig, ConfigError> {
-    let mut layers = Layers::default();
+    let ConfigFiles { files, unusable } = read;
+    let mut layers = Layers { mistakes: unusable.clone(), ..Layers::default() };
     for file in files {
         layers.add_file(file);
     }
@@ -174,7 +176,7 @@ mod tests {
         let files: Vec<ConfigFile> =
             files.iter().map(|(path, text)| ConfigFile { path: path.into(), text: (*text).into() }).collect();
         let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-        parse_layers(&files, variables).map_err(|error| error.to_string())
+        parse_layers(&files.into(), variables).map_err(|error| error.to_string())
     }
 
     fn from_text(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
@@ -255,7 +257,7 @@ mod tests {
     fn a_variable_that_is_not_utf_8_is_refused() {
         use std::os::unix::ffi::OsStringExt as _;
         let variable = ("FIELDSYNC_QUEUE__STATE_DIR".into(), OsString::from_vec(b"/srv/\xff".to_vec()));
-        let error = parse_layers(&[], std::iter::once(variable)).unwrap_err().to_string();
+        let error = parse_layers(&ConfigFiles::default(), std::iter::once(variable)).unwrap_err().to_string();
         assert!(error.contains("FIELDSYNC_QUEUE__STATE_DIR: its value is not UTF-8"), "{error}");
     }
 

@@ -10,6 +10,7 @@ mod check;
 mod derived;
 mod error;
 mod expectation;
+mod files;
 mod invalid_value;
 mod layers;
 mod level;
@@ -27,11 +28,12 @@ use serde::{Deserialize, Serialize};
 
 pub use derived::default_socket;
 pub use error::{ConfigError, ConfigMistake};
+pub use files::ConfigFiles;
 pub use layers::parse_layers;
 pub use level::{LevelError, read_log_filter};
 pub use mistake::{TomlMistake, describe_syntax, describe_value};
 pub use source::{ConfigFile, ConfigSource, ConfigSources, LoadedConfig, VARIABLE_SOURCE_PREFIX};
-pub use state_hint::find_state_dir;
+pub use state_hint::{StateDirHint, find_state_dir};
 pub use units::{FileMode, Size, Span};
 
 /// The file that is read if `--config` names none.

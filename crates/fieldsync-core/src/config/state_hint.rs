@@ -6,11 +6,20 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::source::ConfigFile;
-use super::{Config, Queue};
 
-/// The directory of the queue according to files that may have mistakes, and to the value of the variable for this key.
-/// `None` if the files name it in a way that cannot be understood.
-pub fn find_state_dir(files: &[ConfigFile], variable: Option<&str>) -> Option<PathBuf> {
+/// What files with mistakes say about the directory of the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateDirHint {
+    /// They name it.
+    Named(PathBuf),
+    /// They do not name it: it is the default, or the mistake hides it.
+    NotNamed,
+    /// They name it in a way that cannot be understood.
+    Unclear,
+}
+
+/// Looks for the directory of the queue in files that may have mistakes, and in the value of the variable for this key.
+pub fn find_state_dir(files: &[ConfigFile], variable: Option<&str>) -> StateDirHint {
     let mut named: Option<String> = variable.map(str::to_owned);
     if named.is_none() {
         for file in files {
@@ -19,22 +28,23 @@ pub fn find_state_dir(files: &[ConfigFile], variable: Option<&str>) -> Option<Pa
             match queue.and_then(|keys| keys.get("state_dir")).map(Spanned::get_ref) {
                 None => {}
                 Some(DeValue::String(path)) => named = Some(path.to_string()),
-                Some(_) => return None,
+                Some(_) => return StateDirHint::Unclear,
             }
         }
     }
-    let state_dir = match named.as_deref().map(str::trim) {
-        Some("") => return None,
-        named => named.map(PathBuf::from),
-    };
-    Some(Config { queue: Queue { state_dir, ..Queue::default() }, ..Config::default() }.state_dir())
+    match named.as_deref().map(str::trim) {
+        // What is left of a path without quotes is empty.
+        Some("") => StateDirHint::Unclear,
+        Some(path) => StateDirHint::Named(path.into()),
+        None => StateDirHint::NotNamed,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn found(texts: &[&str], variable: Option<&str>) -> Option<PathBuf> {
+    fn found(texts: &[&str], variable: Option<&str>) -> StateDirHint {
         let files: Vec<ConfigFile> =
             texts.iter().map(|text| ConfigFile { path: "f".into(), text: (*text).into() }).collect();
         find_state_dir(&files, variable)
@@ -42,15 +52,22 @@ mod tests {
 
     #[test]
     fn the_directory_is_found_in_spite_of_mistakes() {
+        let named = |path: &str| StateDirHint::Named(path.into());
         for (texts, variable, expected) in [
-            (&["[queue]\nstate_dir = '/a'\nmax_records = 'many'"][..], None, Some("/a")),
-            (&["[queue]\nstate_dir = '/a'\n[batch\nlearn = ="], None, Some("/a")),
-            (&["[queue]\nstate_dir = '/a'", "queue.state_dir = '/b'\nx"], None, Some("/b")),
-            (&["[queue]\nstate_dir = '/a'"], Some("/c"), Some("/c")),
-            (&["[queue]\nstate_dir = 5"], None, None),
-            (&["[queue]\nstate_dir = ''"], None, None),
+            (&["[queue]\nstate_dir = '/a'\nmax_records = 'many'"][..], None, named("/a")),
+            (&["[queue]\nstate_dir = '/a'\n[batch\nlearn = ="], None, named("/a")),
+            (&["[queue]\nstate_dir = '/a'", "queue.state_dir = '/b'\nx"], None, named("/b")),
+            (&["[queue]\nstate_dir = '/a'"], Some("/c"), named("/c")),
+            (&["[queu]\nstate_dir = '/a'"], None, StateDirHint::NotNamed),
+            (&["[queue]\nmax_records = 5"], None, StateDirHint::NotNamed),
+            (&["[queue]\nstate_dir = 5"], None, StateDirHint::Unclear),
+            (&["[queue]\nstate_dir = ''"], None, StateDirHint::Unclear),
         ] {
-            assert_eq!(found(texts, variable), expected.map(PathBuf::from), "{texts:?}");
+            assert_eq!(found(texts, variable), expected, "{texts:?}");
+        }
+        // A path without quotes is not a name: which of the two it is depends on the parser.
+        for text in ["[queue]\nstate_dir = /data/q", "[queue]\nstate_dir = /data/q\nmax_records = 5"] {
+            assert!(!matches!(found(&[text], None), StateDirHint::Named(_)), "{text}");
         }
     }
 }
