@@ -141,6 +141,11 @@ fn name_type(file_type: FileType) -> &'static str {
     }
 }
 
+/// The whole path of a file that a key names, if there is one. A token that is written there in clear is none.
+pub(crate) fn find_file(path: &Path) -> Option<PathBuf> {
+    std::path::absolute(path).ok().filter(|path| path.exists())
+}
+
 /// The `*.toml` in this directory in the order of their bytes, without hidden files.
 fn list_directory(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();

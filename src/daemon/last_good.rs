@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{
     Config, ConfigFile, LAST_GOOD_FILE, LoadedConfig, StateDirHint, find_state_dir, parse_layers,
 };
-use crate::config_file::{ConfigLocation, read_text};
+use crate::config_file::{ConfigLocation, find_file, read_text};
 
 const POINTER_NAME: &str = "last-state-dir.toml";
 const STATE_DIR_VARIABLE: &str = "FIELDSYNC_QUEUE__STATE_DIR";
@@ -34,7 +34,7 @@ pub(super) fn keep(config: &Config, location: &ConfigLocation, state_dir: &Path)
     if config.state_dir() != state_dir {
         return;
     }
-    let text = format!("{HEADER}{}", config.to_toml());
+    let text = format!("{HEADER}{}", config.to_masked_toml(find_file));
     if let Err(error) = write(state_dir, LAST_GOOD_FILE, &text) {
         tracing::warn!(%error, "the last good configuration could not be saved in {}", state_dir.display());
     }

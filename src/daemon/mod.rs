@@ -33,7 +33,7 @@ use crate::actors::queue_store::QueueStore;
 use crate::actors::telemetry::{AttachStore, Telemetry};
 use crate::actors::uploader::Uploader;
 use crate::clock::{Clock, SteadyClock, wall_ms};
-use crate::config_file::ConfigLocation;
+use crate::config_file::{ConfigLocation, find_file};
 use crate::device_name::device_name;
 use crate::exit;
 use crate::ipc::alerts::AlertTracker;
@@ -118,7 +118,7 @@ fn check_config(location: &ConfigLocation, is_quiet: bool) -> u8 {
         eprintln!("fieldsyncd: warning: {warning}");
     }
     if !is_quiet {
-        print!("{}", config.to_toml());
+        print!("{}", config.to_masked_toml(find_file));
     }
     exit::DONE
 }

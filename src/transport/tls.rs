@@ -45,7 +45,7 @@ pub enum TlsError {
 
 impl TlsError {
     fn pem(key: &'static str, path: &Path, reason: String) -> Self {
-        Self::Pem { key, path: path.display().to_string(), reason }
+        Self::Pem { key, path: credential::show_secret_path(path), reason }
     }
 }
 

@@ -9,7 +9,7 @@ use super::finding::Finding;
 use crate::api::{Configuration, ConfigurationValue, Status};
 use crate::cli::format::count;
 use crate::clock::millis;
-use crate::config::{Config, ConfigError, ConfigMistake, ConfigSource, VARIABLE_SOURCE_PREFIX};
+use crate::config::{Config, ConfigError, ConfigMistake, ConfigSource, MASK, VARIABLE_SOURCE_PREFIX};
 use crate::config_file::ConfigLocation;
 
 /// The configuration as the daemon would read it.
@@ -46,6 +46,7 @@ pub(super) fn judge_config(
     let Some(config) = &loaded.config else { return Vec::new() };
     let mut findings = vec![describe_valid(&name, loaded, in_effect)];
     findings.extend(in_effect.and_then(|in_effect| judge_refusal(in_effect, &name)));
+    findings.extend(in_effect.into_iter().flat_map(find_masked));
     let url = in_effect.and_then(Configuration::to_config).map(|config| config.server.url);
     if url.as_ref().unwrap_or(&config.server.url).is_empty() {
         findings.push(Finding::problem(
@@ -61,6 +62,16 @@ pub(super) fn judge_config(
         findings.extend(judge_age(loaded.modified_at(), &name, status));
     }
     findings
+}
+
+/// Keys that should name a file, and may have its content instead.
+fn find_masked(in_effect: &Configuration) -> impl Iterator<Item = Finding> {
+    in_effect.values.iter().filter(|value| value.value == MASK).map(|value| {
+        Finding::warning(
+            format!("{} ({}) is not the whole path of a file", value.key, value.source),
+            "write the path from /; a token or key belongs into a file of its own, not into the configuration",
+        )
+    })
 }
 
 /// The files are valid now, and the daemon has not read them since.

@@ -16,7 +16,7 @@ use crate::config;
 use crate::protocol::exchange::RequestResult;
 use secret_file::FileProblem;
 pub use secret_file::SecretFileError;
-pub(super) use secret_file::{read_public_file, read_secret_file};
+pub(super) use secret_file::{read_public_file, read_secret_file, show_secret_path};
 pub use watch::CredentialWatch;
 
 const SYSTEMD_CREDENTIAL: &str = "fieldsync-token";

@@ -11,6 +11,9 @@ use nix::fcntl::OFlag;
 use secrecy::zeroize::Zeroizing;
 use thiserror::Error;
 
+use crate::config::MASK;
+use crate::config_file::find_file;
+
 /// No token and no key is larger.
 const SECRET_BYTES_MAX: usize = 64 << 10;
 /// No collection of certificate authorities is larger.
@@ -46,14 +49,18 @@ impl SecretFileError {
     /// The problem, its consequence, and the remedy.
     pub fn describe(&self, consequence: &str) -> String {
         let (wrong, remedy) = self.problem.describe_with_remedy(&self.path);
-        format!("{} {wrong}. {consequence}. To fix it: {remedy}", self.path.display())
+        format!("{} {wrong}. {consequence}. To fix it: {remedy}", show_secret_path(&self.path))
     }
 }
 
 impl FileProblem {
     fn describe_with_remedy(&self, path: &Path) -> (String, String) {
-        let path = path.display();
+        let path = show_secret_path(path);
         match self {
+            Self::Unreadable(_) if path == MASK => (
+                "is not the path of a file".into(),
+                "put the token or key into a file, and name that file with its whole path".into(),
+            ),
             Self::Unreadable(error) => {
                 (format!("cannot be read: {error}"), "create it, readable by the user of fieldsyncd".into())
             }
@@ -75,6 +82,12 @@ impl FileProblem {
             ),
         }
     }
+}
+
+/// The name of a file, for people. A key may wrongly have the secret itself: what is neither an absolute path nor the name
+/// of a file is masked.
+pub(in crate::transport) fn show_secret_path(path: &Path) -> String {
+    if path.is_absolute() || find_file(path).is_some() { path.display().to_string() } else { MASK.to_owned() }
 }
 
 /// Reads a file that no other user may read or change. The memory is wiped after use.

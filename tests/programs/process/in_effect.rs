@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::daemon::{Daemon, Home, cli_command};
+use crate::support::daemon::{Daemon, Home, cli_command, daemon_command};
 use crate::support::process::run;
 use crate::support::settings::Settings;
 
@@ -75,4 +75,28 @@ fn the_command_says_first_that_a_configuration_was_refused() {
         first.contains("Refused: ") && first.contains("batch.micro_batch: must be at least 1"),
         "{first}"
     );
+}
+
+#[test]
+fn a_token_that_was_written_instead_of_its_file_is_shown_nowhere() {
+    let home =
+        Home::new(&Settings::for_server("http://127.0.0.1:1").with("server.token_file", "s3cr3t-word"));
+    let mut check = daemon_command();
+    let checked = run(check.arg("--check-config").arg("--config").arg(home.path("config.toml")), b"");
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(checked.stdout.contains("token_file = \"***\""), "{}", checked.stdout);
+    let daemon = home.start();
+    daemon.enqueue_many(1);
+    daemon.wait_for_log("*** is not the path of a file");
+    let last_good = fs::read_to_string(daemon.home.path("state/last-good.toml")).unwrap();
+    let doctor = daemon.cli(&["doctor"]);
+    assert!(
+        doctor.stdout.contains("server.token_file (") && doctor.stdout.contains("not the whole path"),
+        "{}",
+        doctor.stdout
+    );
+    let status = daemon.status().to_string();
+    for text in [&checked.stdout, &checked.stderr, &last_good, &daemon.log(), &doctor.stdout, &status] {
+        assert!(!text.contains("s3cr3t"), "{text}");
+    }
 }

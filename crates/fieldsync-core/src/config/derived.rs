@@ -64,7 +64,7 @@ impl Config {
         self.server.request_timeout.0.mul_f64(1.0 - self.batch.safety_margin)
     }
 
-    /// As TOML, for `--check-config`. It contains no secrets: tokens are in files of their own.
+    /// As TOML, with all values as they are. People see [`Self::to_masked_toml`].
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_else(|error| format!("# cannot be printed: {error}\n"))
     }

@@ -1,5 +1,8 @@
 //! Says in plain words which kind of value a key takes, with an example.
 
+use toml::{Table, Value};
+
+use super::Config;
 use super::texts::is_plain_name;
 
 /// Every key, with its default or an example.
@@ -17,15 +20,47 @@ pub(super) fn describe_expectation(key: &str, message: &str) -> Option<String> {
     if !key.contains('.') {
         return Some(format!("must be a section: write [{key}], and its keys below it"));
     }
+    let is_range = message.starts_with("invalid value");
     let kind = match expected.as_str() {
-        "u8" => "a whole number from 0 to 255",
-        "u16" | "u32" | "u64" | "usize" | "i64" => "a whole number",
-        "f32" | "f64" => "a number",
-        "a boolean" => "true or false",
-        "a string" | "path string" | "string or table" => "a text in quotes",
-        other => other,
+        "u8" | "u16" | "u32" | "u64" | "usize" | "i64" if is_range => describe_range(key),
+        "u8" | "u16" | "u32" | "u64" | "usize" | "i64" => "a whole number".to_owned(),
+        "f32" | "f64" => "a number".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        "a string" | "path string" | "string or table" => "a text in quotes".to_owned(),
+        _ => expected,
     };
     Some(with_example(key, &format!("must be {kind}")))
+}
+
+/// A number that the parser cannot hold: `must be a whole number of at least 1`.
+pub(super) fn describe_large_number(key: &str) -> String {
+    with_example(key, &format!("must be {}", describe_range(key)))
+}
+
+/// The limits of a whole number, as the check of the values names them.
+fn describe_range(key: &str) -> String {
+    let limit = |candidates: &[i64], words: &str| {
+        candidates
+            .iter()
+            .find_map(|candidate| reason_against(key, *candidate)?.strip_prefix(words)?.parse().ok())
+    };
+    let least: i64 = limit(&[0], "must be at least ").unwrap_or(0);
+    let most: Option<i64> = limit(&[i64::from(u8::MAX), i64::from(u32::MAX)], "must be at most ");
+    let most = most.or_else(|| reason_against(key, i64::from(u8::MAX) + 1)?.is_empty().then_some(255));
+    match most {
+        Some(most) => format!("a whole number from {least} to {most}"),
+        None => format!("a whole number of at least {least}"),
+    }
+}
+
+/// Why this number is not allowed; empty if its type has no place for it.
+fn reason_against(key: &str, number: i64) -> Option<String> {
+    let (section, name) = key.split_once('.')?;
+    let mut sections = Table::try_from(Config::default()).ok()?;
+    sections.get_mut(section)?.as_table_mut()?.insert(name.to_owned(), Value::Integer(number));
+    let Ok(config) = Value::Table(sections).try_into::<Config>() else { return Some(String::new()) };
+    let own = config.validate().into_iter().find(|invalid| invalid.key == key)?;
+    Some(own.reason.split([':', ',']).next().unwrap_or_default().to_owned())
 }
 
 /// Adds the example of the shipped file, unless the text has one.
@@ -94,6 +129,26 @@ mod tests {
                 "server",
                 "invalid type: string \"x\", expected struct Server",
                 Some("must be a section: write [server], and its keys below it"),
+            ),
+            (
+                "queue.max_records",
+                "invalid value: integer `-5`, expected u64",
+                Some("must be a whole number of at least 1, for example 5000000"),
+            ),
+            (
+                "telemetry.alert_queue_percent",
+                "invalid value: integer `300`, expected u8",
+                Some("must be a whole number from 0 to 100, for example 80"),
+            ),
+            (
+                "ipc.max_connections",
+                "invalid value: integer `-1`, expected usize",
+                Some("must be a whole number from 2 to 65536, for example 64"),
+            ),
+            (
+                "batch.large_queue_records",
+                "invalid value: integer `-1`, expected u64",
+                Some("must be a whole number of at least 0, for example 100"),
             ),
             ("server.urll", "unknown field `urll`, expected one of `url`, `path`", None),
         ] {

@@ -8,7 +8,7 @@ use toml::{Table, Value, de};
 
 use super::Config;
 use super::error::{ConfigError, ConfigMistake};
-use super::expectation::{describe_expectation, with_example};
+use super::expectation::{describe_expectation, describe_large_number, with_example};
 use super::files::ConfigFiles;
 use super::invalid_value::InvalidValue;
 use super::mistake::{TomlMistake, describe_syntax, describe_value, may_show_value_of, position_at};
@@ -109,7 +109,15 @@ impl Layers {
 
 /// Parses a file alone as `Config`, for a mistake with line and column.
 fn parse_alone(text: &str) -> Result<Table, TomlMistake> {
-    let values: Table = toml::from_str(text).map_err(|error| describe_syntax(text, &error))?;
+    let values: Table = toml::from_str(text).map_err(|error| match find_large_number(text, &error) {
+        Some(key) => TomlMistake { reason: describe_large_number(&key), ..locate_key(text, &error, key) },
+        None => describe_syntax(text, &error),
+    })?;
+    if let Some(section) = repeated_section(&values) {
+        let position = section_position(text, &section);
+        let reason = format!("must be a single section: write [{section}], and its keys below it");
+        return Err(TomlMistake { position, key: Some(section), reason });
+    }
     match toml::from_str::<Config>(text) {
         Ok(_) => Ok(values),
         Err(error) => {
@@ -118,6 +126,29 @@ fn parse_alone(text: &str) -> Result<Table, TomlMistake> {
             Err(TomlMistake { reason: plain.unwrap_or(mistake.reason), ..mistake })
         }
     }
+}
+
+/// The key whose number is larger than any number in TOML.
+fn find_large_number(text: &str, error: &de::Error) -> Option<String> {
+    let is_number = error.message().starts_with("invalid type: integer");
+    is_number.then(|| describe_value(text, error, may_show_value_of).key).flatten()
+}
+
+fn locate_key(text: &str, error: &de::Error, key: String) -> TomlMistake {
+    TomlMistake { key: Some(key), ..describe_syntax(text, error) }
+}
+
+/// A section that is written as `[[section]]`.
+fn repeated_section(values: &Table) -> Option<String> {
+    let defaults = Table::try_from(Config::default()).unwrap_or_default();
+    let repeated = values.iter().find(|(name, value)| value.is_array() && defaults.contains_key(*name));
+    repeated.map(|(name, _)| name.clone())
+}
+
+fn section_position(text: &str, section: &str) -> Option<(usize, usize)> {
+    let document = DeTable::parse(text).ok()?;
+    let (name, _) = document.get_ref().get_key_value(section)?;
+    position_at(text, name.span().start)
 }
 
 fn in_file(path: &Path, mistake: TomlMistake) -> ConfigMistake {
@@ -151,7 +182,11 @@ fn parse_variable(section: &str, key: &str, text: &str) -> Result<Value, String>
     let value = parse_as_default_type(section, key, text)?;
     let keys = Table::from_iter([(key.to_owned(), value.clone())]);
     let alone = Table::from_iter([(section.to_owned(), Value::Table(keys))]);
-    Value::Table(alone).try_into::<Config>().map_err(|error| error.message().to_owned())?;
+    Value::Table(alone).try_into::<Config>().map_err(|error| {
+        let name = format!("{section}.{key}");
+        describe_expectation(&name, error.message())
+            .map_or_else(|| error.message().to_owned(), |reason| format!("{name} {reason}"))
+    })?;
     Ok(value)
 }
 
@@ -165,6 +200,10 @@ fn parse_as_default_type(section: &str, key: &str, text: &str) -> Result<Value, 
         _ => Some(Value::String(text.to_owned())),
     };
     let key = format!("{section}.{key}");
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if parsed.is_none() && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("{key} {}", describe_large_number(&key)));
+    }
     parsed.ok_or_else(|| with_example(&key, &format!("`{text}` has the wrong type for {key}")))
 }
 
@@ -232,6 +271,31 @@ mod tests {
             ("[server]\nurl = 'ftp://x'", &[], &["server.url", "http://"]),
             ("[server]\nurl = 'http://u:p@x'", &[], &["server.url", "token_file"]),
             ("[queue]\nmax_bytes = '1 parsec'", &[], &["1 parsec"]),
+            (
+                "[queue]\nmax_records = -5",
+                &[],
+                &["config.toml: line 2, column 15: queue.max_records: must be a whole number of at least 1"],
+            ),
+            (
+                "[queue]\nmax_records = 5000000000000000000000",
+                &[],
+                &["line 2", "queue.max_records: must be a whole number of at least 1, for example 5000000"],
+            ),
+            (
+                "# fleet\n[[server]]\nurl = 'http://x'",
+                &[],
+                &["config.toml: line 2, column 3: server: must be a single section: write [server]"],
+            ),
+            (
+                "",
+                &[("FIELDSYNC_QUEUE__MAX_RECORDS", "-5")],
+                &["FIELDSYNC_QUEUE__MAX_RECORDS", "queue.max_records must be a whole number of at least 1"],
+            ),
+            (
+                "",
+                &[("FIELDSYNC_QUEUE__MAX_RECORDS", "5000000000000000000000")],
+                &["queue.max_records must be a whole number of at least 1"],
+            ),
             ("[ipc]\nsocket_mode = '0999'", &[], &["0999"]),
             (
                 "",

@@ -35,6 +35,7 @@ pub use mistake::{TomlMistake, describe_syntax, describe_value};
 pub use source::{ConfigFile, ConfigSource, ConfigSources, LoadedConfig, VARIABLE_SOURCE_PREFIX};
 pub use state_hint::{StateDirHint, find_state_dir};
 pub use units::{FileMode, Size, Span};
+pub use values::MASK;
 
 /// The file that is read if `--config` names none.
 pub const DEFAULT_FILE: &str = "/etc/fieldsync/config.toml";

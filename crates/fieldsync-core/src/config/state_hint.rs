@@ -25,19 +25,23 @@ pub fn find_state_dir(files: &[ConfigFile], variable: Option<&str>) -> StateDirH
         for file in files {
             let (document, _) = DeTable::parse_recoverable(&file.text);
             let queue = document.get_ref().get("queue").and_then(|queue| queue.get_ref().as_table());
-            match queue.and_then(|keys| keys.get("state_dir")).map(Spanned::get_ref) {
-                None => {}
-                Some(DeValue::String(path)) => named = Some(path.to_string()),
-                Some(_) => return StateDirHint::Unclear,
+            let Some(value) = queue.and_then(|keys| keys.get("state_dir")) else { continue };
+            match value.get_ref() {
+                // The parser guesses where a path without quotes ends.
+                DeValue::String(path) if is_quoted(&file.text, value) => named = Some(path.to_string()),
+                _ => return StateDirHint::Unclear,
             }
         }
     }
     match named.as_deref().map(str::trim) {
-        // What is left of a path without quotes is empty.
         Some("") => StateDirHint::Unclear,
         Some(path) => StateDirHint::Named(path.into()),
         None => StateDirHint::NotNamed,
     }
+}
+
+fn is_quoted(text: &str, value: &Spanned<DeValue<'_>>) -> bool {
+    text.get(value.span()).is_some_and(|written| written.starts_with(['"', '\'']))
 }
 
 #[cfg(test)]
@@ -65,7 +69,7 @@ mod tests {
         ] {
             assert_eq!(found(texts, variable), expected, "{texts:?}");
         }
-        // A path without quotes is not a name: which of the two it is depends on the parser.
+        // Which of the two it is depends on what the parser recovers.
         for text in ["[queue]\nstate_dir = /data/q", "[queue]\nstate_dir = /data/q\nmax_records = 5"] {
             assert!(!matches!(found(&[text], None), StateDirHint::Named(_)), "{text}");
         }

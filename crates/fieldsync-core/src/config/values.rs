@@ -1,5 +1,7 @@
 //! All values of a configuration, one by one, for people and programs that ask what is in effect.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::{Value as Json, json};
 use toml::{Table, Value};
 
@@ -7,7 +9,7 @@ use super::Config;
 use super::expectation::shipped_keys;
 
 /// Shown instead of a value that may be a secret.
-const MASK: &str = "***";
+pub const MASK: &str = "***";
 
 impl Config {
     /// Each key `section.key` with its value, in the order of the shipped file; null for a key that is not set.
@@ -21,6 +23,24 @@ impl Config {
                 (name, value)
             })
             .collect()
+    }
+
+    /// As TOML, for people and for the state directory. What may be a secret is masked, unless `find_file` knows it as the
+    /// name of a file, and returns its whole path.
+    pub fn to_masked_toml(&self, find_file: impl Fn(&Path) -> Option<PathBuf>) -> String {
+        let mut sections = Table::try_from(self).unwrap_or_default();
+        for (section, keys) in &mut sections {
+            for (key, value) in keys.as_table_mut().into_iter().flatten() {
+                let name = format!("{section}.{key}");
+                if let Value::String(text) = value
+                    && may_be_secret(&name, text)
+                {
+                    let found = find_file(Path::new(text.as_str()));
+                    *text = found.map_or_else(|| MASK.to_owned(), |path| path.display().to_string());
+                }
+            }
+        }
+        toml::to_string(&sections).unwrap_or_else(|error| format!("# cannot be printed: {error}\n"))
     }
 
     /// The configuration with these values, as [`Self::values`] lists them; masked ones are left out. `None` if they do not fit this version.
@@ -39,9 +59,13 @@ impl Config {
 }
 
 /// A key that ends with `file` names a file with a secret, and may wrongly have the secret itself.
+fn may_be_secret(name: &str, text: &str) -> bool {
+    name.ends_with("_file") && !text.starts_with('/')
+}
+
 fn show(name: &str, value: &Value) -> Json {
     match value {
-        Value::String(text) if name.ends_with("_file") && !text.starts_with('/') => json!(MASK),
+        Value::String(text) if may_be_secret(name, text) => json!(MASK),
         Value::String(text) => json!(text),
         Value::Integer(number) => json!(number),
         Value::Float(number) => json!(number),
@@ -66,5 +90,17 @@ mod tests {
         assert_eq!(Config::from_values(named), Some(config.clone()));
         config.server.token_file = Some("s3cret".into());
         assert!(config.values().contains(&("server.token_file".to_owned(), json!(MASK))));
+    }
+
+    #[test]
+    fn a_token_in_clear_is_masked_and_the_name_of_a_file_is_not() {
+        let mut config = Config::default();
+        config.server.token_file = Some("s3cret".into());
+        config.server.ca_file = Some("ca.pem".into());
+        config.web.token_file = Some("/etc/fieldsync/code".into());
+        let find_file = |path: &Path| (path == Path::new("ca.pem")).then(|| PathBuf::from("/srv/ca.pem"));
+        let text = config.to_masked_toml(find_file);
+        assert!(!text.contains("s3cret") && text.contains("token_file = \"***\""), "{text}");
+        assert!(text.contains("\"/srv/ca.pem\"") && text.contains("\"/etc/fieldsync/code\""), "{text}");
     }
 }
