@@ -63,13 +63,11 @@ impl StoreView {
         let mask = (1_u128 << (digits.count * DIGIT_BITS)) - 1;
         let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.0.as_u128()));
         let mut matches = EndingMatches { found: Vec::new(), next: None };
-        let mut compared = 0;
-        for item in self.snapshot.manifest.range((start, Bound::Unbounded))? {
+        for (compared, item) in self.snapshot.manifest.range((start, Bound::Unbounded))?.enumerate() {
             if compared == step {
                 return Ok(matches);
             }
             let id = item?.0.value();
-            compared += 1;
             matches.next = Some(RecordId(Uuid::from_u128(id)));
             if id & mask == digits.value && matches.found.len() < CANDIDATES_MAX {
                 matches.found.push(RecordId(Uuid::from_u128(id)));

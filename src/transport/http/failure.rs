@@ -81,12 +81,12 @@ fn find_connect_failure(error: &SendRequestError) -> Option<ConnectFailure> {
             let dial = error.get_ref().and_then(|inner| inner.downcast_ref::<DialError>());
             Some(dial.map(DialError::failure).unwrap_or_default())
         }
-        SendRequestError::Connect(ConnectError::Disconnected) => Some(ConnectFailure::Closed),
         SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => {
             find_broken_connection(error)
         }
-        // awc reports the end of the connection before any byte of a response so.
-        SendRequestError::Response(ParseError::Incomplete) => Some(ConnectFailure::Closed),
+        // awc reports the end of the connection before any byte of a response as an incomplete one.
+        SendRequestError::Connect(ConnectError::Disconnected)
+        | SendRequestError::Response(ParseError::Incomplete) => Some(ConnectFailure::Closed),
         SendRequestError::Response(ParseError::TooLarge | ParseError::Timeout) => None,
         SendRequestError::Response(_) => Some(ConnectFailure::NotHttp),
         _ => None,

@@ -57,7 +57,7 @@ fn what_would_be_refused_is_not_written() {
         (&["--url", "http://crm", "--ca", "-"], b"garbage\n", "it holds no certificate"),
         (&["--url", "http://crm", "--ca", "-"], b"", "it holds no certificate"),
         (&["--url", "http://crm", "--ca", "-"], NO_CERTIFICATE, "its certificate number 1 cannot be used"),
-        (&["--url", "http://crm", "--token-file", "-"], &[b'A'; (64 << 10) + 1], "is larger than 64 KiB"),
+        (&["--url", "http://crm", "--token-file", "-"], &vec![b'A'; (64 << 10) + 1], "is larger than 64 KiB"),
     ] {
         let ran = setup(&home, arguments, input);
         assert_eq!(ran.code, Some(1), "{ran:?}");

@@ -14,7 +14,7 @@ pub(super) fn locate_keys(remedy: &str, sources: &ConfigSources) -> String {
         let end = start + key.len();
         located.push_str(&rest[..end]);
         if let Some(place) = find_place(sources.of(key)) {
-            located += &format!(" ({place})");
+            located.extend([" (", &place, ")"]);
         }
         rest = &rest[end..];
     }
@@ -43,14 +43,14 @@ mod tests {
             file("/etc/f/conf.d/10-setup.toml", "# By setup\n[server]\nurl = \"http://new.example\"\n"),
         ];
         let variables = [("FIELDSYNC_SERVER__PATH".into(), "/v2".into())];
-        let sources = parse_layers(&files, variables.into_iter()).unwrap().sources;
+        let sources = parse_layers(&files.to_vec().into(), variables.into_iter()).unwrap().sources;
         assert_eq!(
             locate_keys("correct server.url and server.path, or set server.ca_file.", &sources),
             "correct server.url (/etc/f/conf.d/10-setup.toml:3) and server.path (environment variable \
              FIELDSYNC_SERVER__PATH), or set server.ca_file."
         );
         let last_good = [file("/var/lib/f/last-good.toml", "[server]\nurl = \"http://new.example\"\n")];
-        let sources = parse_layers(&last_good, std::iter::empty()).unwrap().sources;
+        let sources = parse_layers(&last_good.to_vec().into(), std::iter::empty()).unwrap().sources;
         assert_eq!(locate_keys("correct server.url", &sources), "correct server.url");
     }
 }

@@ -204,7 +204,7 @@ fn a_remedy_names_the_line_that_sets_the_key() {
     let text = "[server]\nurl = \"https://crm.example.com/base\"\n".to_owned();
     let file = ConfigFile { path: "/etc/f/conf.d/10-setup.toml".into(), text };
     let mut scene = Scene::new();
-    scene.sources = parse_layers(&[file], std::iter::empty()).unwrap().sources;
+    scene.sources = parse_layers(&vec![file].into(), std::iter::empty()).unwrap().sources;
     unreachable(&mut scene, ConnectFailure::Refused);
     assert_eq!(
         scene.describe().remedy.unwrap(),
