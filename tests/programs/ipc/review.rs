@@ -188,6 +188,8 @@ fn records_that_cannot_be_reviewed_are_refused() {
     check(daemon.put(&format!("/v1/records/{unknown}/payload"), "{}"), 404, "no_such_record");
     check(daemon.put(&format!("/v1/records/{id}/payload"), "[]"), 400, "invalid_record");
     check(daemon.put("/v1/records/12/payload", "{}"), 400, "invalid_id");
+    let message = daemon.get("/v1/records/abc").error().1;
+    assert!(message.contains("at least 4 digits of its beginning or end"), "{message}");
     assert_eq!(daemon.counts().pending, 1);
 }
 
