@@ -63,6 +63,8 @@ pub(super) fn judge_server(
 
 /// The probe sends no records: a server may respond to it, and something on the way refuse each batch.
 fn weigh_last_send(finding: Finding, url: &str, status: Option<&Status>, now: u64) -> Finding {
+    // A batch that is denied while others get through is a finding about the records.
+    let status = status.filter(|status| status.sync.denied.is_empty());
     let error = status.and_then(failed_last_send).filter(|_| finding.result == CheckResult::Ok);
     let Some(error) = error else { return finding };
     let text = format!(
