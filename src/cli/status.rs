@@ -145,7 +145,8 @@ fn describe_status(status: &Status, args: &StatusArgs, now: u64) -> Vec<String> 
         field("Since", timestamp(since, now));
     }
     if let Some(at) = status.sync.next_attempt_at {
-        field("Next try", relative(at, now));
+        // The time stays until the try has ended.
+        field("Next try", if at <= now { "now".to_owned() } else { relative(at, now) });
     }
     if let Some(at) = status.sync.last_success_at {
         field("Last success", timestamp(at, now));

@@ -44,6 +44,8 @@ fn what_to_do_comes_second() {
          Last success  1970-01-01T00:00:10.000Z (3 min 12 s ago)\n";
     let text = describe_status(&status, &SHORT, 202_000).join("\n");
     assert!(text.starts_with(expected), "{text}");
+    let while_it_is_tried = describe_status(&status, &SHORT, 242_000).join("\n");
+    assert!(while_it_is_tried.contains("\nNext try      now\n"), "{while_it_is_tried}");
 }
 
 #[test]
