@@ -129,7 +129,7 @@ impl TlsExplanation {
     /// The authority is not known.
     pub const NOT_TRUSTED: Self = Self {
         what: "its certificate is of an authority that this device does not trust",
-        remedy: "on a strange network, log in first; else name the PEM file of the authority in server.ca_file, or install it",
+        remedy: "on a strange network, log in first; else name its PEM file in server.ca_file",
     };
 }
 

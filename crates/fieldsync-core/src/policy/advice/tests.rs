@@ -228,7 +228,7 @@ fn a_wrong_clock_is_told_apart_from_other_failures_of_tls() {
         Reason::Tls,
         "The server cannot be reached: 3 records waiting. The certificate of crm.example.com is of an authority that \
          this device does not trust.",
-        "on a strange network, log in first; else name the PEM file of the authority in server.ca_file",
+        "on a strange network, log in first; else name its PEM file in server.ca_file",
         |scene| unreachable(scene, ConnectFailure::CertificateNotTrusted),
     );
     check(
