@@ -153,7 +153,7 @@ fn describe_status(status: &Status, args: &StatusArgs, now: u64) -> Vec<String> 
     }
     if let Some((records, queue)) = &own {
         field("Your records", describe_counts(records));
-        field("Your queue", format!("{} of {}", size(queue.bytes), size(queue.max_bytes)));
+        field("Your queue", describe_use((queue.records, queue.max_records), (queue.bytes, queue.max_bytes)));
     } else {
         field("Records", describe_counts(&status.records));
         field("Queue", describe_queue(status, now));
@@ -269,7 +269,13 @@ fn describe_queue(status: &Status, now: u64) -> String {
         let waits = duration(now.saturating_sub(at));
         format!("; the oldest record has waited {waits}")
     });
-    format!("{} of {}{waits}", size(queue.bytes), size(queue.max_bytes))
+    let used = describe_use((queue.records, queue.max_records), (queue.bytes, queue.max_bytes));
+    format!("{used}{waits}")
+}
+
+/// `105 of 5000000 records, 176.9 KiB of 2.0 GiB`
+fn describe_use((records, max_records): (u64, u64), (bytes, max_bytes): (u64, u64)) -> String {
+    format!("{records} of {}, {} of {}", count(max_records, "record"), size(bytes), size(max_bytes))
 }
 
 /// Only if the disk has a problem.

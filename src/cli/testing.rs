@@ -84,6 +84,8 @@ pub(crate) fn sample_status(phase: Phase, text: &str, records: Counts) -> Status
         },
         records,
         queue: QueueUse {
+            records: 107,
+            max_records: 5_000_000,
             bytes: 181_200,
             max_bytes: 2 << 30,
             oldest_pending_at: Some(10_000),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::config_state::ConfigState;
+use super::queue_fill::QueueFill;
 use crate::api::{Alert, AlertName, OpenEnum};
 use crate::clock::millis;
 use crate::config::Config;
@@ -68,15 +69,10 @@ fn find_alerts(backlog: &Backlog, config: &Config, config_state: &ConfigState, n
         let needs = if review == 1 { "1 record needs".to_owned() } else { format!("{review} records need") };
         raise(AlertName::NeedsReview, format!("{needs} review: fieldsync quarantine list"));
     }
-    let queue = &config.queue;
-    let usage = [
-        (backlog.bytes, queue.max_bytes.0, "bytes"),
-        (backlog.disk_bytes, queue.max_disk_bytes.0, "bytes of disk (estimated)"),
-    ];
-    let percent = u64::from(telemetry.alert_queue_percent);
-    let is_filling = |used: u64, limit: u64| used.saturating_mul(100) >= limit.saturating_mul(percent);
-    if let Some((used, limit, unit)) = usage.into_iter().find(|(used, limit, _)| is_filling(*used, *limit)) {
-        raise(AlertName::QueueFilling, format!("the queue holds {used} of at most {limit} {unit}"));
+    let fill = QueueFill::fullest(backlog, config);
+    // A queue that is full is reported whatever the percentage.
+    if fill.reaches_percent(telemetry.alert_queue_percent) || fill.full_queue().is_some() {
+        raise(AlertName::QueueFilling, fill.describe());
     }
     let oldest = backlog.oldest_pending_at.map_or(0, |at| now.saturating_sub(at));
     if oldest > millis(telemetry.alert_oldest_pending.0) {
@@ -160,17 +156,19 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_fills_by_payload_bytes_or_by_disk_usage() {
+    fn a_queue_fills_by_records_by_payload_bytes_or_by_disk_usage() {
         let config = Config::default();
         let percent = u64::from(config.telemetry.alert_queue_percent);
         let most = (config.queue.max_bytes.0 * percent).div_ceil(100);
         let by_disk = (config.queue.max_disk_bytes.0 * percent).div_ceil(100);
-        for (bytes, disk_bytes, expected) in [
-            (most - 1, by_disk - 1, None),
-            (most, 0, Some(" bytes")),
-            (0, by_disk, Some(" bytes of disk (estimated)")),
+        let by_records = (config.queue.max_records * percent).div_ceil(100);
+        for (pending, bytes, disk_bytes, expected) in [
+            (by_records - 1, most - 1, by_disk - 1, None),
+            (by_records, 0, 0, Some(" records")),
+            (1000, most, 0, Some(" bytes")),
+            (1000, 0, by_disk, Some(" bytes of disk (estimated)")),
         ] {
-            let backlog = Backlog { bytes, disk_bytes, ..Backlog::default() };
+            let backlog = Backlog { pending, bytes, disk_bytes, ..Backlog::default() };
             let alerts = AlertTracker::default().active_alerts(&backlog, &config, &none(), 1);
             assert_eq!(alerts.len(), usize::from(expected.is_some()));
             assert!(alerts.iter().all(|alert| alert.message.ends_with(expected.unwrap_or_default())));

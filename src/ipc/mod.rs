@@ -18,6 +18,7 @@ mod newest;
 mod openapi;
 mod openapi_examples;
 mod overview;
+mod queue_fill;
 mod records;
 mod rejection;
 mod review;

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::alerts::AlertTracker;
 use super::auth::user_name;
 use super::config_state::ConfigState;
+use super::queue_fill::QueueFill;
 use crate::actors::ConfigWatch;
 use crate::actors::batch_planner::PlannerState;
 use crate::api::{
@@ -19,7 +20,7 @@ use crate::config::Config;
 use crate::device_name::device_name;
 use crate::model::{Backlog, DeviceId, LastError, Link, LinkState, OTHER_SUBMITTERS, SizeRule};
 use crate::policy::advice::{
-    CredentialFacts, DeviceFacts, PlannerFacts, RESPONSE_WAIT_MIN_MS, ServerName, Situation,
+    CredentialFacts, DeviceFacts, FullQueue, PlannerFacts, RESPONSE_WAIT_MIN_MS, ServerName, Situation,
     describe_situation,
 };
 use crate::policy::breaker::{BreakerState, Mode};
@@ -79,6 +80,7 @@ impl StatusSources {
         };
         StateSnapshot {
             paused_by: backlog.pause.map(|pause| user_name(pause.by)),
+            full_queue: QueueFill::fullest(&backlog, &config).full_queue(),
             config,
             config_state: self.config_state.borrow().clone(),
             link: with_known_failure(*self.link.borrow(), planner.last_error.as_ref()),
@@ -233,6 +235,7 @@ pub(super) struct StateSnapshot {
     /// The planner's phase, or what the counts show since then.
     phase: Phase,
     paused_by: Option<String>,
+    full_queue: Option<FullQueue>,
 }
 
 impl StateSnapshot {
@@ -246,7 +249,7 @@ impl StateSnapshot {
 
     /// What the sentences depend on.
     pub(super) fn device_facts(&self, now: u64) -> DeviceFacts<'_> {
-        let Self { config, config_state, backlog, link, planner, phase, paused_by } = self;
+        let Self { config, config_state, backlog, link, planner, phase, paused_by, full_queue } = self;
         let is_after_success =
             |at: u64| planner.last_success_at.is_none_or(|last_success| last_success <= at);
         DeviceFacts {
@@ -273,6 +276,7 @@ impl StateSnapshot {
                 has_certificate: config.server.client_cert_file.is_some(),
             },
             refusal: config_state.refusal.as_ref().map(|refusal| refusal.message.as_str()),
+            full_queue: full_queue.as_ref(),
         }
     }
 

@@ -65,7 +65,7 @@ fn judge_alert(alert: &Alert) -> Option<Finding> {
         }
         Some(AlertName::QueueFilling) => Some(Finding::warning(
             message,
-            "see the findings about the server; records are refused once the queue is full (queue.max_bytes)",
+            "find out why less is sent than comes in, see the findings about the server; a full queue refuses records until some are sent or a limit is raised (queue.max_records, queue.max_bytes, queue.max_disk_bytes)",
         )),
         _ => Some(Finding::warning(
             message,

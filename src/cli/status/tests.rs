@@ -16,7 +16,7 @@ fn the_sentence_comes_first() {
     let text = describe_status(&syncing_status(), &SHORT, 202_000).join("\n");
     let expected = "Syncing 45 of 150 records (2 need review)\n\n\
          Records       105 waiting, 0 sending, 0 failed, 45 synced, 2 need review\n\
-         Queue         176.9 KiB of 2.0 GiB; the oldest record has waited 3 min 12 s\n\
+         Queue         107 of 5000000 records, 176.9 KiB of 2.0 GiB; the oldest record has waited 3 min 12 s\n\
          Connectivity  online for 3 min 12 s\n\
          Time left     about 31 s\n\
          Daemon        0.1.0, started 3 min 22 s ago\n\
@@ -65,7 +65,7 @@ fn a_user_sees_its_own_records_first_and_admins_see_the_device() {
     let expected = "3 of your records wait to be sent (1 needs review)\n\
          The device: Syncing 45 of 150 records (2 need review)\n\n\
          Your records  0 waiting, 0 sending, 3 failed, 0 synced, 1 needs review\n\
-         Your queue    2.0 KiB of 4.0 KiB\n";
+         Your queue    4 of 300 records, 2.0 KiB of 4.0 KiB\n";
     assert!(text.starts_with(expected), "{text}");
     assert!(text.ends_with("1 record needs review: fieldsync quarantine list"), "{text}");
     let device = describe_status(&syncing_status(), &SHORT, 202_000);

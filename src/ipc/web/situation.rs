@@ -75,7 +75,7 @@ impl SituationFacts {
             address: server.map(ServerName::host_and_port),
             url: server.map(|server| server.url.to_owned()),
             http_status: device.planner.last_failure.and_then(|error| error.http_status),
-            asks_for_review: status.sync.remedy.as_deref() == Some(REVIEW),
+            asks_for_review: status.sync.remedy.as_ref().is_some_and(|remedy| remedy.starts_with(REVIEW)),
             synced,
             sent_at: device.planner.sent_at,
             limit_s: device.planner.time_limit_ms.div_ceil(1000),

@@ -83,6 +83,30 @@ fn the_limit_of_records_is_exact_under_concurrent_requests() {
 }
 
 #[test]
+fn a_full_queue_is_said_by_the_status_the_check_and_doctor() {
+    let daemon = Daemon::start(&Settings::default().with("queue.max_records", "5"));
+    daemon.enqueue_many(3);
+    let status = daemon.cli(&["status"]).stdout;
+    assert!(status.contains("Queue         3 of 5 records, "), "{status}");
+    assert!(!status.contains("full"), "{status}");
+    daemon.enqueue_many(2);
+    let refused = daemon.cli_with(&["enqueue"], br#"{"type":"T","payload":{}}"#);
+    assert_eq!(refused.code, Some(7), "{}", refused.stderr);
+    let status = daemon.cli(&["status"]).stdout;
+    let mut lines = status.lines();
+    assert!(lines.next().unwrap().starts_with("The queue is full: no new records are taken. "), "{status}");
+    assert!(lines.next().unwrap().contains("raise queue.max_records"), "{status}");
+    let alert =
+        "ALERT queue_filling: the queue holds 5 of at most 5 records; the queue is full (queue.max_records)";
+    assert!(status.contains(alert), "{status}");
+    let check = daemon.cli(&["status", "--check"]);
+    assert_eq!(check.code, Some(1), "{}", check.stdout);
+    assert!(check.stdout.contains("the queue is full (queue.max_records)"), "{}", check.stdout);
+    let doctor = daemon.cli(&["doctor"]).stdout;
+    assert!(doctor.contains("the queue is full (queue.max_records)"), "{doctor}");
+}
+
+#[test]
 fn a_request_that_does_not_fit_as_a_whole_is_refused_as_a_whole() {
     let daemon = Daemon::start(&Settings::default().with("queue.max_records", "250"));
     let responses = send_concurrently(&daemon, |n| {

@@ -28,6 +28,17 @@ pub struct DeviceFacts<'a> {
     pub credential: CredentialFacts,
     /// Why a later configuration is not in effect; none if the present one is.
     pub refusal: Option<&'a str>,
+    /// The limit of the queue that is reached, if one is.
+    pub full_queue: Option<&'a FullQueue>,
+}
+
+/// A limit of the queue that is reached: new records are refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FullQueue {
+    /// Its configuration key.
+    pub key: &'static str,
+    /// The user whose share of the limit is used up; none if the whole queue is full.
+    pub user: Option<String>,
 }
 
 /// What the device shows the server to prove who it is.

@@ -16,7 +16,7 @@ mod tests;
 use causes::BY_ITSELF;
 pub use causes::Obstacle;
 pub(in crate::policy) use causes::find_obstacle;
-pub use facts::{CredentialFacts, DeviceFacts, PlannerFacts, ServerName};
+pub use facts::{CredentialFacts, DeviceFacts, FullQueue, PlannerFacts, ServerName};
 
 use crate::api::SyncReason;
 use crate::model::{Backlog, DeniedSet, DiskState, Phase};
@@ -51,6 +51,10 @@ pub fn describe_situation(device: &DeviceFacts<'_>, progress: &Progress) -> Situ
         None => describe_progress(device, progress),
     };
     let situation = Situation { text: situation.text + &denied_note(device.planner.denied), ..situation };
+    let situation = match device.full_queue {
+        Some(full) => on_full_queue(situation, full),
+        None => situation,
+    };
     let situation = add_refusal(situation, device.refusal);
     match backlog.storage.disk {
         DiskState::Full => on_full_disk(situation),
@@ -134,6 +138,24 @@ fn on_full_disk(situation: Situation) -> Situation {
         text: format!("The disk is full: no new records are taken. {text}"),
         remedy: Some(others.map_or_else(|| free.to_owned(), |other| format!("{free}. Then: {other}"))),
     }
+}
+
+/// New records are refused, and those in the queue are sent. Sending makes room, so its remedy comes first.
+fn on_full_queue(situation: Situation, full: &FullQueue) -> Situation {
+    let Situation { reason, text, remedy } = situation;
+    let key = full.key;
+    let (what, raise) = match &full.user {
+        None => ("The queue is full".to_owned(), format!("raise {key}")),
+        Some(user) => (
+            format!("The share of {user} in the queue is full"),
+            format!("raise queue.max_user_share or {key}"),
+        ),
+    };
+    let remedy = match remedy.filter(|remedy| is_action(remedy)) {
+        Some(remedy) => format!("{remedy}. That makes room in the queue; else {raise}"),
+        None => format!("wait until records are sent, which makes room in the queue, or {raise}"),
+    };
+    Situation { reason, text: format!("{what}: no new records are taken. {text}"), remedy: Some(remedy) }
 }
 
 /// Whether a remedy asks a person for something.

@@ -31,6 +31,7 @@ struct Scene {
     url: &'static str,
     paused_by: Option<&'static str>,
     refusal: Option<&'static str>,
+    full_queue: Option<FullQueue>,
 }
 
 impl Scene {
@@ -53,6 +54,7 @@ impl Scene {
             url: "https://crm.example.com/base",
             paused_by: None,
             refusal: None,
+            full_queue: None,
         }
     }
 
@@ -86,6 +88,7 @@ impl Scene {
             sources: &self.sources,
             credential: self.credential,
             refusal: self.refusal,
+            full_queue: self.full_queue.as_ref(),
         };
         describe_situation(&device, &progress)
     }

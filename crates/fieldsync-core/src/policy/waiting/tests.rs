@@ -105,6 +105,7 @@ impl Scene {
             sources: &ConfigSources::default(),
             credential: CredentialFacts { has_token: true, has_certificate: false },
             refusal: None,
+            full_queue: None,
         };
         waiting_for(&facts, &device)
     }

@@ -157,7 +157,11 @@ const showActions = ({ sync, page: { may_change: isButton } }) => {
 const shownAlerts = ({ alerts }) => alerts.filter(({ alert }) => alert !== "needs_review");
 const describeAlert = ({ alert, message, since }, { queue }) => {
   const share = (used, most) => (most > 0 ? used / most : 0);
-  const percent = Math.max(share(queue.bytes, queue.max_bytes), share(queue.disk_bytes, queue.max_disk_bytes));
+  const percent = Math.max(
+    share(queue.records, queue.max_records),
+    share(queue.bytes, queue.max_bytes),
+    share(queue.disk_bytes, queue.max_disk_bytes),
+  );
   const waited = queue.oldest_pending_at === null ? 0 : (Date.now() - new Date(queue.oldest_pending_at).getTime()) / SECOND_MS;
   const known = find("alerts", alert, {
     details: message,

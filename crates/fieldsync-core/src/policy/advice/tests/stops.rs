@@ -213,3 +213,25 @@ fn a_remedy_names_the_line_that_sets_the_key() {
     (scene.phase, scene.url) = (Phase::Misconfigured, "");
     assert_eq!(scene.describe().remedy.unwrap(), "set server.url (/etc/f/conf.d/10-setup.toml:2)");
 }
+
+#[test]
+fn a_full_queue_is_said_first_and_making_room_comes_before_a_higher_limit() {
+    let full =
+        |user: Option<&str>| Some(FullQueue { key: "queue.max_records", user: user.map(str::to_owned) });
+    let mut scene = Scene::new();
+    scene.full_queue = full(None);
+    let found = scene.describe();
+    assert_eq!(found.reason, SyncReason::Sending);
+    assert_eq!(found.text, "The queue is full: no new records are taken. Syncing 0 of 3 records");
+    let remedy = "wait until records are sent, which makes room in the queue, or raise queue.max_records";
+    assert_eq!(found.remedy.unwrap(), remedy);
+    (scene.phase, scene.full_queue) = (Phase::Paused, full(Some("visits-app")));
+    let found = scene.describe();
+    assert_eq!(
+        found.text,
+        "The share of visits-app in the queue is full: no new records are taken. Paused: 3 records waiting"
+    );
+    let remedy = "to send again: fieldsync resume. That makes room in the queue; \
+                  else raise queue.max_user_share or queue.max_records";
+    assert_eq!(found.remedy.unwrap(), remedy);
+}
