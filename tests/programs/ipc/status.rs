@@ -94,6 +94,34 @@ fn neither_done_nor_total_falls_in_a_run_and_each_step_has_its_sentence() {
 }
 
 #[test]
+fn a_record_that_was_retried_and_then_discarded_is_neither_synced_nor_in_the_total() {
+    let server = ScriptedServer::start(reject_bad);
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    daemon.enqueue_many(1);
+    daemon.wait_until_done();
+    let of_key = |text: &str| json!({"type": "T", "key": "k", "payload": {"text": text}});
+    let ids = daemon.enqueue(&[of_key("bad"), of_key("good")]);
+    let wait_for_rejection = |sends: u64| {
+        daemon.wait_until("the rejection", |_| {
+            let record = daemon.record(&ids[0]);
+            record["state"] == "QUARANTINED" && record["sends"] == sends
+        })
+    };
+    wait_for_rejection(1);
+    let selection = json!({"ids": [ids[0]]}).to_string();
+    daemon.post("/v1/quarantine/retry", &selection).expect_json(200);
+    let status = wait_for_rejection(2);
+    assert_eq!((&status["sync"]["done"], &status["sync"]["total"]), (&json!(1), &json!(2)), "{status:#}");
+    daemon.post("/v1/quarantine/discard", &selection).expect_json(200);
+    daemon.wait_until_done();
+    let sync = daemon.wait_for_phase("idle")["sync"].clone();
+    assert_eq!(
+        (&sync["text"], &sync["done"], &sync["total"]),
+        (&json!("1 record synced"), &json!(1), &json!(1))
+    );
+}
+
+#[test]
 fn an_outage_and_the_last_success_keep_their_times_over_a_restart() {
     let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));

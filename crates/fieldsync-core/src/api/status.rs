@@ -66,7 +66,8 @@ pub struct Sync {
     #[serde(with = "as_rfc3339_option", default)]
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub since: Option<u64>,
-    /// Records settled in this run. Never decreases during a run.
+    /// Records settled in this run: synced, or in need of review. Never decreases during a run. Once it has ended,
+    /// discarded records are not in it.
     pub done: u64,
     /// `done` plus the records that still have to be sent. Never decreases during a run.
     pub total: u64,

@@ -4,12 +4,15 @@ use crate::model::Backlog;
 
 /// The progress of a run, which lasts from the first waiting record until none is left.
 ///
-/// Neither `done` nor `total` decreases during a run.
+/// Neither `done` nor `total` decreases during a run. When it ends, both count what became of its records: those that
+/// the server confirmed and those that need review. A record that was sent again counts once. A discarded record counts
+/// in neither, even if it is discarded after the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     active: bool,
-    settled_before: u64,
     synced_before: u64,
+    /// Records of earlier runs that still need review; none before the first run.
+    reviews_before: Option<u64>,
     /// Records settled in this run.
     pub done: u64,
     /// `done` plus the records that still have to be sent.
@@ -26,19 +29,26 @@ impl Progress {
         if begins {
             *self = Self {
                 active: true,
-                settled_before: backlog.settled_total,
                 synced_before: backlog.synced_total,
+                reviews_before: Some(backlog.quarantined),
                 ..Self::default()
             };
         }
+        let Some(reviews_before) = self.reviews_before else { return false };
+        // A record of an earlier run that is sent again belongs to this one from now on.
+        let reviews_before = reviews_before.min(backlog.quarantined);
+        self.reviews_before = Some(reviews_before);
         if self.active {
-            self.done = self.done.max(backlog.settled_total - self.settled_before);
             self.synced = backlog.synced_total - self.synced_before;
-            self.total = self.total.max(self.done + to_go);
+        }
+        let settled = self.synced + (backlog.quarantined - reviews_before);
+        if self.active {
+            self.done = self.done.max(settled);
+            self.total = self.total.max(settled + to_go);
             self.active = to_go > 0;
         }
         if !self.active {
-            self.total = self.done;
+            (self.done, self.total) = (settled, settled);
         }
         begins
     }
@@ -48,14 +58,8 @@ impl Progress {
 mod tests {
     use super::*;
 
-    fn backlog(pending: u64, settled: u64, quarantined: u64) -> Backlog {
-        Backlog {
-            pending,
-            quarantined,
-            settled_total: settled,
-            synced_total: settled - quarantined,
-            ..Backlog::default()
-        }
+    fn backlog(pending: u64, synced_total: u64, quarantined: u64) -> Backlog {
+        Backlog { pending, quarantined, synced_total, ..Backlog::default() }
     }
 
     #[test]
@@ -69,23 +73,70 @@ mod tests {
         assert_eq!((progress.done, progress.total), (0, 3));
     }
 
+    /// After each backlog: done, total, synced.
+    #[track_caller]
+    fn check(steps: &[(Backlog, (u64, u64, u64))]) {
+        let mut progress = Progress::default();
+        for (index, (backlog, expected)) in steps.iter().enumerate() {
+            progress.update(backlog);
+            assert_eq!((progress.done, progress.total, progress.synced), *expected, "step {index}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_sent_again_and_then_discarded_is_in_no_count() {
+        check(&[
+            (backlog(1, 0, 0), (0, 1, 0)),
+            (backlog(0, 1, 0), (1, 1, 1)),
+            // Two of one key. The first is refused, retried, refused again and discarded; then the second is synced.
+            (backlog(2, 1, 0), (0, 2, 0)),
+            (backlog(1, 1, 1), (1, 2, 0)),
+            (backlog(2, 1, 0), (1, 2, 0)),
+            (backlog(1, 1, 1), (1, 2, 0)),
+            (backlog(1, 1, 0), (1, 2, 0)),
+            (backlog(0, 2, 0), (1, 1, 1)),
+        ]);
+    }
+
+    #[test]
+    fn records_of_an_earlier_start_are_of_no_run() {
+        check(&[(backlog(0, 0, 2), (0, 0, 0)), (backlog(1, 0, 2), (0, 1, 0)), (backlog(0, 1, 2), (1, 1, 1))]);
+    }
+
+    #[test]
+    fn a_record_that_needs_review_counts_until_it_is_discarded() {
+        check(&[(backlog(3, 0, 0), (0, 3, 0)), (backlog(0, 2, 1), (3, 3, 2)), (backlog(0, 2, 0), (2, 2, 2))]);
+        // One of an earlier run counts if it is sent again.
+        check(&[
+            (backlog(2, 5, 1), (0, 2, 0)),
+            (backlog(1, 6, 1), (1, 2, 1)),
+            (backlog(2, 6, 0), (1, 3, 1)),
+            (backlog(1, 6, 1), (2, 3, 1)),
+            (backlog(0, 7, 1), (3, 3, 2)),
+        ]);
+    }
+
     proptest::proptest! {
         #[test]
         fn neither_done_nor_total_decreases_during_a_run(
-            steps in proptest::collection::vec((0u64..5, 0u64..5), 1..60),
+            steps in proptest::collection::vec((0u64..5, 0u64..5, 0u64..5, 0u64..3, 0u64..3), 1..60),
         ) {
-            let (mut progress, mut to_go, mut settled) = (Progress::default(), 1, 0);
-            progress.update(&backlog(to_go, settled, 0));
+            let (mut progress, mut to_go, mut synced, mut reviews) = (Progress::default(), 1, 0, 0);
+            progress.update(&backlog(to_go, synced, reviews));
             let mut before = (progress.done, progress.total);
-            for (arrive, settle) in steps {
-                let settle = settle.min(to_go);
-                to_go = to_go + arrive - settle;
-                settled += settle;
-                let began = progress.update(&backlog(to_go, settled, 0));
+            for (arrive, settle, refuse, retry, discard) in steps {
+                let (settle, retry) = (settle.min(to_go), retry.min(reviews));
+                let refuse = refuse.min(to_go - settle);
+                let discard = discard.min(reviews - retry);
+                to_go = to_go + arrive + retry - settle - refuse;
+                synced += settle;
+                reviews = reviews + refuse - retry - discard;
+                let began = progress.update(&backlog(to_go, synced, reviews));
                 let now = (progress.done, progress.total);
-                if !began {
+                if !began && to_go > 0 {
                     proptest::prop_assert!(now.0 >= before.0 && now.1 >= before.1, "{before:?} → {now:?}");
                 }
+                proptest::prop_assert!(progress.synced <= now.0 && now.0 <= now.1, "{progress:?}");
                 before = now;
             }
         }
