@@ -214,8 +214,8 @@ fn next_step(entry: &ManifestEntry, waiting: Option<&WaitingFor>, now: u64) -> V
     };
     let reason = waiting.map(|waiting| strip_controls(&waiting.text).into_owned()).unwrap_or_default();
     let mut lines = vec![format!("{first} {reason}").trim().to_owned()];
-    lines.extend(waiting.and_then(remedy).map(|remedy| format!("To do: {remedy}")));
     if entry.state == RecordState::Quarantined {
+        lines.push("To do: decide about it with one of these commands".to_owned());
         let id = entry.id;
         for (verb, does) in [
             ("edit", "correct it and send it again"),
@@ -225,6 +225,8 @@ fn next_step(entry: &ManifestEntry, waiting: Option<&WaitingFor>, now: u64) -> V
             lines.push(format!("  fieldsync quarantine {verb} {id}"));
             lines.push(format!("      {does}"));
         }
+    } else {
+        lines.extend(waiting.and_then(remedy).map(|remedy| format!("To do: {remedy}")));
     }
     lines
 }
@@ -284,9 +286,9 @@ mod tests {
         let text = join_next_step(&record, Some(&waiting(WaitingReason::Paused, "Paused.", None)));
         assert_eq!(text, "Waits to be sent. Paused.");
         record.state = RecordState::Quarantined;
-        let review = waiting(WaitingReason::Review, "Needs review.", Some("decide"));
+        let review = waiting(WaitingReason::Review, "Needs review.", Some("fieldsync quarantine show ID"));
         let text = join_next_step(&record, Some(&review));
-        let first = "Not sent: rejected (HTTP 422) BAD_DATE: no such day. Needs review.\nTo do: decide\n";
+        let first = "Not sent: rejected (HTTP 422) BAD_DATE: no such day. Needs review.\nTo do: decide about it with one of these commands\n";
         assert!(text.starts_with(first), "{text}");
         assert!(text.contains(&format!("quarantine retry {}", record.id)), "{text}");
         let text = describe(&record, 20_000).join("\n");

@@ -180,7 +180,7 @@ pub(super) async fn list_review(state: &ApiState, viewer: PageViewer) -> Result<
         attempts: entry.attempts,
         holds: entry.blocked_count,
         since: entry.updated_at,
-        waiting_for: under_review(),
+        waiting_for: under_review(entry.id),
         last_error: entry.last_error.map(|error| ReviewError::new(error, viewer)),
     });
     Ok(ReviewList { records: records.collect(), more: page.next.is_some(), retry: viewer.may_change })

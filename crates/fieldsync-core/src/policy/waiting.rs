@@ -74,7 +74,7 @@ pub fn waiting_for(facts: &RecordFacts<'_>, device: &DeviceFacts<'_>) -> Option<
         return None;
     }
     if entry.state == RecordState::Quarantined {
-        return Some(under_review());
+        return Some(under_review(entry.id));
     }
     let Finding { reason, until, text, remedy } = check_disk(device)
         .or_else(|| check_sending(facts, device))
@@ -91,11 +91,11 @@ pub fn waiting_for(facts: &RecordFacts<'_>, device: &DeviceFacts<'_>) -> Option<
 }
 
 /// What every record under review waits for.
-pub fn under_review() -> WaitingFor {
+pub fn under_review(id: RecordId) -> WaitingFor {
     let text = "Needs review: it is not sent until its submitter or an admin edits or retries it, or an admin discards it.";
-    let remedy = "decide about it with one of these commands";
+    let remedy = format!("decide about it: fieldsync quarantine show {id}");
     let reason = WaitingReason::Review.into();
-    WaitingFor { reason, until: None, held_by: None, text: text.to_owned(), remedy: Some(remedy.to_owned()) }
+    WaitingFor { reason, until: None, held_by: None, text: text.to_owned(), remedy: Some(remedy) }
 }
 
 /// The disk has errors, or no space for the next batch.
