@@ -317,6 +317,33 @@ fn the_examples_match_the_document_and_the_daemon_accepts_them() {
 }
 
 #[test]
+fn the_page_for_authors_of_apps_names_every_call_query_and_error() {
+    let daemon = Daemon::start(&Settings::default());
+    let document = daemon.get("/v1/openapi.json").expect_json(200);
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/from-an-app.md")).unwrap();
+    let mut wanted = BTreeSet::from(["`not_found`".to_owned(), "`method_not_allowed`".to_owned()]);
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            wanted.insert(format!("`{} {path}", method.to_uppercase()));
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            let queries = parameters.filter(|parameter| parameter["in"] == "query");
+            wanted.extend(queries.map(|query| format!("{}=", query["name"].as_str().unwrap())));
+            for response in operation["responses"].as_object().unwrap().values() {
+                let parts = response["content"]["application/json"]["schema"]["allOf"].as_array();
+                let codes = parts.and_then(|parts| {
+                    parts[1]["properties"]["error"]["properties"]["code"]["enum"].as_array()
+                });
+                wanted
+                    .extend(codes.into_iter().flatten().map(|code| format!("`{}`", code.as_str().unwrap())));
+            }
+        }
+    }
+    assert!(wanted.len() > 50, "{wanted:?}");
+    let missing: Vec<&String> = wanted.iter().filter(|name| !page.contains(name.as_str())).collect();
+    assert_eq!(missing, Vec::<&String>::new());
+}
+
+#[test]
 fn a_field_that_the_document_does_not_name_is_detected() {
     let daemon = Daemon::start(&Settings::default());
     let document = Document::of(&daemon);
