@@ -153,7 +153,9 @@ fn a_manifest_entry_has_exactly_the_promised_keys() {
         "updated_at",
     ];
     assert_eq!(keys(&entry), expected);
-    assert_eq!(keys(&daemon.detail(&id)["waiting_for"]), ["held_by", "reason", "remedy", "text", "until"]);
+    let waiting = &daemon.detail(&id)["waiting_for"];
+    assert_eq!(keys(waiting), ["held_by", "reason", "remedy", "text", "until"]);
+    assert_eq!(waiting["remedy"], format!("decide about it: fieldsync quarantine show {id}"));
     assert_eq!(entry["submitter"], nix::unistd::geteuid().as_raw());
     assert_eq!(keys(&daemon.record_with_lineage(&id)["lineage"][0]), BATCH_KEYS);
     assert_eq!(keys(&entry["last_error"]), ["at", "class", "code", "http_status", "message"]);
