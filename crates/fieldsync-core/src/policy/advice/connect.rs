@@ -1,6 +1,6 @@
 //! Why the server cannot be reached, and what to do about it.
 
-use super::causes::Obstacle;
+use super::obstacle::Obstacle;
 use super::{DeviceFacts, ServerName};
 use crate::api::SyncReason;
 use crate::clock::minute_text;

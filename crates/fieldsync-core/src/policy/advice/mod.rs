@@ -7,16 +7,17 @@
 mod causes;
 mod connect;
 mod facts;
+mod obstacle;
 mod places;
 mod responses;
 
 #[cfg(test)]
 mod tests;
 
-use causes::BY_ITSELF;
-pub use causes::Obstacle;
 pub(in crate::policy) use causes::find_obstacle;
 pub use facts::{CredentialFacts, DeviceFacts, FullQueue, PlannerFacts, ServerName};
+use obstacle::BY_ITSELF;
+pub use obstacle::Obstacle;
 
 use crate::api::SyncReason;
 use crate::model::{Backlog, DeniedSet, DiskState, Phase};

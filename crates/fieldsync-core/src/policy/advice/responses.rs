@@ -1,7 +1,7 @@
 //! What the last response means for people: a stop, which a person must end, or a failure that passes by itself.
 
-use super::causes::{BY_ITSELF, Obstacle};
 use super::connect::{describe_connect_failure, find_link_fault};
+use super::obstacle::{BY_ITSELF, Obstacle};
 use super::places::locate_keys;
 use super::{CredentialFacts, DeviceFacts, RESPONSE_WAIT_MIN_MS};
 use crate::api::{BatchOutcome, SyncReason};
