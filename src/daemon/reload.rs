@@ -35,6 +35,7 @@ impl StartConfig {
     /// Loads the configuration. If it has a mistake, the last good one is used.
     pub(super) fn load(mut location: ConfigLocation) -> Result<Self, ConfigError> {
         location.keep_found();
+        let read_at = wall_ms();
         let (loaded, refusal, last_good) = match location.load() {
             Ok(loaded) => (loaded, None, None),
             Err(error) => match last_good::find(&location) {
@@ -45,7 +46,7 @@ impl StartConfig {
             },
         };
         let LoadedConfig { config, sources } = loaded;
-        let state = ConfigState { path: location.path().into(), sources, refusal };
+        let state = ConfigState { path: location.path().into(), sources, refusal, read_at };
         Ok(Self { config, state, location, last_good })
     }
 
@@ -101,6 +102,8 @@ pub(super) struct ConfigReloader<'a> {
 /// The files as they were read for a reload.
 pub(super) struct LoadOutcome {
     location: ConfigLocation,
+    /// When the reading began: a later change may be missing.
+    read_at: u64,
     result: Result<LoadedConfig, ConfigError>,
 }
 
@@ -151,9 +154,10 @@ impl<'a> ConfigReloader<'a> {
         let mut location = self.location.clone();
         let read = move || {
             location.keep_found();
+            let read_at = wall_ms();
             let result = location.load();
             // The daemon may have ended.
-            drop(sender.send(LoadOutcome { location, result }));
+            drop(sender.send(LoadOutcome { location, read_at, result }));
         };
         match thread::Builder::new().name("configuration".into()).spawn(read) {
             Ok(_) => self.loading = Some(receiver),
@@ -175,14 +179,17 @@ impl<'a> ConfigReloader<'a> {
     /// Applies a valid configuration. An invalid one is refused, and the present one stays.
     pub(super) fn finish(&mut self, outcome: Option<LoadOutcome>) {
         self.loading = None;
-        if let Some(LoadOutcome { location, result }) = outcome {
+        if let Some(LoadOutcome { location, read_at, result }) = outcome {
             self.location = location;
             match result {
-                Ok(loaded) => self.apply(loaded),
+                Ok(loaded) => self.apply(loaded, read_at),
                 Err(error) => {
                     tracing::error!(name: journal::RELOAD_REFUSED, "the configuration was not changed: {error}");
                     let refusal = ConfigurationRefusal::new(&error, refused_since(&error));
-                    self.state.send_modify(|state| state.refusal = Some(refusal));
+                    self.state.send_modify(|state| {
+                        state.refusal = Some(refusal);
+                        state.read_at = read_at;
+                    });
                 }
             }
         }
@@ -192,13 +199,14 @@ impl<'a> ConfigReloader<'a> {
         }
     }
 
-    fn apply(&self, loaded: LoadedConfig) {
+    fn apply(&self, loaded: LoadedConfig, read_at: u64) {
         let LoadedConfig { config, sources } = loaded;
         last_good::keep(&config, &self.location, &self.state_dir);
         let old = self.config.send_replace(Arc::new(config.clone()));
         self.state.send_modify(|state| {
             state.sources = sources;
             state.refusal = None;
+            state.read_at = read_at;
         });
         self.log.set_level(&config.log.level);
         logging::name_device(&self.device.to_string(), &device_name(&config));

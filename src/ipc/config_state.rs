@@ -14,6 +14,8 @@ pub struct ConfigState {
     pub sources: ConfigSources,
     /// Why a later configuration is not in effect.
     pub refusal: Option<ConfigurationRefusal>,
+    /// When the files were read last.
+    pub read_at: u64,
 }
 
 impl ConfigState {

@@ -42,8 +42,9 @@ pub(super) async fn get_status(state: &ApiState, peer: &Peer) -> Result<HttpResp
 pub(super) async fn get_configuration(state: &ApiState) -> Result<HttpResponse, ApiError> {
     let _permit = state.call_throttle.acquire().await?;
     let config = state.sources.config.borrow().clone();
-    let ConfigState { sources, refusal, .. } = state.sources.config_state.borrow().clone();
-    Ok(json_response(StatusCode::OK, &Configuration::new(&config, &sources, refusal)))
+    let ConfigState { sources, refusal, read_at, .. } = state.sources.config_state.borrow().clone();
+    let configuration = Configuration::new(&config, &sources, refusal).with_read_at(read_at);
+    Ok(json_response(StatusCode::OK, &configuration))
 }
 
 /// Measurements

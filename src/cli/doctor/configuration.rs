@@ -41,7 +41,7 @@ pub(super) fn judge_config(
 ) -> Vec<Finding> {
     let name = loaded.location.path().display().to_string();
     if let Some(error) = &loaded.error {
-        return judge_error(error, &name);
+        return judge_error(error, &name, status.is_some() || in_effect.is_some());
     }
     let Some(config) = &loaded.config else { return Vec::new() };
     let mut findings = vec![describe_valid(&name, loaded, in_effect)];
@@ -55,11 +55,12 @@ pub(super) fn judge_config(
         ));
     }
     if let Some(status) = status {
-        findings.extend(match in_effect {
+        let stale = match in_effect {
             Some(in_effect) => find_stale_values(&name, loaded, in_effect),
             None => find_stale_limits(&name, config, status),
-        });
-        findings.extend(judge_age(loaded.modified_at(), &name, status));
+        };
+        let read_at = in_effect.and_then(|in_effect| in_effect.read_at);
+        findings.extend(stale.or_else(|| judge_age(loaded.newest_file(), read_at, status)));
     }
     findings
 }
@@ -84,11 +85,12 @@ fn judge_refusal(in_effect: &Configuration, name: &str) -> Option<Finding> {
 }
 
 impl LoadedConfig {
-    /// When the newest file was changed.
-    fn modified_at(&self) -> Option<u64> {
+    /// The newest file, and when it was changed.
+    fn newest_file(&self) -> Option<(&Path, u64)> {
         let modified = |file: &PathBuf| fs::metadata(file).ok()?.modified().ok();
-        let newest = self.files.iter().filter_map(modified).max()?;
-        newest.duration_since(UNIX_EPOCH).ok().map(millis)
+        let dated = self.files.iter().filter_map(|file| Some((file.as_path(), modified(file)?)));
+        let (file, newest) = dated.max_by_key(|(_, modified)| *modified)?;
+        Some((file, millis(newest.duration_since(UNIX_EPOCH).ok()?)))
     }
 }
 
@@ -105,24 +107,30 @@ fn describe_valid(name: &str, loaded: &LoadedConfig, in_effect: Option<&Configur
     }
 }
 
-fn judge_error(error: &ConfigError, name: &str) -> Vec<Finding> {
+fn judge_error(error: &ConfigError, name: &str, is_running: bool) -> Vec<Finding> {
     match error {
         ConfigError::Read { path, source } if source.kind() == ErrorKind::PermissionDenied => {
             vec![Finding::unchecked(format!("you may not read {}", path.display()), "sudo fieldsync doctor")]
         }
         ConfigError::Read { .. } => vec![Finding::problem(
-            format!("{error}: {REFUSED_EFFECT}"),
+            format!("{error}: {}", if is_running { UNREADABLE_EFFECT } else { "the daemon does not start" }),
             "put the configuration there, or name the file that fieldsyncd is started with: --config FILE",
         )],
         ConfigError::Mistakes(mistakes) => {
-            mistakes.iter().map(|mistake| judge_mistake(mistake, name)).collect()
+            mistakes.iter().map(|mistake| judge_mistake(mistake, name, is_running)).collect()
         }
     }
 }
 
-const REFUSED_EFFECT: &str = "the daemon does not start with it, or keeps the configuration that it has";
+const UNREADABLE_EFFECT: &str =
+    "the daemon keeps the configuration that it has, and does not start again without this file";
+/// Of a running daemon. It starts with that configuration, too.
+const MISTAKE_EFFECT: &str = "the last good configuration stays in use";
+const MISTAKE_EFFECT_STOPPED: &str =
+    "the daemon starts with the last good configuration; if it never had one, it does not start";
 
-fn judge_mistake(mistake: &ConfigMistake, name: &str) -> Finding {
+fn judge_mistake(mistake: &ConfigMistake, name: &str, is_running: bool) -> Finding {
+    let apply = format!("fieldsyncd --config {name} --check-config && systemctl reload fieldsync");
     let remedy = match (&mistake.source, &mistake.key) {
         (ConfigSource::Variable(variable), _) => {
             format!("correct or unset {variable}; in the service: systemctl edit fieldsync")
@@ -131,11 +139,12 @@ fn judge_mistake(mistake: &ConfigMistake, name: &str) -> Finding {
             format!("change {key} in {}, then: systemctl reload fieldsync", path.display())
         }
         (ConfigSource::File { path, .. }, _) => {
-            format!("edit {}, then: fieldsyncd --config {name} --check-config", path.display())
+            format!("edit {}, then: {apply}", path.display())
         }
-        (ConfigSource::Default, _) => format!("fieldsyncd --config {name} --check-config"),
+        (ConfigSource::Default, _) => format!("correct {name}, then: {apply}"),
     };
-    Finding::problem(format!("{mistake}\n{REFUSED_EFFECT}"), remedy)
+    let effect = if is_running { MISTAKE_EFFECT } else { MISTAKE_EFFECT_STOPPED };
+    Finding::problem(format!("{mistake}\n{effect}"), remedy)
 }
 
 /// Compares what the daemon uses with the files, except for keys that variables set.
@@ -178,12 +187,19 @@ fn find_stale_limits(name: &str, config: &Config, status: &Status) -> Option<Fin
     (!stale.is_empty()).then(|| warn_of_stale(name, &stale))
 }
 
-/// Whether the file was read again since it was changed is not known.
-fn judge_age(modified_at: Option<u64>, name: &str, status: &Status) -> Option<Finding> {
-    modified_at.filter(|modified| *modified > status.started_at).map(|_| Finding {
-        remedy: Some("unless it was reloaded since: systemctl reload fieldsync".to_owned()),
-        ..Finding::ok(format!("{name} is newer than the running daemon"))
-    })
+/// A file that the daemon has not read since it was changed, although it has no other value. An older daemon does not say
+/// when it read its files.
+fn judge_age(newest: Option<(&Path, u64)>, read_at: Option<u64>, status: &Status) -> Option<Finding> {
+    let (file, modified_at) = newest?;
+    let file = file.display();
+    let text = match read_at {
+        Some(read_at) if modified_at > read_at => {
+            format!("{file} was changed after the running daemon read it, and says the same")
+        }
+        None if modified_at > status.started_at => format!("{file} is newer than the running daemon"),
+        _ => return None,
+    };
+    Some(Finding::ok(text))
 }
 
 #[cfg(test)]
@@ -213,7 +229,10 @@ mod tests {
         status.queue.max_records = 0;
         let finding = find_stale_limits("file", &config, &status).unwrap();
         assert!(!finding.text.contains("max_records"), "an older daemon reports none: {finding:?}");
-        assert_eq!(judge_age(Some(999), "file", &status), None);
-        assert_eq!(judge_age(Some(1001), "file", &status).unwrap().result, CheckResult::Ok);
+        let age = |modified_at, read_at| judge_age(Some((Path::new("file"), modified_at)), read_at, &status);
+        assert_eq!(age(999, None), None);
+        assert_eq!(age(1001, None), Some(Finding::ok("file is newer than the running daemon")));
+        assert_eq!(age(1001, Some(2000)), None, "it was read since");
+        assert!(age(2001, Some(2000)).is_some_and(|finding| finding.remedy.is_none()));
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::clock::as_rfc3339;
+use crate::clock::{as_rfc3339, as_rfc3339_option};
 use crate::config::{Config, ConfigError, ConfigSource, ConfigSources, VARIABLE_SOURCE_PREFIX};
 
 /// `GET /v1/configuration`
@@ -14,6 +14,10 @@ pub struct Configuration {
     /// Why a changed configuration is not in effect; null if the daemon uses the present one.
     #[schema(required = true)]
     pub refused: Option<ConfigurationRefusal>,
+    /// When the daemon read its files last, also if it refused them.
+    #[serde(default, with = "as_rfc3339_option")]
+    #[schema(required = true, value_type = Option<String>, format = DateTime)]
+    pub read_at: Option<u64>,
 }
 
 /// A key that is in effect.
@@ -67,7 +71,13 @@ impl Configuration {
             let source = sources.of(&key).to_string();
             ConfigurationValue { key, value, source }
         };
-        Self { values: config.values().into_iter().map(with_source).collect(), refused }
+        Self { values: config.values().into_iter().map(with_source).collect(), refused, read_at: None }
+    }
+
+    /// Adds when the daemon read its files last.
+    pub fn with_read_at(mut self, read_at: u64) -> Self {
+        self.read_at = Some(read_at);
+        self
     }
 
     /// The configuration with these values. `None` if they do not fit this version.
