@@ -23,6 +23,7 @@ use crate::model::{ManifestEntry, RecordId, RecordState};
 const PAGE_RECORDS_MAX: u64 = 500;
 const RECORDS_DEFAULT: u64 = 100;
 const SYNCED_DEFAULT: u64 = 20;
+const SYNCED_HEADING: &str = "Synced last:";
 const COLUMNS: [Column; 9] = [
     whole_column("ID"),
     whole_column("STATE"),
@@ -204,16 +205,29 @@ pub(crate) async fn list_records(
         return list_json(&mut parts, context).await;
     }
     let (mut shown, mut is_cut) = (0, false);
-    for pages in &mut parts {
+    // Short lists are one table, so that the columns of their parts line up.
+    let mut next = TablePart { has_header: true, ..TablePart::default() };
+    for (n, pages) in parts.iter_mut().enumerate() {
+        let others = shown;
         while let Some(page) = pages.next::<RecordPage>().await? {
             if args.quiet {
                 page.records.iter().try_for_each(|record| context.print_line(record.id.to_string()))?;
-            } else if !page.records.is_empty() {
-                print_page(context, args, &page.records, shown == 0)?;
+            } else {
+                if n > 0 && others > 0 && shown == others {
+                    next.synced_from = Some(next.records.len());
+                }
+                next.records.extend_from_slice(&page.records);
             }
             shown += page.records.len();
+            if next.records.len() as u64 >= PAGE_RECORDS_MAX {
+                next.print(context, args)?;
+                next = TablePart::default();
+            }
         }
         is_cut |= pages.cursor.is_some();
+    }
+    if !next.records.is_empty() {
+        next.print(context, args)?;
     }
     if shown == 0 && !args.quiet {
         context.print_line(nothing)?;
@@ -245,32 +259,41 @@ async fn list_json(
     Ok(exit::DONE)
 }
 
-fn print_page(
-    context: &mut CommandContext<'_>,
-    args: &ListArgs,
-    records: &[ManifestEntry],
-    header: bool,
-) -> Result<(), CommandFailure> {
-    let now = wall_ms();
-    let is_short = context.is_terminal && !args.no_trunc;
-    let mut table = TextTable::new(&COLUMNS).with_prose_lines_max(PROSE_LINES_MAX);
-    if !header {
-        table = table.without_header();
+/// Records that are printed together.
+#[derive(Default)]
+struct TablePart {
+    records: Vec<ManifestEntry>,
+    /// The first of those that are synced, below others.
+    synced_from: Option<usize>,
+    has_header: bool,
+}
+
+impl TablePart {
+    fn print(&self, context: &mut CommandContext<'_>, args: &ListArgs) -> Result<(), CommandFailure> {
+        let now = wall_ms();
+        let is_short = context.is_terminal && !args.no_trunc;
+        let mut table = TextTable::new(&COLUMNS).with_prose_lines_max(PROSE_LINES_MAX);
+        if !self.has_header {
+            table = table.without_header();
+        }
+        for (n, record) in self.records.iter().enumerate() {
+            if self.synced_from == Some(n) {
+                table.set_heading(SYNCED_HEADING);
+            }
+            table.push_row([
+                Cell::from(show_id(record.id, is_short)),
+                state_cell(record.state),
+                strip_controls(&record.record_type).into(),
+                strip_controls(record.key.as_deref().unwrap_or("")).into(),
+                record.sends.max(record.attempts).into(),
+                size(record.payload_bytes).into(),
+                short_age(record.created_at, now).into(),
+                describe_blocking(record, is_short).into(),
+                record.last_error.as_ref().map(error_text).unwrap_or_default().into(),
+            ]);
+        }
+        table.print(context)
     }
-    for record in records {
-        table.push_row([
-            Cell::from(show_id(record.id, is_short)),
-            state_cell(record.state),
-            strip_controls(&record.record_type).into(),
-            strip_controls(record.key.as_deref().unwrap_or("")).into(),
-            record.sends.max(record.attempts).into(),
-            size(record.payload_bytes).into(),
-            short_age(record.created_at, now).into(),
-            describe_blocking(record, is_short).into(),
-            record.last_error.as_ref().map(error_text).unwrap_or_default().into(),
-        ]);
-    }
-    table.print(context)
 }
 
 /// The last digits of an id: ids of one minute share their beginning.

@@ -5,7 +5,6 @@ use std::io::{self, ErrorKind};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use super::context::CommandContext;
 use super::failure::CommandFailure;
@@ -26,14 +25,15 @@ the group systemd-journal may read the journal of the system.
 Examples:
   fieldsync logs -f
   fieldsync logs --since 2h
+  fieldsync logs --since \"2 min ago\"
   fieldsync logs -n 100 --json")]
 pub(crate) struct LogsArgs {
     /// Follow new entries until Ctrl-C
     #[arg(long, short)]
     follow: bool,
-    /// Only entries of this time, for example 2h
-    #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
-    since: Option<Duration>,
+    /// Only entries of this time, for example 2h, or since a time as journalctl takes it
+    #[arg(long, value_name = "D", allow_hyphen_values = true)]
+    since: Option<String>,
     /// Only the newest entries
     #[arg(long = "limit", short = 'n', value_name = "N")]
     limit: Option<u64>,
@@ -48,6 +48,12 @@ pub(crate) fn run(args: &LogsArgs, context: &CommandContext<'_>) -> Result<u8, C
              sudo usermod --append --groups systemd-journal $USER",
         ));
     }
+    if is_without_entries() {
+        context.print_note(
+            "The journal has no entry of the service. A daemon that was started by hand writes its messages to its \
+             standard error.",
+        );
+    }
     let error =
         Command::new(JOURNALCTL).args(journalctl_arguments(args, context.has_pager, context.json)).exec();
     Err(explain_failure(&error))
@@ -58,10 +64,20 @@ fn journalctl_arguments(args: &LogsArgs, has_pager: bool, json: bool) -> Vec<Str
     // An explanation below each message is for people.
     arguments.push(if json { "--output=json" } else { "--catalog" }.to_owned());
     arguments.extend(args.follow.then(|| "--follow".to_owned()));
-    arguments.extend(args.since.map(|since| format!("--since=-{}s", since.as_secs())));
+    arguments.extend(args.since.as_deref().map(|since| match humantime::parse_duration(since) {
+        Ok(since) => format!("--since=-{}s", since.as_secs()),
+        Err(_) => format!("--since={since}"),
+    }));
     arguments.extend(args.limit.map(|limit| format!("--lines={limit}")));
     arguments.extend((!has_pager).then(|| "--no-pager".to_owned()));
     arguments
+}
+
+/// Whether the journal was read, and has no entry of the service.
+fn is_without_entries() -> bool {
+    let arguments = [&format!("--unit={UNIT}"), "--lines=1", "--quiet", "--output=cat", "--no-pager"];
+    let newest = Command::new(JOURNALCTL).args(arguments).output();
+    newest.is_ok_and(|newest| newest.status.success() && newest.stdout.is_empty())
 }
 
 /// Whether a journal of the system is readable, or none is there: then journalctl says so.
@@ -93,11 +109,13 @@ mod tests {
     fn the_options_become_those_of_journalctl() {
         let plain = LogsArgs { follow: false, since: None, limit: None };
         assert_eq!(journalctl_arguments(&plain, true, false), ["--unit=fieldsync", "--catalog"]);
-        let all = LogsArgs { follow: true, since: Some(Duration::from_hours(2)), limit: Some(5) };
+        let all = LogsArgs { follow: true, since: Some("2h".to_owned()), limit: Some(5) };
         assert_eq!(
             journalctl_arguments(&all, false, true),
             ["--unit=fieldsync", "--output=json", "--follow", "--since=-7200s", "--lines=5", "--no-pager"]
         );
+        let ago = LogsArgs { follow: false, since: Some("2 min ago".to_owned()), limit: None };
+        assert_eq!(journalctl_arguments(&ago, true, true)[2..], ["--since=2 min ago"]);
     }
 
     #[test]

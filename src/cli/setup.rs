@@ -80,6 +80,11 @@ pub(crate) async fn run(args: &SetupArgs, context: &mut CommandContext<'_>) -> R
             "--url must name a server, for example https://crm.example.com. Nothing was changed.",
         ));
     }
+    if !url.contains("://") {
+        return Err(CommandFailure::failed(
+            "the URL must begin with https:// or http://, for example https://crm.example.com. Nothing was changed.",
+        ));
+    }
     let location = ConfigLocation::new(args.config.as_deref());
     let directory = location.path().parent().unwrap_or(Path::new("."));
     let directory = fs::canonicalize(directory).map_err(|error| write_failure(directory, &error))?;

@@ -75,13 +75,15 @@ impl<T: ToString> From<T> for Cell {
 pub(crate) struct TextTable<'a> {
     columns: &'a [Column],
     rows: Vec<Vec<Cell>>,
+    /// A line above the row with this number, on a terminal.
+    heading: Option<(usize, &'static str)>,
     has_header: bool,
     prose_lines_max: usize,
 }
 
 impl<'a> TextTable<'a> {
     pub(crate) fn new(columns: &'a [Column]) -> Self {
-        Self { columns, rows: Vec::new(), has_header: true, prose_lines_max: usize::MAX }
+        Self { columns, rows: Vec::new(), heading: None, has_header: true, prose_lines_max: usize::MAX }
     }
 
     /// For the continuation of a previous table.
@@ -94,6 +96,11 @@ impl<'a> TextTable<'a> {
     pub(crate) fn with_prose_lines_max(mut self, lines: usize) -> Self {
         self.prose_lines_max = lines;
         self
+    }
+
+    /// Separates the next rows from those above, on a terminal.
+    pub(crate) fn set_heading(&mut self, heading: &'static str) {
+        self.heading = Some((self.rows.len(), heading));
     }
 
     /// Adds a row, with a cell for each column.
@@ -117,7 +124,10 @@ impl<'a> TextTable<'a> {
         if self.has_header && layout.beside.len() > 1 {
             lines.push(layout.join_row(|column, width| pad_cell(self.columns[column].head, None, width)));
         }
-        for row in &self.rows {
+        for (n, row) in self.rows.iter().enumerate() {
+            if let Some((_, heading)) = self.heading.filter(|(at, _)| *at == n && width.is_some()) {
+                lines.extend([String::new(), heading.to_owned()]);
+            }
             let style = |cell: &Cell| cell.colour.filter(|_| colour);
             lines.push(
                 layout.join_row(|column, width| pad_cell(&row[column].text, style(&row[column]), width)),
@@ -304,6 +314,16 @@ mod tests {
         ];
         assert_eq!(render_at(None), lines);
         assert_eq!(render_at(Some(71)), lines);
+    }
+
+    #[test]
+    fn a_heading_separates_rows_that_line_up_on_a_terminal_only() {
+        let mut table = sample_table();
+        table.set_heading("Last:");
+        table.push_row(["1", "V", "2 B", "1", ""].map(Cell::from));
+        let lines = table.render(Some(80), false);
+        assert_eq!(lines[3..], ["", "Last:", "1              V                     2 B    1"]);
+        assert_eq!(table.render(None, false).len(), 4, "a pipe gets one line for each row");
     }
 
     #[test]

@@ -61,7 +61,8 @@ pub fn find_route(hop: &FirstHop) -> RouteStatus {
     };
     let uplink = match hop {
         FirstHop::Address(address) => uplink_to_address(*address, &interfaces),
-        FirstHop::None => any_uplink(&interfaces),
+        // Without a server, it cannot be said to be out of reach.
+        FirstHop::None => Uplink::Unknown,
         FirstHop::Name(name) => match any_uplink(&interfaces) {
             Uplink::Down => uplink_by_hosts_file(name, &interfaces),
             open => open,
@@ -167,6 +168,7 @@ mod tests {
             FirstHop::from_host(first_hop_host(&config::Server { url, proxy, ..config::Server::default() }))
         };
         assert_eq!(hop("", "none"), FirstHop::None);
+        assert_eq!(find_route(&FirstHop::None), RouteStatus::default(), "no server is out of reach");
         assert_eq!(hop("https://crm.example.com/base", "none"), FirstHop::Name("crm.example.com".into()));
         assert_eq!(hop("http://127.0.0.1:8080", "none"), FirstHop::Address(Ipv4Addr::LOCALHOST.into()));
         assert_eq!(hop("http://[::1]:8080", "none"), FirstHop::Address(Ipv6Addr::LOCALHOST.into()));

@@ -51,7 +51,7 @@ pub(super) fn judge_config(
     if url.as_ref().unwrap_or(&config.server.url).is_empty() {
         findings.push(Finding::problem(
             "server.url is empty: records are kept, and nothing is sent",
-            format!("set server.url in {name}, then: systemctl reload fieldsync"),
+            format!("sudo fieldsync setup --url https://… (or set server.url in {name}, then: systemctl reload fieldsync)"),
         ));
     }
     if let Some(status) = status {

@@ -30,7 +30,7 @@ pub(super) async fn check_connectivity(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     if server.url.is_empty() {
-        findings.push(Finding::unchecked("no server is configured", "set server.url"));
+        findings.push(Finding::unchecked("no server is configured", "sudo fieldsync setup --url https://…"));
     } else if let ProbeResult::Unusable(TransportError::Proxy(error)) = probe {
         findings.push(Finding::problem(
             format!("the proxy cannot be used: {error}"),

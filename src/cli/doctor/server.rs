@@ -21,7 +21,9 @@ pub(super) fn judge_server(
 ) -> Vec<Finding> {
     let url = format!("{}{}", server.url.trim_end_matches('/'), server.path);
     let finding = match probe {
-        ProbeResult::NoServer => Finding::unchecked("no server is configured", "set server.url"),
+        ProbeResult::NoServer => {
+            Finding::unchecked("no server is configured", "sudo fieldsync setup --url https://…")
+        }
         ProbeResult::FileUnreadable => Finding::unchecked(
             "the server cannot be asked: you may not read a file that the request needs",
             "sudo fieldsync doctor",

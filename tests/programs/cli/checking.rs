@@ -62,5 +62,11 @@ fn the_exit_code_says_whether_a_device_needs_attention() {
 fn a_device_that_is_not_set_up_needs_a_person() {
     let daemon = Daemon::start(&Settings::default());
     daemon.wait_for_phase("misconfigured");
-    assert_check(&daemon, 1, &["A person must act: No server is set. To do: set server.url in "]);
+    assert_check(
+        &daemon,
+        1,
+        &[
+            "A person must act: No server is set. To do: sudo fieldsync setup --url https://… (or set server.url in ",
+        ],
+    );
 }

@@ -28,12 +28,17 @@ fn the_journal_of_the_service_is_shown_by_journalctl() {
     for (arguments, expected) in [
         (&[][..], "--unit=fieldsync --catalog\n"),
         (&["-f", "--since", "2h"], "--unit=fieldsync --catalog --follow --since=-7200s\n"),
+        (&["--since", "2 min ago"], "--unit=fieldsync --catalog --since=2 min ago\n"),
         (&["-n", "9", "-o", "json"], "--unit=fieldsync --output=json --lines=9\n"),
         (&["--no-pager"], "--unit=fieldsync --catalog --no-pager\n"),
     ] {
         let ran = logs(programs.path(), arguments);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), expected), "{ran:?}");
+        assert_eq!(ran.stderr, "");
     }
+    fs::write(&journalctl, "#!/bin/sh\n").unwrap();
+    let ran = logs(programs.path(), &[]);
+    assert!(ran.code == Some(0) && ran.stderr.contains("no entry of the service"), "{ran:?}");
 }
 
 #[test]

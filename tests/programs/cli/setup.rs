@@ -53,6 +53,7 @@ fn what_would_be_refused_is_not_written() {
         (&["--url", "http://crm", "--token-file", "-"], b"two words", "the token must be one word"),
         (&["--url", "http://crm", "--token-file", "/nowhere"], b"", "cannot read /nowhere"),
         (&["--url", "http://crm", "--ca", "/nowhere"], b"", "cannot read /nowhere"),
+        (&["--url", "crm.example.com"], b"", "the URL must begin with https:// or http://"),
         (&["--url", " "], b"", "--url must name a server"),
         (&["--url", "http://crm", "--ca", "-"], b"garbage\n", "it holds no certificate"),
         (&["--url", "http://crm", "--ca", "-"], b"", "it holds no certificate"),

@@ -69,7 +69,10 @@ fn a_healthy_device_has_no_problem_and_every_check_is_listed() {
 fn a_configuration_that_the_daemon_would_refuse_is_reported_key_by_key() {
     let home = Home::new(&Settings::default());
     for (text, words) in [
-        ("[server]\nurll = \"http://x\"\n", &["urll", "unknown field", "--check-config"][..]),
+        (
+            "[server]\nurll = \"http://x\"\n",
+            &["unknown key urll in [server]; did you mean url?", "--check-config"][..],
+        ),
         ("[batch]\nmicro_batch = 0\nsafety_margin = 1.0\n", &["batch.micro_batch: must be at least 1"]),
         (
             "[batch]\nmicro_batch = 0\nsafety_margin = 1.0\n",

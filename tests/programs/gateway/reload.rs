@@ -57,7 +57,7 @@ fn a_broken_file_changes_nothing_and_the_log_names_the_mistake() {
     setup.write(&format!("token_file = '{tokens}'\nmax_bytes = 1\n"));
     reload(&setup, &gateway, "the former one stays in effect");
     let log = setup.log();
-    assert!(log.contains("gateway.max_bytes: unknown field") && log.contains("ERROR"), "{log}");
+    assert!(log.contains("unknown key max_bytes in [gateway]") && log.contains("ERROR"), "{log}");
     assert_eq!(post_with(&gateway, "first").status, 200);
     setup.write(&format!("token_file = '{tokens}'\n"));
     reload(&setup, &gateway, READ_AGAIN);

@@ -24,8 +24,11 @@ fn started_with(text: &str, variables: &[(&str, &str)]) -> (ProgramOutput, Strin
 #[test]
 fn a_wrong_configuration_is_refused_with_file_key_and_reason() {
     for (text, parts) in [
-        ("[server]\nurll = \"http://x\"\n", &["line 2", "urll", "unknown field"][..]),
-        ("[sever]\nurl = \"http://x\"\n", &["line 1", "sever", "unknown field"]),
+        (
+            "[server]\nurll = \"http://x\"\n",
+            &["line 2", "unknown key urll in [server]; did you mean url?"][..],
+        ),
+        ("[sever]\nurl = \"http://x\"\n", &["line 1", "unknown section [sever]; did you mean [server]?"]),
         (
             "[batch]\nmicro_batch = \"ten\"\n",
             &["line 2", "micro_batch", "must be a whole number, for example 10"],
@@ -67,7 +70,7 @@ fn a_mistake_in_the_file_is_located_without_quoting_the_line() {
         ("[server]\nproxy = {user = \"s3cret\"}\n", &["line 2, column 9", "server.proxy"]),
         ("[server]\ntoken_file = 0x53c2e7\n", &["line 2, column 14", "server.token_file"]),
         ("server = \"http://alice:s3cret@x\"\n", &["line 1, column 10", "server"]),
-        ("[server]\nweb.token_file = \"s3cret\"\n", &["line 2, column 1", "unknown field"]),
+        ("[server]\nweb.token_file = \"s3cret\"\n", &["line 2, column 1", "unknown key web"]),
         ("s3cret\n", &["line 1, column"]),
         ("[server]\nurl = \"http://alice:s3cret@x\"\n", &["server.url", "token_file"]),
     ] {
@@ -90,7 +93,7 @@ fn a_missing_file_and_a_wrong_variable_are_refused() {
     assert!(ran.stderr.contains("/nowhere/config.toml: cannot be read"), "{}", ran.stderr);
     for (name, value, part) in [
         ("FIELDSYNC_BATCH__MICRO_BATCH", "many", "`many` has the wrong type for batch.micro_batch"),
-        ("FIELDSYNC_BATCH__MINI_BATCH", "1", "unknown field `mini_batch`"),
+        ("FIELDSYNC_BATCH__MINI_BATCH", "1", "unknown key mini_batch in [batch]; did you mean micro_batch?"),
         ("FIELDSYNC_BATCH__MICRO_BATCH", "60", "batch.micro_batch: must not be larger"),
     ] {
         let (ran, _) = started_with("", &[(name, value)]);
@@ -133,7 +136,7 @@ fn variables_of_the_environment_win_over_the_file() {
 fn without_a_server_the_status_says_what_to_set_with_and_without_records() {
     let daemon = Daemon::start(&Settings::default());
     let file = daemon.home.path("config.toml");
-    let remedy = format!("set server.url in {}", file.display());
+    let remedy = format!("sudo fieldsync setup --url https://… (or set server.url in {})", file.display());
     let sync = &daemon.wait_for_phase("misconfigured")["sync"];
     assert_eq!((sync["text"].as_str(), sync["remedy"].as_str()), (Some("No server is set"), Some(&*remedy)));
     let lines = format!("No server is set\nTo do: {remedy}\n");

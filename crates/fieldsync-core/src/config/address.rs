@@ -3,13 +3,16 @@
 //! In the result, the host is in ASCII (punycode), the path is percent-encoded, and the last character is not a slash.
 //! So all parts of the program that parse it again get the same result.
 
-use url::{Host, Url};
+use url::{Host, ParseError, Url};
 
 use super::texts::TEXT_BYTES_MAX;
 
 /// The base URL of a server.
 pub(super) fn read_server_url(text: &str) -> Result<String, String> {
-    let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+    let url = Url::parse(text).map_err(|error| match error {
+        ParseError::RelativeUrlWithoutBase => "must begin with https:// or http://".to_owned(),
+        error => format!("is not a URL: {error}"),
+    })?;
     if !is_http(&url) {
         return Err("must be http://HOST or https://HOST".into());
     }

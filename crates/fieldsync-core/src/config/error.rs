@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::mistake::names_its_key;
 use super::source::ConfigSource;
 
 /// Why the configuration cannot be used. The message names file, line, key and reason.
@@ -53,7 +54,7 @@ impl fmt::Display for ConfigMistake {
             }
             ConfigSource::Variable(_) => write!(f, "{}: ", self.source)?,
         }
-        if let Some(key) = &self.key {
+        if let Some(key) = self.key.as_ref().filter(|_| !names_its_key(&self.reason)) {
             write!(f, "{key}: ")?;
         }
         f.write_str(&self.reason)

@@ -11,7 +11,9 @@ use super::error::{ConfigError, ConfigMistake};
 use super::expectation::{describe_expectation, describe_large_number, with_example};
 use super::files::ConfigFiles;
 use super::invalid_value::InvalidValue;
-use super::mistake::{TomlMistake, describe_syntax, describe_value, may_show_value_of, position_at};
+use super::mistake::{
+    TomlMistake, describe_syntax, describe_unknown, describe_value, may_show_value_of, position_at,
+};
 use super::source::{ConfigFile, ConfigSource, ConfigSources, LoadedConfig};
 use super::texts::trim_texts;
 
@@ -183,9 +185,13 @@ fn parse_variable(section: &str, key: &str, text: &str) -> Result<Value, String>
     let keys = Table::from_iter([(key.to_owned(), value.clone())]);
     let alone = Table::from_iter([(section.to_owned(), Value::Table(keys))]);
     Value::Table(alone).try_into::<Config>().map_err(|error| {
-        let name = format!("{section}.{key}");
-        describe_expectation(&name, error.message())
-            .map_or_else(|| error.message().to_owned(), |reason| format!("{name} {reason}"))
+        let (name, message) = (format!("{section}.{key}"), error.message());
+        let is_section = message.starts_with(&format!("unknown field `{section}`"));
+        if let Some(unknown) = describe_unknown(message, Some(&name), is_section) {
+            return unknown;
+        }
+        describe_expectation(&name, message)
+            .map_or_else(|| message.to_owned(), |reason| format!("{name} {reason}"))
     })?;
     Ok(value)
 }
@@ -244,7 +250,21 @@ mod tests {
     #[test]
     fn mistakes_are_refused_with_key_and_reason() {
         for (text, variables, parts) in [
-            ("[server]\nurll = 'x'", &[][..], &["line 2", "urll", "unknown field"][..]),
+            (
+                "[server]\nurll = 'x'",
+                &[][..],
+                &["line 2, column 1: unknown key urll in [server]; did you mean url?"][..],
+            ),
+            (
+                "[server]\nrequest_timout = '1s'",
+                &[],
+                &["unknown key request_timout in [server]; did you mean request_timeout?"],
+            ),
+            ("[server]\nzzz = 1", &[], &["unknown key zzz in [server]; the manual page lists all of them"]),
+            ("[log]\nzzz = 1", &[], &["unknown key zzz in [log]; known here: target, level"]),
+            ("[sever]\nurl = 'x'", &[], &["line 1", "unknown section [sever]; did you mean [server]?"]),
+            ("server.urll = 'x'", &[], &["unknown key urll; did you mean url?"]),
+            ("", &[("FIELDSYNC_SEVER__URL", "x")], &["unknown section [sever]; did you mean [server]?"]),
             (
                 "[batch]\nmicro_batch = 'ten'",
                 &[],
@@ -302,7 +322,14 @@ mod tests {
                 &[("FIELDSYNC_BATCH__MICRO_BATCH", "many")],
                 &["FIELDSYNC_BATCH__MICRO_BATCH", "many", "for example 10"],
             ),
-            ("", &[("FIELDSYNC_BATCH__MINI_BATCH", "1")], &["FIELDSYNC_BATCH__MINI_BATCH", "mini_batch"]),
+            (
+                "",
+                &[("FIELDSYNC_BATCH__MINI_BATCH", "1")],
+                &[
+                    "FIELDSYNC_BATCH__MINI_BATCH",
+                    "unknown key mini_batch in [batch]; did you mean micro_batch?",
+                ],
+            ),
         ] {
             let error = from_text(text, variables).unwrap_err();
             for part in parts {

@@ -13,7 +13,11 @@ use super::texts::is_plain_name;
 /// Keys whose value may contain a password, although it should not.
 const KEYS_WITH_SECRETS: [&str; 2] = ["server.url", "server.proxy"];
 /// Prefixes of messages that contain a key but no value.
-const KEY_MESSAGE_PREFIXES: [&str; 3] = ["unknown field", "missing field", "duplicate field"];
+const KEY_MESSAGE_PREFIXES: [&str; 2] = ["missing field", "duplicate field"];
+/// Names below this similarity (0 to 1) are not suggested.
+const SIMILARITY_MIN: f64 = 0.7;
+/// So many names are listed if none is similar.
+const LISTED_NAMES_MAX: usize = 8;
 
 /// A mistake in a TOML file. Its text is `line 2, column 9: server.proxy: reason`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,11 +35,16 @@ impl fmt::Display for TomlMistake {
         if let Some((line, column)) = self.position {
             write!(f, "line {line}, column {column}: ")?;
         }
-        if let Some(key) = &self.key {
+        if let Some(key) = self.key.as_ref().filter(|_| !names_its_key(&self.reason)) {
             write!(f, "{key}: ")?;
         }
         f.write_str(&self.reason)
     }
+}
+
+/// Whether a reason says itself which key it is about.
+pub(super) fn names_its_key(reason: &str) -> bool {
+    reason.starts_with("unknown key ")
 }
 
 /// Text that is not TOML. The parser's messages do not quote the text.
@@ -47,7 +56,10 @@ pub fn describe_syntax(text: &str, error: &de::Error) -> TomlMistake {
 pub fn describe_value(text: &str, error: &de::Error, may_show_value: impl Fn(&str) -> bool) -> TomlMistake {
     let key = error.span().and_then(|span| key_at(text, span.start));
     let message = error.message();
-    let reason = if KEY_MESSAGE_PREFIXES.iter().any(|prefix| message.starts_with(prefix))
+    let is_section = error.span().is_some_and(|span| is_section_header(text, span.start, message));
+    let reason = if let Some(unknown) = describe_unknown(message, key.as_deref(), is_section) {
+        unknown
+    } else if KEY_MESSAGE_PREFIXES.iter().any(|prefix| message.starts_with(prefix))
         || key.as_deref().is_some_and(may_show_value)
     {
         on_one_line(message)
@@ -58,6 +70,40 @@ pub fn describe_value(text: &str, error: &de::Error, may_show_value: impl Fn(&st
         }
     };
     TomlMistake { position: position_of(text, error), key, reason }
+}
+
+/// Whether the line of this position is `[NAME]`, with the name that the message begins with.
+fn is_section_header(text: &str, position: usize, message: &str) -> bool {
+    let Some((above, below)) = text.split_at_checked(position) else { return false };
+    let line_start = above.rfind('\n').map_or(0, |end| end + 1);
+    let line_end = below.find('\n').map_or(text.len(), |end| position + end);
+    let line = text.get(line_start..line_end).unwrap_or_default().trim();
+    line.starts_with('[') && message.split('`').nth(1).is_some_and(|name| line.contains(name))
+}
+
+/// `unknown key request_timout in [server]; did you mean request_timeout?`, if the parser's message is about a name.
+pub(super) fn describe_unknown(message: &str, key: Option<&str>, is_section: bool) -> Option<String> {
+    let (name, expected) = message.strip_prefix("unknown field `")?.split_once('`')?;
+    let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+    let named = |name: &str| if is_section { format!("[{name}]") } else { name.to_owned() };
+    let unknown = match key.and_then(|key| key.rsplit_once('.')) {
+        _ if is_section => format!("unknown section [{name}]"),
+        Some((section, last)) if last == name => format!("unknown key {name} in [{section}]"),
+        _ => format!("unknown key {name}"),
+    };
+    let similarity = |known: &str| strsim::jaro(&name.to_lowercase(), known);
+    let nearest = known.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
+    Some(match nearest {
+        Some(nearest) if similarity(nearest) > SIMILARITY_MIN => {
+            format!("{unknown}; did you mean {}?", named(nearest))
+        }
+        Some(_) if known.len() <= LISTED_NAMES_MAX => {
+            let names: Vec<String> = known.iter().map(|name| named(name)).collect();
+            format!("{unknown}; known here: {}", names.join(", "))
+        }
+        Some(_) => format!("{unknown}; the manual page lists all of them"),
+        None => unknown,
+    })
 }
 
 fn position_of(text: &str, error: &de::Error) -> Option<(usize, usize)> {

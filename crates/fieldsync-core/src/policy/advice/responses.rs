@@ -114,7 +114,10 @@ fn describe_wrong_configuration(device: &DeviceFacts<'_>, local: Option<&LastErr
         // Later files override the one that people usually edit.
         let remedy = match locate_keys("set server.url", device.sources) {
             place if place.ends_with(')') => "set server.url".to_owned(),
-            _ => format!("set server.url in {}", device.config_path.display()),
+            _ => format!(
+                "sudo fieldsync setup --url https://… (or set server.url in {})",
+                device.config_path.display()
+            ),
         };
         return Obstacle::new(SyncReason::NoServer, "No server is set", "", remedy);
     };

@@ -28,15 +28,20 @@ fn a_wrong_configuration_says_what_to_correct() {
     check(
         Reason::NoServer,
         "No server is set: 3 records waiting",
-        "set server.url in /etc/f.toml",
+        "sudo fieldsync setup --url https://… (or set server.url in /etc/f.toml)",
         |scene| {
             (scene.phase, scene.url) = (Phase::Misconfigured, "");
         },
     );
-    check(Reason::NoServer, "No server is set", "set server.url in /etc/f.toml", |scene| {
-        (scene.phase, scene.url) = (Phase::Misconfigured, "");
-        scene.backlog = Backlog::default();
-    });
+    check(
+        Reason::NoServer,
+        "No server is set",
+        "sudo fieldsync setup --url https://… (or set server.url in /etc/f.toml)",
+        |scene| {
+            (scene.phase, scene.url) = (Phase::Misconfigured, "");
+            scene.backlog = Backlog::default();
+        },
+    );
 }
 
 #[test]

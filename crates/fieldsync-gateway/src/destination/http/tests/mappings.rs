@@ -76,7 +76,7 @@ fn a_mistake_is_reported_with_its_place_and_without_what_may_be_a_secret() {
         ("'POST'", "'GET'", "line 2, column 10: method: unknown variant `GET`"),
         ("name = 'data'", "name = 5111", "wrap: wrong type, expected"),
         ("'bearer-file'", "'s3cret'", "line 8, column 17: auth: wrong type, expected one of"),
-        ("token_file = 'token'", "client_secret = 's3cret'", "unknown field `client_secret`"),
+        ("token_file = 'token'", "client_secret = 's3cret'", "unknown key client_secret"),
         ("token_file = 'token'", "client_secret_file = 5111", "auth: wrong type, expected"),
         ("token_file = 'token'", "token_file = 's3cret", ", column "),
         ("token_file = 'token'", "token_file = s3cret", ", column "),
