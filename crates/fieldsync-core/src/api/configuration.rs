@@ -75,6 +75,7 @@ impl Configuration {
     }
 
     /// Adds when the daemon read its files last.
+    #[must_use]
     pub fn with_read_at(mut self, read_at: u64) -> Self {
         self.read_at = Some(read_at);
         self

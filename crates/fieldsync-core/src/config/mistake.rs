@@ -85,7 +85,7 @@ fn is_section_header(text: &str, position: usize, message: &str) -> bool {
 pub(super) fn describe_unknown(message: &str, key: Option<&str>, is_section: bool) -> Option<String> {
     let (name, expected) = message.strip_prefix("unknown field `")?.split_once('`')?;
     let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    let named = |name: &str| if is_section { format!("[{name}]") } else { name.to_owned() };
+    let show_name = |name: &str| if is_section { format!("[{name}]") } else { name.to_owned() };
     let unknown = match key.and_then(|key| key.rsplit_once('.')) {
         _ if is_section => format!("unknown section [{name}]"),
         Some((section, last)) if last == name => format!("unknown key {name} in [{section}]"),
@@ -95,10 +95,10 @@ pub(super) fn describe_unknown(message: &str, key: Option<&str>, is_section: boo
     let nearest = known.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
     Some(match nearest {
         Some(nearest) if similarity(nearest) > SIMILARITY_MIN => {
-            format!("{unknown}; did you mean {}?", named(nearest))
+            format!("{unknown}; did you mean {}?", show_name(nearest))
         }
         Some(_) if known.len() <= LISTED_NAMES_MAX => {
-            let names: Vec<String> = known.iter().map(|name| named(name)).collect();
+            let names: Vec<String> = known.iter().map(|name| show_name(name)).collect();
             format!("{unknown}; known here: {}", names.join(", "))
         }
         Some(_) => format!("{unknown}; the manual page lists all of them"),
