@@ -22,11 +22,11 @@ use admin_client::{AdminClient, AdminClientError};
 #[command(
     name = "refused",
     after_help = "\
-A refused record is set aside, and later records of its device and key wait
+A refused record needs review, and later records of its device and key wait
 behind it. After a retry, an edit or a discard they follow in order.
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 no gateway at the URL, 4 no such
-record under review, 5 the token is not accepted, 8 the payload is refused.
+record to review, 5 the token is not accepted, 8 the payload is refused.
 
 Example:
   fieldsync-gateway refused list --url http://127.0.0.1:8080 \\
