@@ -94,16 +94,41 @@ build() {
     rm -r "$1"
 }
 
-# newer PACKAGE OUTPUT: the same programs with a higher version and a changed shipped configuration.
+# newer PACKAGE OUTPUT: the same programs with a higher version, and changed files that people may edit.
 newer() {
-    local tree conffile
+    local tree
     tree=$(mktemp -d "$room/newer.XXXX")
     dpkg-deb --raw-extract "$1" "$tree"
     sed -i 's/^Version: .*/&+newer/' "$tree/DEBIAN/control"
-    [ ! -e "$tree/DEBIAN/conffiles" ] || while read -r conffile; do
-        echo "# Shipped by the newer version." >>"$tree$conffile"
-    done <"$tree/DEBIAN/conffiles"
+    find "$tree/etc" "$tree"/usr/share/fieldsync* -type f -exec sed -i '$a # Shipped by the newer version.' {} + 2>/dev/null || true
     build "$tree" "$2"
+}
+
+# older_gateway OUTPUT: the gateway's package as it was when its configuration and its options were conffiles, with all
+# keys in comments. The version ends with the number, and so do the conffiles.
+older_gateway() {
+    local tree share
+    tree=$(mktemp -d "$room/older.XXXX")
+    dpkg-deb --raw-extract "$gateway" "$tree"
+    share=$tree/usr/share/fieldsync-gateway
+    sed -i "s/^Version: .*/Version: 0.2.0~$2/" "$tree/DEBIAN/control"
+    install -D -m 0644 "$share/config.toml" "$tree/etc/fieldsync-gateway/config.toml"
+    install -D -m 0644 "$share/etc-default" "$tree/etc/default/fieldsync-gateway"
+    sed -i "\$a # Shipped by the older version $2." "$tree/etc/fieldsync-gateway/config.toml" "$tree/etc/default/fieldsync-gateway"
+    printf '%s\n' /etc/fieldsync-gateway/config.toml /etc/default/fieldsync-gateway >"$tree/DEBIAN/conffiles"
+    rm -r "$share" "$tree/DEBIAN/preinst"
+    build "$tree" "$1"
+}
+
+# overlapping_gateway OUTPUT: a newer package that dpkg refuses in the middle of an upgrade, because it has a file of the
+# device's package.
+overlapping_gateway() {
+    local tree
+    tree=$(mktemp -d "$room/overlapping.XXXX")
+    dpkg-deb --raw-extract "$gateway" "$tree"
+    sed -i 's/^Version: .*/&+overlapping/' "$tree/DEBIAN/control"
+    install -m 0755 /bin/true "$tree/usr/bin/fieldsync"
+    build "$tree" "$1"
 }
 
 # older OUTPUT: the device's package as before 0.2.0, when it also had the gateway's program and manual page, and a conffile

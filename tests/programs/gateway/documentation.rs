@@ -92,10 +92,10 @@ fn the_examples_of_the_documentation_can_be_used() {
             text.split("```").find(|block| block.starts_with("toml") && block.contains(first)).unwrap();
         check_example(Path::new(page), example.strip_prefix("toml").unwrap());
     }
-    check_example(
-        Path::new("packaging"),
-        &fs::read_to_string("packaging/debian/gateway/config.toml").unwrap(),
-    );
+    for file in ["config.toml", "etc-config.toml"] {
+        let packaged = Path::new("packaging/debian/gateway").join(file);
+        check_example(&packaged, &fs::read_to_string(&packaged).unwrap());
+    }
 }
 
 fn check_example(page: &Path, example: &str) {
