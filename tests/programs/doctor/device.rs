@@ -137,7 +137,9 @@ fn changes_that_the_running_daemon_has_not_read_are_reported() {
     visit.found("configuration", "ok", &["config.toml was changed after the running daemon read it"]);
     assert!(visit.of("configuration").iter().all(|(_, text)| !text.contains("systemctl")));
     fs::write(daemon.home.path("config.toml"), "[server]\nrequest_timout = \"1s\"\n").unwrap();
-    DoctorRun::to(&daemon.home).found(
+    // The broken file does not name the socket.
+    let mut broken = doctor(&super::program(), &daemon.home.path("config.toml"));
+    DoctorRun::by(broken.arg("--json").env("FIELDSYNC_SOCKET", daemon.home.socket())).found(
         "configuration",
         "problem",
         &["the last good configuration stays in use", "--check-config && systemctl reload fieldsync"],
