@@ -120,8 +120,8 @@ older_gateway() {
     build "$tree" "$1"
 }
 
-# overlapping_gateway OUTPUT: a newer package that dpkg refuses in the middle of an upgrade, because it has a file of the
-# device's package.
+# overlapping_gateway OUTPUT: a newer package that dpkg refuses in the middle of an upgrade, because it has a file of
+# the device's package.
 overlapping_gateway() {
     local tree
     tree=$(mktemp -d "$room/overlapping.XXXX")
