@@ -260,7 +260,7 @@ mod tests {
                 &[],
                 &["unknown key request_timout in [server]; did you mean request_timeout?"],
             ),
-            ("[server]\nzzz = 1", &[], &["unknown key zzz in [server]; the manual page lists all of them"]),
+            ("[server]\nzzz = 1", &[], &["unknown key zzz in [server]; known here: url, path, "]),
             ("[log]\nzzz = 1", &[], &["unknown key zzz in [log]; known here: target, level"]),
             ("[sever]\nurl = 'x'", &[], &["line 1", "unknown section [sever]; did you mean [server]?"]),
             ("server.urll = 'x'", &[], &["unknown key urll; did you mean url?"]),

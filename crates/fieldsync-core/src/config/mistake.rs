@@ -16,8 +16,6 @@ const KEYS_WITH_SECRETS: [&str; 2] = ["server.url", "server.proxy"];
 const KEY_MESSAGE_PREFIXES: [&str; 2] = ["missing field", "duplicate field"];
 /// Names below this similarity (0 to 1) are not suggested.
 const SIMILARITY_MIN: f64 = 0.7;
-/// So many names are listed if none is similar.
-const LISTED_NAMES_MAX: usize = 8;
 
 /// A mistake in a TOML file. Its text is `line 2, column 9: server.proxy: reason`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,11 +95,10 @@ pub(super) fn describe_unknown(message: &str, key: Option<&str>, is_section: boo
         Some(nearest) if similarity(nearest) > SIMILARITY_MIN => {
             format!("{unknown}; did you mean {}?", show_name(nearest))
         }
-        Some(_) if known.len() <= LISTED_NAMES_MAX => {
+        Some(_) => {
             let names: Vec<String> = known.iter().map(|name| show_name(name)).collect();
             format!("{unknown}; known here: {}", names.join(", "))
         }
-        Some(_) => format!("{unknown}; the manual page lists all of them"),
         None => unknown,
     })
 }
