@@ -263,7 +263,7 @@ mod tests {
             ("[server]\nzzz = 1", &[], &["unknown key zzz in [server]; known here: url, path, "]),
             ("[log]\nzzz = 1", &[], &["unknown key zzz in [log]; known here: target, level"]),
             ("[sever]\nurl = 'x'", &[], &["line 1", "unknown section [sever]; did you mean [server]?"]),
-            ("server.urll = 'x'", &[], &["unknown key urll; did you mean url?"]),
+            ("server.urll = 'x'", &[], &["unknown key urll in [server]; did you mean url?"]),
             ("", &[("FIELDSYNC_SEVER__URL", "x")], &["unknown section [sever]; did you mean [server]?"]),
             (
                 "[batch]\nmicro_batch = 'ten'",
