@@ -10,7 +10,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::queue::Queue;
-use super::schema::{ManifestRow, RecordHeader, StoredState};
+use super::schema::{ManifestRow, RecordHeader};
 use super::{
     Append, Claim, KeySpace, Op, OpenError, QueueLimits, Salvage, SaveNote, Settle, SingleOp, body, codec,
 };
