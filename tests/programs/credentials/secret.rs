@@ -59,8 +59,7 @@ fn the_token_is_shown_nowhere_at_any_level() {
     daemon.wait_until_done();
     // No server, and a server that does not speak HTTP.
     let nobody = free_address();
-    daemon.home.configure(&settings(&format!("http://{nobody}")));
-    daemon.signal("HUP");
+    daemon.reload(&settings(&format!("http://{nobody}")));
     daemon.enqueue_many(1);
     daemon.wait_for_phase("offline");
     // TLS with a server that does not support it.

@@ -11,15 +11,6 @@ use crate::support::server::{Gate, Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
 
-/// Reloads, and waits for the end of the reload.
-fn reload(daemon: &Daemon, settings: &Settings) {
-    let done = || daemon.log().matches("the configuration was read again").count();
-    let before = done();
-    daemon.home.configure(settings);
-    daemon.signal("HUP");
-    wait_for("the reload", || (done() > before).then_some(()));
-}
-
 #[test]
 fn a_batch_in_flight_keeps_its_settings_and_the_next_uses_the_new_ones() {
     let gate = Gate::default();
@@ -31,7 +22,7 @@ fn a_batch_in_flight_keeps_its_settings_and_the_next_uses_the_new_ones() {
     daemon.enqueue_many(10);
     old.wait_for_batches(1);
     let settings = Settings::for_server(&new.url()).batches_of(2).with("server.request_timeout", "1s");
-    reload(&daemon, &settings.with("log.level", "info"));
+    daemon.reload(&settings.with("log.level", "info"));
     gate.open();
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(10));
     assert_eq!((old.sizes(), new.sizes()), (vec![4], vec![2, 2, 2]));
@@ -54,7 +45,7 @@ fn an_ambiguous_batch_is_queried_at_the_new_server_and_sent_there_if_unknown() {
     let ids = daemon.enqueue_many(6);
     let doubted = old.wait_for_batches(1)[0].batch_id().to_owned();
     wait_for("the outcome query", || (old.count_outcome_queries(&doubted) > 0).then_some(()));
-    reload(&daemon, &Settings::for_server(&new.url()));
+    daemon.reload(&Settings::for_server(&new.url()));
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(6));
     assert!(new.count_outcome_queries(&doubted) > 0, "it may be the same server under another name");
     let first = new.requests().remove(0);
@@ -77,7 +68,7 @@ fn a_batch_known_to_the_server_under_its_new_name_is_not_sent_again() {
     let new = ScriptedServer::start(move |request| {
         Reply::results(request.batch_id(), &ids, |_| Some(json!({"status": "applied"})))
     });
-    reload(&daemon, &Settings::for_server(&new.url()));
+    daemon.reload(&Settings::for_server(&new.url()));
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(6));
     assert_eq!(new.batches().len(), 0);
 }
@@ -159,7 +150,7 @@ fn keys_that_need_a_restart_are_named_and_have_no_effect_before() {
         .with("queue.state_dir", elsewhere.to_str().unwrap())
         .with("ipc.max_connections", "10")
         .with("log.target", "journald");
-    reload(&daemon, &settings);
+    daemon.reload(&settings);
     for key in ["queue.state_dir", "ipc.max_connections", "log.target"] {
         daemon.wait_for_log(&format!("{key} changed and takes effect at the next start"));
     }
@@ -186,7 +177,7 @@ fn variables_of_the_environment_still_win_after_a_reload() {
     let mut command = home.command();
     command.env("FIELDSYNC_SERVER__URL", server.url());
     let daemon = home.start_by(command);
-    reload(&daemon, &Settings::for_server("http://127.0.0.1:2"));
+    daemon.reload(&Settings::for_server("http://127.0.0.1:2"));
     daemon.enqueue_many(2);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(2));
 }

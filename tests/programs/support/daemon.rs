@@ -179,6 +179,16 @@ impl Daemon {
         signal(self.child.0.id(), name);
     }
 
+    /// Reloads these settings, and waits until they are in effect.
+    #[track_caller]
+    pub(crate) fn reload(&self, settings: &Settings) {
+        let reloads = || self.log().matches("the configuration was read again").count();
+        let before = reloads();
+        self.home.configure(settings);
+        self.signal("HUP");
+        wait_for("the reload", || (reloads() > before).then_some(()));
+    }
+
     pub(crate) fn log(&self) -> String {
         self.home.log()
     }
