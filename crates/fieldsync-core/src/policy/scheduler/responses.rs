@@ -117,7 +117,12 @@ impl Scheduler {
         } else {
             NextStep::Send { due }
         };
+        let last_success = self.search.undisturbed_success(batch);
         if let Some(tracked) = self.open.get_mut(id) {
+            // If it turns out to have failed, what happened around this send is the evidence.
+            if batch.records == 1 {
+                tracked.record_unconfirmed_failure(now, last_success);
+            }
             tracked.is_processing = true;
             tracked.step = step;
         }

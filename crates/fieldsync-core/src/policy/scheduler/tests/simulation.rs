@@ -119,3 +119,13 @@ fn a_restart_during_an_outage_quarantines_nothing() {
         assert_eq!(world.run(), Vec::<usize>::new());
     }
 }
+
+/// The server claims to process a record and then does not know it, while it fails at random.
+#[test]
+fn a_record_that_was_still_processed_while_others_failed_is_not_blamed() {
+    let mut world = World::new(51, 12_623_766_441_662_504_279);
+    (world.queries, world.restarts) = (QueryBehaviour::Good, 3);
+    let behaviours = vec![Behaviour::Fine, Behaviour::TooLarge, Behaviour::Busy, Behaviour::Locked];
+    world.script = vec![(25 * MINUTE, behaviours)];
+    world.run();
+}
