@@ -26,7 +26,7 @@ impl Pager {
     pub(super) fn start() -> Option<Self> {
         let mut command = pager_command(|name| env::var_os(name))?;
         if geteuid().is_root() {
-            // Whoever may run this command by sudo must not get a shell from it.
+            // A user who may run this command by sudo must not get a shell from it.
             command.env("LESSSECURE", "1");
         }
         let stderr = io::stderr();

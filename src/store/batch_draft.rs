@@ -114,7 +114,7 @@ impl<'o> BatchDraft<'o> {
     }
 
     /// Whether the batch may not have a record of this lane because it has one of another lane with the same key: the
-    /// server keeps the order of a key whoever its records are from, and one user's record would hold another's.
+    /// server keeps the order of a key across users, and one user's record would hold another's.
     pub(super) fn has_key_elsewhere(&self, lane: &Lane) -> bool {
         self.keys.contains(lane.key()) && self.lanes.get(lane).is_none_or(|progress| progress.next == 0)
     }

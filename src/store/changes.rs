@@ -1,7 +1,7 @@
 //! Which records changed, in the order of their changes, also over restarts.
 //!
 //! A list of bounded length: a record is in it once for each change, and the oldest entries are removed. New records
-//! are not in it, because whoever enqueued them knows them, and a lone append would cost a page more.
+//! are not in it, because their submitters know them, and a lone append would cost a page more.
 
 use std::fmt;
 use std::str::FromStr;

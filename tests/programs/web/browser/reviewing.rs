@@ -51,7 +51,7 @@ fn a_record_is_retried_with_the_code_and_the_focus_moves_to_the_next() {
     tab.wait("the row to go", "document.querySelectorAll('#records li').length === 2");
     assert_eq!(daemon.wait_until_done(), Counts::settled(1, 2));
     assert_eq!(daemon.record(&ids[2])["state"], "SYNCED");
-    // Whoever has entered the code sees what the server says.
+    // A user who has entered the code sees what the server says.
     tab.wait_for_text("#records li:first-child .said", "NO_SUCH_ACCOUNT: the account is closed");
     tab.wait("the focus", &format!("{FOCUS} === {}", json!(name(&ids[1]))));
 
