@@ -155,8 +155,8 @@ fn start_daemon(start: StartConfig, log: &LogControl) -> u8 {
         Ok(queue) => queue,
         Err(code) => return code,
     };
-    start.keep();
     logging::name_device(&queue.device_id().to_string(), &device_name(&start.config));
+    start.keep();
     let system = System::with_tokio_rt(|| match build_runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
