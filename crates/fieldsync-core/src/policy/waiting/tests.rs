@@ -390,7 +390,7 @@ fn every_reason_has_its_time_and_its_sentence() {
 }
 
 #[test]
-fn a_record_that_the_server_held_back_is_not_said_to_have_failed() {
+fn a_record_behind_another_of_its_key_is_not_said_to_have_failed() {
     for conditions in [vec![HELD], vec![HELD, BACKS_OFF], vec![BACKS_OFF, HELD]] {
         let found = Scene::new().with(&conditions).found().unwrap();
         assert_eq!((found.reason, found.until), (WaitingReason::Key.into(), Some(NOW + 75 * SECOND)));
