@@ -8,14 +8,11 @@ use uuid::Uuid;
 use super::codec;
 use super::error::StoreError;
 use super::lane_view::LaneView;
-use super::read::{IdRange, PayloadRange, ReceiptRange, StoreView, visible_state};
+use super::read::{
+    IdRange, PAGE_LANE_STEPS_MAX, PAGE_SCAN_RECORDS_MAX, PayloadRange, ReceiptRange, StoreView, visible_state,
+};
 use super::schema::{ManifestRow, RecordHeader, manifest_row};
 use crate::model::{BatchId, ManifestEntry, PRIORITY_MAX, QueuePosition, RecordId, RecordState};
-
-/// Records that one page examines. With a rare filter, a page may end early with a cursor.
-const PAGE_SCAN_RECORDS_MAX: usize = 2000;
-/// Records of lanes that one page counts before it ends early with a cursor.
-const PAGE_LANE_STEPS_MAX: usize = 10_000;
 
 /// Which records a page shows, the newest first.
 #[derive(Clone, Debug, Default)]

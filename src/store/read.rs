@@ -21,9 +21,9 @@ use crate::protocol::receipt::Receipt;
 
 /// Records that one page examines, which takes a few milliseconds. With a rare filter, a page may end early with a
 /// cursor.
-const PAGE_SCAN_RECORDS_MAX: usize = 2000;
+pub(super) const PAGE_SCAN_RECORDS_MAX: usize = 2000;
 /// Records of lanes that one page counts before it ends early with a cursor.
-const PAGE_LANE_STEPS_MAX: usize = 10_000;
+pub(super) const PAGE_LANE_STEPS_MAX: usize = 10_000;
 
 /// Which records a page shows.
 #[derive(Clone, Debug, Default)]
