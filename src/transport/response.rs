@@ -185,6 +185,7 @@ fn parse_hints<'h>(field: &impl Fn(&'static str) -> Option<&'h str>) -> ServerHi
     ServerHints {
         max_records: number(wire::MAX_RECORDS).and_then(|number| usize::try_from(number).ok()),
         max_bytes: number(wire::MAX_BYTES),
+        max_in_flight: number(wire::MAX_IN_FLIGHT).and_then(|number| usize::try_from(number).ok()),
         time_budget: number(wire::TIME_BUDGET_MS).map(Duration::from_millis),
         holds_keys: field(wire::HOLDS_KEYS).is_some_and(|value| value.trim().eq_ignore_ascii_case("true")),
     }

@@ -30,6 +30,7 @@ micro_batch = 10
 safety_margin = 0.25
 max_batch_records = 1000
 learn = true
+max_in_flight = 4
 [breaker]
 micro_after = 3
 [connectivity]
@@ -75,6 +76,7 @@ safety_margin = 0.5
 max_batch_records = 500
 max_batch_bytes = "1MiB"
 learn = false
+max_in_flight = 8
 [retry]
 initial_backoff = "2s"
 max_backoff = "5m"

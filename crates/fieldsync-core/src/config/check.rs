@@ -152,6 +152,7 @@ impl Config {
             ("batch.micro_batch", self.batch.micro_batch as u64),
             ("batch.max_batch_records", self.batch.max_batch_records as u64),
             ("batch.max_batch_bytes", self.batch.max_batch_bytes.0),
+            ("batch.max_in_flight", self.batch.max_in_flight as u64),
             ("retry.quarantine_after", u64::from(self.retry.quarantine_after)),
             ("breaker.micro_after", u64::from(self.breaker.micro_after)),
             ("breaker.open_after", u64::from(self.breaker.open_after)),
@@ -161,6 +162,8 @@ impl Config {
         ] {
             refuse(number == 0, key, "must be at least 1");
         }
+        let most = format!("must be at most {IN_FLIGHT_MAX}");
+        refuse(self.batch.max_in_flight > IN_FLIGHT_MAX, "batch.max_in_flight", &most);
         for (key, percent) in [
             ("connectivity.min_battery_percent", self.connectivity.min_battery_percent),
             ("telemetry.alert_queue_percent", self.telemetry.alert_queue_percent),
@@ -236,3 +239,6 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Keeps rows of the store small: one row names all records of a batch.
 const BATCH_RECORDS_MAX: usize = 10_000;
+
+/// Each batch under way takes a connection, and up to twice `max_batch_bytes` of memory.
+const IN_FLIGHT_MAX: usize = 64;

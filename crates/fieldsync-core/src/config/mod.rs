@@ -153,7 +153,7 @@ section! {
 }
 
 section! {
-    /// The size of batches.
+    /// The size of batches, and how many are under way at a time.
     Batch {
         /// Above this many waiting records the queue is large.
         large_queue_records: u64 = 100,
@@ -175,6 +175,8 @@ section! {
         max_batch_bytes: Size = Size::mib(4),
         /// Whether measured times decide the size.
         learn: bool = true,
+        /// Maximum number of batches under way at a time; 1 sends one after the other.
+        max_in_flight: usize = 4,
     }
 }
 

@@ -137,6 +137,46 @@ impl SizeRule {
     }
 }
 
+/// Why no more batches may be under way at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Display, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum InFlightRule {
+    /// `batch.max_in_flight`.
+    Configured,
+    /// The server asked for no more.
+    ServerHint,
+    /// The server responded 429 to more.
+    Throttled,
+    /// Measured responses show that more would gain too little, or that each would be too small.
+    Measured,
+    /// More are being tried.
+    Trial,
+    /// The breaker asks for micro-batches or a pause, or the server denies requests.
+    Breaker,
+    /// Too few responses were measured.
+    #[default]
+    FirstMeasurements,
+    /// Too little waits for more batches, or their size is still growing.
+    NotNeeded,
+}
+
+impl InFlightRule {
+    /// The name in the API and in the journal.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Configured => "configured",
+            Self::ServerHint => "server_hint",
+            Self::Throttled => "throttled",
+            Self::Measured => "measured",
+            Self::Trial => "trial",
+            Self::Breaker => "breaker",
+            Self::FirstMeasurements => "first_measurements",
+            Self::NotNeeded => "not_needed",
+        }
+    }
+}
+
 /// A batch that is denied while others succeed, which suggests that one of its records is faulty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeniedSet {

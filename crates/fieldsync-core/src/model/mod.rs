@@ -12,7 +12,8 @@ pub use backlog::{
     Backlog, Blocker, Damage, DiskState, OTHER_SUBMITTERS, Pause, SUBMITTERS_MAX, Storage, SubmitterCounts,
 };
 pub use batch::{
-    Batch, BatchPhase, BatchRecord, DeniedSet, OpenBatch, RecordStanding, Sequence, SizeRule, Stage,
+    Batch, BatchPhase, BatchRecord, DeniedSet, InFlightRule, OpenBatch, RecordStanding, Sequence, SizeRule,
+    Stage,
 };
 pub use id::{BatchId, DeviceId, RecordId};
 pub use link::{ConnectFailure, Deferral, InterfaceKind, Link, LinkState, TlsExplanation, Uplink};

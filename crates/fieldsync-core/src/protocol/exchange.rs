@@ -88,6 +88,8 @@ pub struct ServerHints {
     pub max_records: Option<usize>,
     /// `X-Sync-Max-Bytes`
     pub max_bytes: Option<u64>,
+    /// `X-Sync-Max-In-Flight`
+    pub max_in_flight: Option<usize>,
     /// `X-Sync-Time-Budget-Ms`
     pub time_budget: Option<Duration>,
     /// `X-Sync-Holds-Keys: true`

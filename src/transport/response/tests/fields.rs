@@ -39,13 +39,14 @@ pub(super) fn fields() -> impl Strategy<Value = Fields> {
             number(),
         ]
     };
-    (prop_oneof![number(), date()], date(), number(), number(), number(), ".{0,20}").prop_map(
-        |(retry_after, date, records, bytes, time, accepts)| {
+    (prop_oneof![number(), date()], date(), number(), number(), number(), number(), ".{0,20}").prop_map(
+        |(retry_after, date, records, bytes, in_flight, time, accepts)| {
             vec![
                 ("retry-after", retry_after),
                 ("date", date),
                 (wire::MAX_RECORDS, records),
                 (wire::MAX_BYTES, bytes),
+                (wire::MAX_IN_FLIGHT, in_flight),
                 (wire::TIME_BUDGET_MS, time),
                 ("accept-encoding", accepts),
             ]
@@ -115,11 +116,12 @@ fn a_hint_must_be_a_number_above_0() {
         ("", None),
         ("many", None),
     ] {
-        let names = [wire::MAX_RECORDS, wire::MAX_BYTES, wire::TIME_BUDGET_MS];
+        let names = [wire::MAX_RECORDS, wire::MAX_BYTES, wire::MAX_IN_FLIGHT, wire::TIME_BUDGET_MS];
         let fields = names.map(|name| (name, value.to_owned())).to_vec();
         let hints = ServerHints {
             max_records: expected.and_then(|number| usize::try_from(number).ok()),
             max_bytes: expected,
+            max_in_flight: expected.and_then(|number| usize::try_from(number).ok()),
             time_budget: expected.map(Duration::from_millis),
             holds_keys: false,
         };
