@@ -61,16 +61,17 @@ impl Handler<Upload> for CircuitBreaker {
     type Result = ResponseActFuture<Self, Result<UploadResult, BreakerOpen>>;
 
     fn handle(&mut self, upload: Upload, _: &mut Self::Context) -> Self::Result {
-        let permit = self.breaker.permit(self.clock.now());
+        let sent_at = self.clock.now();
+        let permit = self.breaker.permit(sent_at);
         self.publish_state();
         if permit.is_err() {
             return Box::pin(actix::fut::ready(Err(BreakerOpen)));
         }
-        Box::pin(self.uploader.send(upload).into_actor(self).map(|result, actor, _| {
+        Box::pin(self.uploader.send(upload).into_actor(self).map(move |result, actor, _| {
             let result = result.unwrap_or(Err(BreakerOpen))?;
             let (now, effect) = (actor.clock.now(), result.verdict.effect());
             let config = actor.config.borrow().breaker.clone();
-            actor.breaker.record_response(now, effect, &config, &mut actor.rng);
+            actor.breaker.record_response(now, sent_at, effect, &config, &mut actor.rng);
             actor.publish_state();
             Ok(result)
         }))

@@ -7,7 +7,8 @@
 //!      └── close_after successes ─┘   └───── success ── probing ◀────┘──────┘
 //! ```
 //!
-//! Only failures of batches count. An unreachable server, throttling, a refused credential or a portal say nothing
+//! Batches that were under way together fail together: a failure counts only if its batch was sent after the last one
+//! that counted was known. Only failures of batches count. An unreachable server, throttling, a refused credential or a portal say nothing
 //! about batches (`Effect::Neutral`). An outcome query that the server fails to process counts, too. While open, an
 //! outcome query is the probe if the server supports it: it is cheap, so it may be sent three times as often. Then
 //! exactly one micro-batch decides.
@@ -119,6 +120,8 @@ pub struct Breaker {
     state: BreakerState,
     failures_in_mode: u32,
     successes_in_mode: u32,
+    /// When the last failure that counted was known.
+    counted_at: Option<Duration>,
 }
 
 impl Breaker {
@@ -151,10 +154,11 @@ impl Breaker {
         }
     }
 
-    /// Records the response to a batch.
+    /// Records the response to a batch that was sent then.
     pub fn record_response(
         &mut self,
         now: Duration,
+        sent_at: Duration,
         effect: Effect,
         config: &config::Breaker,
         rng: &mut fastrand::Rng,
@@ -173,7 +177,9 @@ impl Breaker {
                     Mode::Normal | Mode::Micro => {}
                 }
             }
+            Effect::Failure if self.counted_at.is_some_and(|counted| sent_at < counted) => {}
             Effect::Failure => {
+                self.counted_at = Some(now);
                 self.state.consecutive_failures += 1;
                 self.failures_in_mode += 1;
                 self.successes_in_mode = 0;
@@ -214,7 +220,7 @@ impl Breaker {
                 let most = (config.open_max.0 / QUERIES_PER_BATCH).max(config.open_min.0);
                 self.open_until_backoff(now, most, config, rng);
             }
-            (_, Effect::Failure) => self.record_response(now, effect, config, rng),
+            (_, Effect::Failure) => self.record_response(now, now, effect, config, rng),
             // A server that responds to queries need not be able to process batches.
             (_, Effect::Success | Effect::Neutral) => {}
         }
@@ -266,7 +272,7 @@ mod tests {
 
         fn after(&mut self, effects: &[Effect]) -> &'static str {
             for effect in effects {
-                self.breaker.record_response(self.now, *effect, &self.config, &mut self.rng);
+                self.breaker.record_response(self.now, self.now, *effect, &self.config, &mut self.rng);
             }
             self.breaker.state().mode.name()
         }

@@ -1,18 +1,10 @@
-//! The search for a faulty record, and the evidence that leads to its quarantine. A batch that failed is cut into
-//! parts, and a part that fails is cut again, down to a single record.
-//!
-//! A failure may be the server's or the record's. So a failure of a single record counts only if other records were
-//! stored shortly before *and* shortly after it, and no other record failed in between. An outage, in which all
-//! records fail, produces no evidence.
-
-use std::time::Duration;
+//! The search for a faulty record. A batch that failed is cut into parts, and a part that fails is cut again, down to a
+//! single record. How often that must fail alone before it is quarantined depends on how often batches fail without a
+//! faulty record. Which failures count: [`super::evidence`].
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::Stage;
-
-/// A success of another record shows that the server was healthy if it is at most this far from the failure.
-pub const SUCCESS_WINDOW: Duration = Duration::from_mins(15);
 
 /// How a batch is cut into parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,86 +137,6 @@ impl Glitches {
     }
 }
 
-/// The evidence against one record.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FaultEvidence {
-    /// Failures of the record alone, with a success of others before and after.
-    pub counted: u32,
-    /// When the record failed, after a success of others; it counts once another success follows.
-    pending: Option<Duration>,
-    /// A failure that an outcome query has not confirmed yet.
-    unclear: Option<UnconfirmedFailure>,
-}
-
-/// What happened around a failure that is not confirmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct UnconfirmedFailure {
-    at: Duration,
-    success_before: Option<Duration>,
-    success_after: Option<Duration>,
-}
-
-impl FaultEvidence {
-    /// The evidence as saved before a restart.
-    pub fn from_saved(counted: u32) -> Self {
-        Self { counted, ..Self::default() }
-    }
-
-    /// The record was sent alone and got no response; others were last stored at `last_success`.
-    pub fn record_unconfirmed_failure(&mut self, now: Duration, last_success: Option<Duration>) {
-        self.unclear =
-            Some(UnconfirmedFailure { at: now, success_before: last_success, success_after: None });
-    }
-
-    /// The record failed alone; others were last stored at `last_success`. If the failure was unconfirmed until now,
-    /// its own time and the successes around that time count.
-    pub fn record_failure(&mut self, now: Duration, last_success: Option<Duration>) {
-        let now = UnconfirmedFailure { at: now, success_before: last_success, success_after: None };
-        let failure = self.unclear.take().unwrap_or(now);
-        if is_within_window(failure.success_before, failure.at) {
-            self.pending = Some(failure.at);
-            if let Some(after) = failure.success_after {
-                self.others_succeeded(after);
-            }
-        }
-    }
-
-    /// Other records were stored. Returns whether a failure counts now.
-    pub fn others_succeeded(&mut self, now: Duration) -> bool {
-        if let Some(unclear) = &mut self.unclear {
-            unclear.success_after.get_or_insert(now);
-        }
-        let counts = is_within_window(self.pending.take(), now);
-        self.counted += u32::from(counts);
-        counts
-    }
-
-    /// Other records failed as well: a pending failure says nothing about this record.
-    pub fn others_failed(&mut self) {
-        self.pending = None;
-        if let Some(unclear) = self.unclear.as_mut().filter(|unclear| unclear.success_after.is_none()) {
-            unclear.success_before = None;
-        }
-    }
-
-    /// Whether a failure counts, or would count after a success of others.
-    pub fn has_failure(&self) -> bool {
-        self.counted > 0 || self.awaits_success()
-    }
-
-    /// Whether a failure waits for a success of others: until then, another test shows nothing new.
-    pub fn awaits_success(&self) -> bool {
-        let waits =
-            |unclear: UnconfirmedFailure| unclear.success_before.is_some() && unclear.success_after.is_none();
-        self.pending.is_some() || self.unclear.is_some_and(waits)
-    }
-}
-
-/// Whether `then` is recent enough that the server is in the same condition now.
-pub fn is_within_window(then: Option<Duration>, now: Duration) -> bool {
-    then.is_some_and(|then| now.saturating_sub(then) <= SUCCESS_WINDOW)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -302,90 +214,5 @@ mod tests {
             seen.failures_needed(2)
         };
         assert_eq!([needed(0, 0), needed(100, 0), needed(100, 10), needed(100, 40)], [3, 2, 5, 14]);
-    }
-
-    const MINUTE: Duration = Duration::from_mins(1);
-
-    #[derive(Debug, Clone, Copy)]
-    enum Event {
-        Fail,
-        Success,
-        Wait(u32),
-    }
-
-    fn counted(events: &[Event]) -> u32 {
-        let (mut evidence, mut now, mut last_success) = (FaultEvidence::default(), Duration::ZERO, None);
-        for event in events {
-            now += Duration::from_secs(1);
-            match event {
-                Event::Fail => evidence.record_failure(now, last_success),
-                Event::Success => {
-                    last_success = Some(now);
-                    evidence.others_succeeded(now);
-                }
-                Event::Wait(minutes) => now += MINUTE * *minutes,
-            }
-        }
-        evidence.counted
-    }
-
-    #[test]
-    fn a_failure_counts_between_two_successes_of_others() {
-        use Event::{Fail, Success, Wait};
-        for (events, expected) in [
-            (&[Success, Fail, Success][..], 1),
-            (&[Success, Fail, Success, Fail, Success, Fail, Success], 3),
-            (&[Fail, Fail, Fail, Fail], 0),
-            (&[Fail, Success], 0),
-            (&[Success, Fail, Fail, Fail, Success], 1),
-            (&[Success, Fail], 0),
-            (&[Success, Wait(20), Fail, Success], 0),
-            (&[Success, Fail, Wait(20), Success], 0),
-            (&[Success, Success, Fail, Success, Success], 1),
-        ] {
-            assert_eq!(counted(events), expected, "{events:?}");
-        }
-    }
-
-    #[test]
-    fn a_success_of_others_before_the_failure_was_confirmed_counts() {
-        let second = Duration::from_secs;
-        let mut evidence = FaultEvidence::default();
-        evidence.record_unconfirmed_failure(second(10), Some(second(9)));
-        assert!(!evidence.others_succeeded(second(11)));
-        assert_eq!(evidence.counted, 0, "the server may have it");
-        evidence.record_failure(second(15), Some(second(11)));
-        assert_eq!((evidence.counted, evidence.awaits_success()), (1, false));
-        evidence.record_unconfirmed_failure(second(16), Some(second(11)));
-        evidence.record_failure(second(20), Some(second(11)));
-        assert_eq!((evidence.counted, evidence.awaits_success()), (1, true));
-    }
-
-    #[test]
-    fn a_failure_among_failures_of_others_does_not_count() {
-        let second = Duration::from_secs;
-        let mut evidence = FaultEvidence::default();
-        evidence.record_failure(second(10), Some(second(9)));
-        evidence.others_failed();
-        assert!(!evidence.others_succeeded(second(11)));
-        evidence.record_unconfirmed_failure(second(12), Some(second(11)));
-        evidence.others_failed();
-        evidence.others_succeeded(second(13));
-        evidence.record_failure(second(14), Some(second(13)));
-        assert_eq!(evidence.counted, 0);
-    }
-
-    proptest! {
-        #[test]
-        fn an_outage_gathers_no_evidence(before in 0usize..5, failures in 0usize..50, after in 0usize..5) {
-            let events = [
-                vec![Event::Success; before],
-                vec![Event::Wait(16)],
-                vec![Event::Fail; failures],
-                vec![Event::Success; after],
-            ]
-            .concat();
-            prop_assert_eq!(counted(&events), 0);
-        }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::breaker::SavedBreaker;
 use super::byte_limits::ByteLimits;
+use super::in_flight::InFlightWindow;
 use super::isolation::Glitches;
 use super::service_time::ServiceTime;
 use super::time_limit::TimeLimit;
@@ -25,6 +26,8 @@ pub struct Learned {
     /// How long a batch takes. A model of another shape is saved under another name, and then learning starts over.
     #[serde(rename = "service_time")]
     pub service: Arc<ServiceTime>,
+    /// How many batches may be under way at once.
+    pub in_flight: InFlightWindow,
     /// How large a body may be.
     pub bytes: ByteLimits,
     /// The time limit of the gateway.

@@ -9,7 +9,9 @@
 //! | how large a batch is | [`sizing`], [`service_time`], [`time_limit`], [`byte_limits`] |
 //! | what is saved over a restart | [`learned`] |
 //! | what happens after a failure | [`isolation`] |
+//! | which failure is evidence against a record | [`evidence`] |
 //! | what the planner does next | [`scheduler`] |
+//! | how many batches are under way at once | [`in_flight`] |
 //! | when a failing server gets a pause | [`breaker`], [`backoff`] |
 //! | whether the server can be reached, and when to try it | [`reach`] |
 //! | what people read first | [`advice`] |
@@ -21,7 +23,9 @@ pub mod advice;
 pub mod backoff;
 pub mod breaker;
 pub mod byte_limits;
+pub mod evidence;
 pub mod health;
+pub mod in_flight;
 pub mod isolation;
 pub mod learned;
 pub mod outcome_reply;

@@ -33,6 +33,8 @@ pub struct BatchLimit {
 pub struct TimeBound {
     /// What was learned.
     pub service: Arc<ServiceTime>,
+    /// By what factor it takes longer beside the others that are under way.
+    pub load_factor: f64,
     /// Seconds, on average.
     pub mean: f64,
     /// Seconds, in 99 of 100 cases.
@@ -40,7 +42,8 @@ pub struct TimeBound {
 }
 
 impl TimeBound {
-    fn fits(&self, forecast: Forecast) -> bool {
+    fn fits(&self, alone: Forecast) -> bool {
+        let forecast = alone.scaled(self.load_factor);
         forecast.mean <= self.mean && forecast.upper <= self.most
     }
 }
@@ -59,6 +62,13 @@ impl BatchLimit {
             if fits(middle) { fitting = middle } else { beyond = middle }
         }
         fitting
+    }
+
+    /// Whether only the duration or a configured maximum bounds the size, so that it is not still growing.
+    pub fn is_grown(&self, bytes: u64, config: &config::Batch) -> bool {
+        let by_bytes = self.bytes.checked_div(bytes).unwrap_or(u64::MAX);
+        let is_bound_by_time = self.usual_records(bytes) < self.records && (self.records as u64) <= by_bytes;
+        is_bound_by_time || self.records >= largest_records(config) || self.rule == SizeRule::ServerHint
     }
 
     /// An empty batch under this limit.
@@ -120,6 +130,8 @@ pub struct Demand {
     pub micro: bool,
     /// The learned model of the server's time, if it is used.
     pub service: Option<Arc<ServiceTime>>,
+    /// By what factor a batch takes longer beside the others that are under way.
+    pub load_factor: f64,
     /// What a batch may take on average.
     pub time_budget: Duration,
     /// The time limit in front of the server.
@@ -161,6 +173,7 @@ pub fn choose_limit(config: &config::Batch, demand: &Demand) -> BatchLimit {
     let measured = service.filter(|service| service.has_measurements());
     let time = measured.map(|service| TimeBound {
         service: Arc::clone(service),
+        load_factor: demand.load_factor,
         mean: demand.time_budget.as_secs_f64(),
         most: demand.time_limit.as_secs_f64(),
     });
@@ -176,6 +189,7 @@ fn largest_records(config: &config::Batch) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::service_time::Measured;
 
     const MIB: u64 = 1 << 20;
     const T: Duration = Duration::from_mins(1);
@@ -185,7 +199,7 @@ mod tests {
     }
 
     fn demand() -> Demand {
-        Demand { time_limit: T, time_budget: T.mul_f64(0.75), ..Demand::default() }
+        Demand { load_factor: 1.0, time_limit: T, time_budget: T.mul_f64(0.75), ..Demand::default() }
     }
 
     fn size(demand: &Demand) -> (usize, SizeRule) {
@@ -207,7 +221,7 @@ mod tests {
         }
         let mut service = ServiceTime::default();
         for _ in 0..answers {
-            service.record_response(&load, elapsed, T);
+            service.record_response(&load, Measured::alone(elapsed), T);
             service.record_fit(records, elapsed);
         }
         Arc::new(service)

@@ -58,22 +58,26 @@ impl Scheduler {
 
     /// Handles the response to a canary, or its absence.
     pub fn on_canary_response(&mut self, view: &View<'_>, id: BatchId, verdict: &Verdict) {
+        let sent_at = self.under_way.end_canary().unwrap_or(view.now);
         match verdict {
             Verdict::Completed(results) if results.iter().any(|result| result.status.is_stored()) => {
-                self.on_success(view, results);
+                self.search.log.record_success(view.now, id);
+                self.on_success(view, sent_at, results);
             }
             Verdict::Completed(_) | Verdict::Ambiguous(_) | Verdict::Refused(_) | Verdict::TooLarge => {
                 self.server.canary_failed();
-                self.record_failure(id);
+                self.record_failure(view.now, id);
             }
             other => {
                 if other.is_denial() {
                     self.server.canary_failed();
-                    self.record_failure(id);
+                    self.record_failure(view.now, id);
                 }
-                self.waits.back_off(view, other, self.server.may_query(view.config), &mut self.rng);
+                let may_query = self.server.may_query(view.config);
+                self.waits.back_off(view, sent_at, other, may_query, &mut self.rng);
             }
         }
+        self.end_send(view.now, id);
     }
 
     /// Handles a batch that the server certainly does not have, or cannot look up.
@@ -155,9 +159,8 @@ impl Scheduler {
     /// A record that is refused alone is at fault, unless the server refuses every batch, or now and then any.
     fn resend_refused(&mut self, view: &View<'_>, batch: &OpenBatch, result: &UploadResult) -> Disposition {
         self.search.want_canary();
-        let last_success = self.search.undisturbed_success(batch);
         if let Some(tracked) = self.open.get_mut(batch.id) {
-            tracked.refuse_alone(view.now, last_success, &result.error);
+            tracked.refuse_alone(view.now, &self.search.log, &result.error);
         }
         let due = view.now + self.attempt_backoff(view, batch);
         self.open.set_step(batch.id, NextStep::Send { due });
@@ -173,13 +176,12 @@ impl Scheduler {
         is_implicated: bool,
         error: Option<LastError>,
     ) -> Disposition {
-        let last_success = self.search.undisturbed_success(batch);
         let mut due = view.now;
         if is_implicated
             && batch.records == 1
             && let Some(tracked) = self.open.get_mut(batch.id)
             // After a failure that counts at once, the next test may follow at once.
-            && !tracked.fail_alone(view.now, last_success)
+            && !tracked.fail_alone(view.now, &self.search.log)
         {
             due += self.attempt_backoff(view, batch);
         }

@@ -53,14 +53,15 @@ impl Scheduler {
         result: &UploadResult,
     ) -> Disposition {
         let (now, id) = (view.now, batch.id);
-        self.record_failure(id);
+        self.record_failure(now, id);
         let Some(tracked) = self.open.get_mut(id) else { return Disposition::keep_waiting(0) };
-        let denial = tracked.denials.add(&result.error);
+        let (denial, sent_at) = (tracked.denials.add(&result.error), tracked.sent_at);
         if denial.is_beyond_free() && denial.others == OtherTraffic::Stored {
             return self.bisect_refused(view, batch, false, result);
         }
         self.server.batch_denied();
-        self.waits.back_off(view, &result.verdict, self.server.may_query(view.config), &mut self.rng);
+        let may_query = self.server.may_query(view.config);
+        self.waits.back_off(view, sent_at, &result.verdict, may_query, &mut self.rng);
         // If the server itself says when to come back, nothing else is sent until then.
         if !self.waits.is_server_asked() {
             self.search.want_canary();
@@ -75,9 +76,8 @@ impl Scheduler {
         }
         if denial.is_beyond_free() && batch.records == 1 {
             // Evidence, if others get through around it.
-            let last_success = self.search.undisturbed_success(batch);
             if let Some(tracked) = self.open.get_mut(id) {
-                tracked.refuse_alone(now, last_success, &result.error);
+                tracked.refuse_alone(now, &self.search.log, &result.error);
             }
         }
         let retry = &view.config.retry;

@@ -1,14 +1,15 @@
 //! The search for a faulty record: what failed lately, and the parts of the batches that were cut.
 //!
-//! A batch that failed is cut, its parts form a group, and their results show which record is faulty. A
-//! failure counts only between two successes of others, so the search also knows when records were last stored.
+//! A batch that failed is cut, its parts form a group, and their results show which record is faulty. Whether a failure
+//! counts depends on what others did at the time, so the search also keeps a log of the sends.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::tracked_batch::{RenamedBatch, TrackedBatch};
 use crate::model::{BatchId, OpenBatch, Stage};
-use crate::policy::isolation::{self, Glitches};
+use crate::policy::evidence::{self, SendLog};
+use crate::policy::isolation::Glitches;
 use crate::policy::verdict::Ambiguity;
 
 /// The search down to one record takes fewer consecutive refusals; with more, the server refuses every batch.
@@ -51,6 +52,7 @@ struct SplitGroup {
 /// The search for a faulty record.
 #[derive(Debug, Default)]
 pub(super) struct FaultSearch {
+    pub(super) log: SendLog,
     failures: RecentFailures,
     last_success: Option<Duration>,
     /// A success of others would show whether a failure counts.
@@ -64,17 +66,29 @@ pub(super) struct FaultSearch {
 }
 
 impl FaultSearch {
+    /// A batch is about to be sent.
+    pub(super) fn batch_sending(&mut self, now: Duration, batch: &OpenBatch) {
+        self.log.start_send(now, batch.id, self.failing_parent(batch.parent));
+    }
+
     /// A batch failed, a part of `parent`.
-    pub(super) fn batch_failed(&mut self, id: BatchId, parent: Option<BatchId>) {
-        let is_carved =
-            |parent: &BatchId| self.groups.get(parent).is_some_and(|group| group.origin.rest_due.is_some());
-        let parent = parent.filter(|parent| !is_carved(parent));
+    pub(super) fn batch_failed(&mut self, now: Duration, id: BatchId, parent: Option<BatchId>) {
+        self.log.record_failure(now, id);
+        let parent = self.failing_parent(parent);
         self.failures = match self.failures {
             RecentFailures::None => RecentFailures::One(id),
             // A part of it fails for the same reason.
             RecentFailures::One(other) if other == id || Some(other) == parent => RecentFailures::One(id),
             RecentFailures::One(_) | RecentFailures::Several => RecentFailures::Several,
         };
+    }
+
+    /// The batch that a part was cut from, if both fail for the same reason. A record that was carved from a batch
+    /// shows whether the server denies another as well.
+    fn failing_parent(&self, parent: Option<BatchId>) -> Option<BatchId> {
+        let is_carved =
+            |parent: &BatchId| self.groups.get(parent).is_some_and(|group| group.origin.rest_due.is_some());
+        parent.filter(|parent| !is_carved(parent))
     }
 
     /// The server refused a request as such. Returns whether it seems to refuse every batch.
@@ -94,6 +108,7 @@ impl FaultSearch {
     /// Results from another server do not count for this one.
     pub(super) fn server_switched(&mut self) {
         (self.last_success, self.failures) = (None, RecentFailures::None);
+        self.log = SendLog::default();
     }
 
     /// A success of others would show whether a failure counts.
@@ -123,17 +138,7 @@ impl FaultSearch {
 
     /// Whether a record was stored recently.
     pub(super) fn is_success_near(&self, now: Duration) -> bool {
-        isolation::is_within_window(self.last_success, now)
-    }
-
-    /// When records of others were last stored, if nothing but this batch failed since.
-    pub(super) fn undisturbed_success(&self, batch: &OpenBatch) -> Option<Duration> {
-        let is_undisturbed = match self.failures {
-            RecentFailures::None => true,
-            RecentFailures::One(other) => other == batch.id || batch.parent == Some(other),
-            RecentFailures::Several => false,
-        };
-        self.last_success.filter(|_| is_undisturbed)
+        self.last_success.is_some_and(|then| evidence::is_within_window(then, now))
     }
 
     /// Whether parts of a batch are open.

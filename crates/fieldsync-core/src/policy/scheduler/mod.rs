@@ -1,14 +1,16 @@
 //! What the planner does next, and how a batch continues: its whole decision cycle, without effects.
 //!
 //! The driver asks [`Scheduler::next_action`], carries out the [`Action`], and reports its result;
-//! [`Scheduler::on_response`] and [`Scheduler::on_outcome_reply`] say how the batch is to be settled on disk. One
-//! action is under way at a time. The scheduler holds the open batches only, never the queue.
+//! [`Scheduler::on_response`] and [`Scheduler::on_outcome_reply`] say how the batch is to be settled on disk. The driver
+//! asks again after each action that it started, until the answer is to rest: the scheduler knows how many batches are
+//! under way, and how many may be. It holds the open batches only, never the queue.
 //!
 //! | part | what it knows |
 //! |---|---|
 //! | `tracked_batches`, `tracked_batch`, `denials` | each open batch: its last result, and its next step |
 //! | `server_health` | whether the server supports outcome queries, and whether its health is in doubt |
 //! | `waits` | why nothing is sent, and until when |
+//! | `under_way` | which other requests are under way, and how many batches beside each other |
 //! | `fault_search` | what failed lately, and the parts of batches that were cut |
 //!
 //! The parts do not know the scheduler, which puts them together:
@@ -16,6 +18,7 @@
 //! | file | what it decides |
 //! |---|---|
 //! | `next_action` | what is done next |
+//! | `in_flight` | how many batches may be under way, and whether one more may be sent now |
 //! | `sizes` | how large a batch may be, and how long it may take |
 //! | `responses` | how a batch continues after a response, or without one |
 //! | `outcome_replies` | how a batch continues after an outcome query |
@@ -26,6 +29,7 @@ mod bisection;
 mod denials;
 mod denied_batch;
 mod fault_search;
+mod in_flight;
 mod next_action;
 mod outcome_replies;
 mod query_timing;
@@ -36,6 +40,7 @@ mod sizes;
 mod tests;
 mod tracked_batch;
 mod tracked_batches;
+mod under_way;
 mod view;
 mod waits;
 
@@ -52,6 +57,7 @@ use server_health::ServerHealth;
 pub use sizes::UsualSize;
 use tracked_batch::{NextStep, TrackedBatch};
 use tracked_batches::TrackedBatches;
+use under_way::UnderWay;
 pub(in crate::policy) use view::HELD_CODE;
 pub use view::{Action, ClaimOrder, Disposition, Outcome, View};
 use waits::Waits;
@@ -68,6 +74,8 @@ pub struct Scheduler {
     server: ServerHealth,
     waits: Waits,
     search: FaultSearch,
+    under_way: UnderWay,
+    last_timeout_at: Option<Duration>,
     rng: fastrand::Rng,
 }
 
@@ -82,6 +90,8 @@ impl Scheduler {
             server: ServerHealth::default(),
             waits: Waits::default(),
             search: FaultSearch::default(),
+            under_way: UnderWay::default(),
+            last_timeout_at: None,
             rng,
         };
         scheduler.track_batches(Duration::ZERO, open);
@@ -103,10 +113,14 @@ impl Scheduler {
             self.sent_in_run += 1;
         }
         let service = &self.learned.service;
-        let expected = service.has_measurements().then(|| service.forecast(&load));
+        let factor = self.learned.in_flight.load_factor(service, usize::MAX);
+        let expected = service.has_measurements().then(|| service.forecast(&load).scaled(factor));
         let unsent = OpenBatch { attempt: batch.attempt.saturating_sub(1), ..batch.clone() };
         let tracked = self.open.get_or_insert(batch.id, || TrackedBatch::new(unsent, NextStep::InFlight));
-        tracked.start_send(batch, load, expected);
+        tracked.start_send(now, batch, load, expected);
+        tracked.flight_seconds_before = self.under_way.flight_seconds(now);
+        self.search.batch_sending(now, batch);
+        self.count_under_way(now);
         self.server.batch_sending(now, batch.id);
         self.open.note_traffic(Some(batch.id), OtherTraffic::Sent);
     }
@@ -118,7 +132,31 @@ impl Scheduler {
 
     /// Forgets a batch that the store no longer has, because all of its records were removed from it.
     pub fn forget_batch(&mut self, id: BatchId) {
+        self.search.log.forget_send(id);
         self.close_batch(id, false);
+    }
+
+    /// A canary is about to be sent under this id.
+    pub fn start_canary(&mut self, now: Duration, id: BatchId) {
+        self.under_way.start_canary(now);
+        self.search.log.start_send(now, id, None);
+        self.count_under_way(now);
+    }
+
+    /// The canary was not sent after all.
+    pub fn canary_deferred(&mut self, now: Duration, id: BatchId) {
+        self.under_way.end_canary();
+        self.end_send(now, id);
+    }
+
+    /// The outcome of a batch is about to be queried.
+    pub fn start_query(&mut self, id: BatchId) {
+        self.under_way.query = Some(id);
+    }
+
+    /// Whether a batch is to be sent over another connection than those that are open: its record failed alone.
+    pub fn needs_new_connection(&self, id: BatchId) -> bool {
+        self.open.get(id).is_some_and(|tracked| tracked.batch.records == 1 && tracked.has_failed())
     }
 
     /// Adopts the configured server. Measurements of another server are dropped. Returns whether it is
@@ -198,11 +236,23 @@ impl Scheduler {
         Learned { breaker: view.breaker.to_saved(view.now, view.steady_ms), ..self.learned.clone() }
     }
 
-    /// A batch failed: no pending failure of another batch can count any more.
-    fn record_failure(&mut self, id: BatchId) {
+    /// A batch failed.
+    fn record_failure(&mut self, now: Duration, id: BatchId) {
         let parent = self.open.get(id).and_then(|tracked| tracked.batch.parent);
-        self.search.batch_failed(id, parent);
-        self.open.batch_failed(id);
+        self.search.batch_failed(now, id, parent);
+    }
+
+    /// A batch is under way no longer. What became of it may show whether failures of others count.
+    fn end_send(&mut self, now: Duration, id: BatchId) {
+        self.search.log.forget_send(id);
+        self.count_under_way(now);
+        self.review_evidence(now);
+    }
+
+    fn review_evidence(&mut self, now: Duration) {
+        for tracked in self.open.iter_mut() {
+            tracked.review_evidence(now, &self.search.log);
+        }
     }
 
     /// A batch is no longer open under its id.

@@ -24,6 +24,17 @@ struct Offer {
 impl Scheduler {
     /// Decides what to do next. Nothing is due before the time of a `Rest`, unless the view changes.
     pub fn next_action(&self, view: &View<'_>) -> Action {
+        match self.choose_action(view) {
+            Action::Rest { until, .. } if self.uploads() > 0 => {
+                // What is due already waits for a response, not for a time.
+                let until = until.filter(|until| *until > view.now);
+                Action::Rest { phase: Phase::Syncing, until, cause: None }
+            }
+            action => action,
+        }
+    }
+
+    fn choose_action(&self, view: &View<'_>) -> Action {
         let now = view.now;
         let rest = |phase, until| Action::Rest { phase, until, cause: None };
         let wait_until = |phase, until, cause| Action::Rest { phase, until: Some(until), cause: Some(cause) };
@@ -39,6 +50,7 @@ impl Scheduler {
         }
         let wait = self.waits.current(now);
         let others = wait.filter(|wait| wait.is_unconfirmed).and_then(|_| self.probe_others(view));
+        let others = others.filter(|action| self.may_start(view, action));
         let stop = wait.and_then(Wait::stop_phase);
         if let (Some(wait), Some(phase), None) = (wait, stop, &others) {
             return rest(phase, Some(wait.until));
@@ -59,13 +71,30 @@ impl Scheduler {
             let others = others.filter(|_| open_until.is_none());
             return others.unwrap_or_else(|| wait_until(stop.unwrap_or(Phase::Waiting), until, cause));
         }
-        if let Some(id) = self.open.due_query(view).or_else(|| self.health_probe(view)) {
+        let probe = self.health_probe(view);
+        if let Some(id) = self.open.due_query(view).or(probe)
+            && self.has_query_slot(view.config)
+        {
             return Action::QueryOutcome(id);
         }
-        self.next_batch(view).unwrap_or_else(|| match self.next_due(view) {
+        let is_query_awaited = self.under_way.query.is_some();
+        if is_query_awaited && (probe.is_some() || !self.is_parallel(view.config)) {
+            return rest(Phase::Waiting, None);
+        }
+        let next = if self.has_free_slot(view) { self.next_batch(view) } else { None };
+        next.unwrap_or_else(|| match self.next_due(view) {
             Some(due) => wait_until(Phase::Waiting, due, WaitCause::BackOff),
             None => rest(Phase::Waiting, None),
         })
+    }
+
+    /// Whether a slot is free for an action.
+    fn may_start(&self, view: &View<'_>, action: &Action) -> bool {
+        if let Action::QueryOutcome(_) = action {
+            return self.has_query_slot(view.config);
+        }
+        let is_query_awaited = self.under_way.query.is_some() && !self.is_parallel(view.config);
+        self.has_free_slot(view) && !is_query_awaited
     }
 
     /// After a denial: an action that shows whether every batch is denied. It sends no batch that was denied itself.
@@ -100,7 +129,11 @@ impl Scheduler {
     /// The next batch to send, if one is due.
     fn next_batch(&self, view: &View<'_>) -> Option<Action> {
         let offer = self.plan_claim(view);
-        let due = self.open.due_batches(view);
+        let mut due = self.open.due_batches(view);
+        if self.open.in_flight().any(TrackedBatch::is_suspected) {
+            // One suspect at a time: fresh batches beside it show whether the server works.
+            due.retain(|tracked| !tracked.is_suspected());
+        }
         let send = |tracked: &&TrackedBatch| self.send_action(view, tracked, &offer);
         let canary = || self.ready_canary(&offer);
         let claim = || self.claim_action(view, &offer);
@@ -158,7 +191,8 @@ impl Scheduler {
     }
 
     fn ready_canary(&self, offer: &Offer) -> Option<Action> {
-        self.server.is_canary_ready().then_some(Action::SendCanary(offer.sequence))
+        let is_alone = self.uploads() == 0;
+        (is_alone && self.server.is_canary_ready()).then_some(Action::SendCanary(offer.sequence))
     }
 
     /// A canary, where no other batch is left that could get through around a record that failed.
@@ -178,7 +212,10 @@ impl Scheduler {
             .next_due_at
             .filter(|_| self.has_room())
             .map(|due| view.now + Duration::from_millis(due.saturating_sub(view.steady_ms)));
-        self.open.next_due().into_iter().chain(records).min()
+        if self.has_free_slot(view) {
+            return self.open.next_due().into_iter().chain(records).min();
+        }
+        self.open.next_query(view.config).filter(|_| self.under_way.query.is_none())
     }
 
     /// Whether new records may be claimed. While every batch is denied, those that are open show when that ends.

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use super::denials::OtherTraffic;
 use super::fault_search::implicates_batch;
-use super::query_timing::{processing_limit, query_wait};
+use super::query_timing::query_wait;
 use super::tracked_batch::{NextStep, PendingQuery};
 use super::{Disposition, Scheduler, View};
 use crate::model::{BatchId, OpenBatch};
 use crate::policy::outcome_reply::OutcomeReply;
+use crate::policy::service_time::Measured;
 use crate::policy::verdict::{Ambiguity, UploadResult};
 
 /// Queries that may fail to reach the server, before the batch is sent again instead.
@@ -28,7 +29,6 @@ impl Scheduler {
         result: &UploadResult,
     ) -> Disposition {
         let (now, id) = (view.now, batch.id);
-        let last_success = self.search.undisturbed_success(batch);
         if let Some(tracked) = self.open.get_mut(id) {
             tracked.become_unclear(now, result.elapsed);
         }
@@ -40,7 +40,7 @@ impl Scheduler {
         let since = now.saturating_sub(result.elapsed);
         if let Some(tracked) = self.open.get_mut(id) {
             if implicates_batch(batch, ambiguity) && batch.records == 1 {
-                tracked.record_unconfirmed_failure(now, last_success);
+                tracked.record_unconfirmed_failure(now, &self.search.log);
             }
             tracked.step = NextStep::Query(PendingQuery { due, tries: 0, since, ambiguity });
         }
@@ -61,13 +61,25 @@ impl Scheduler {
         id: BatchId,
         reply: &OutcomeReply,
     ) -> Option<Disposition> {
+        self.under_way.query = None;
         self.learn_from_reply(view, reply);
+        let disposition = self.continue_by_reply(view, id, reply);
+        self.review_evidence(view.now);
+        disposition
+    }
+
+    fn continue_by_reply(
+        &mut self,
+        view: &View<'_>,
+        id: BatchId,
+        reply: &OutcomeReply,
+    ) -> Option<Disposition> {
         let tracked = self.open.get(id)?;
         let query = match tracked.step {
             NextStep::Query(query) => query,
             NextStep::Send { .. } => {
                 let OutcomeReply::Completed(results) = reply else { return None };
-                return Some(self.close_completed(view, id, results, view.wall_ms));
+                return Some(self.close_completed(view, id, view.now, results, view.wall_ms));
             }
             NextStep::InFlight => return None,
         };
@@ -81,7 +93,7 @@ impl Scheduler {
                 if query.tries == 0 && is_fitting {
                     self.learned.glitches.record_faultless_failure();
                 }
-                Some(self.close_completed(view, id, results, view.wall_ms))
+                Some(self.close_completed(view, id, view.now, results, view.wall_ms))
             }
             OutcomeReply::Processing { retry_after } => {
                 if self.is_overdue(view, query.since) {
@@ -89,7 +101,7 @@ impl Scheduler {
                 }
                 let wait = retry_after.unwrap_or_default().max(query_wait(view.config, query.tries + 1));
                 // Even if the server asks for a longer wait, the wait for the batch ends at its limit.
-                let wait = wait.min(processing_limit(self.time_limit(view.config)));
+                let wait = wait.min(self.processing_limit(view.config));
                 self.query_again(id, query, view.now + wait);
                 None
             }
@@ -150,11 +162,14 @@ impl Scheduler {
         let before = view.now.saturating_sub(query.since);
         let after = before.saturating_sub(query_wait(view.config, query.tries));
         let after = after.max(tracked.failed_after).min(before);
-        self.learned.service_mut().record_completion_range(&tracked.load, after, before, limit);
+        let half = before.saturating_sub(after) / 2;
+        let under_way = self.under_way.average(view.now, tracked.sent_at, tracked.flight_seconds_before);
+        let measured = Measured { elapsed: after + half, inexact: half, under_way };
+        self.learned.service_mut().record_completion(&tracked.load, measured, limit);
     }
 
     /// Whether the outcome of a batch has been unknown since then for longer than the server can be processing it.
     pub(super) fn is_overdue(&self, view: &View<'_>, since: Duration) -> bool {
-        view.now.saturating_sub(since) >= processing_limit(self.time_limit(view.config))
+        view.now.saturating_sub(since) >= self.processing_limit(view.config)
     }
 }

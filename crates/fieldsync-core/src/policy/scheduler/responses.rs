@@ -3,28 +3,39 @@
 use std::time::Duration;
 
 use super::denials::OtherTraffic;
-use super::query_timing::{PROCESSING_WAIT_MIN, processing_limit, query_wait};
-use super::tracked_batch::{NextStep, PendingQuery};
+use super::query_timing::{PROCESSING_WAIT_MIN, query_wait};
+use super::tracked_batch::{NextStep, PendingQuery, TrackedBatch};
 use super::{Disposition, Outcome, Scheduler, View};
-use crate::config::Config;
 use crate::model::{BatchId, LastError, OpenBatch, Stage};
+use crate::policy::in_flight::SentBatch;
+use crate::policy::service_time::Measured;
 use crate::policy::verdict::{Ambiguity, UploadResult, Verdict};
 use crate::protocol::exchange::{ServerHints, truncate_text};
 use crate::protocol::wire::{RecordResult, RecordStatus};
 
 /// The status of a gateway's response after its time limit.
 const GATEWAY_TIMEOUT_STATUS: u16 = 504;
+/// The status of a server that has too many requests.
+const TOO_MANY_REQUESTS_STATUS: u16 = 429;
 
 impl Scheduler {
     /// The batch was not sent after all: it waits briefly for the obstacle to disappear.
     pub fn defer_send(&mut self, view: &View<'_>, id: BatchId) -> Disposition {
-        self.waits.pause(view, view.config.retry.initial_backoff.0, &mut self.rng);
+        self.waits.pause(view, view.now, view.config.retry.initial_backoff.0, &mut self.rng);
         let lone_failures = self.open.get(id).map_or(0, |tracked| tracked.batch.lone_failures);
-        self.send_again(view.now, id, lone_failures)
+        let disposition = self.send_again(view.now, id, lone_failures);
+        self.end_send(view.now, id);
+        disposition
     }
 
     /// Handles the response to a batch, or its absence.
     pub fn on_response(&mut self, view: &View<'_>, id: BatchId, result: &UploadResult) -> Disposition {
+        let disposition = self.continue_by_response(view, id, result);
+        self.end_send(view.now, id);
+        disposition
+    }
+
+    fn continue_by_response(&mut self, view: &View<'_>, id: BatchId, result: &UploadResult) -> Disposition {
         let now = view.now;
         if let Some(hints) = result.hints {
             self.take_hints(hints, &result.verdict);
@@ -36,50 +47,62 @@ impl Scheduler {
             tracked.denials.forget();
         }
         let (batch, lone_failures) = (tracked.batch.clone(), tracked.lone_failures());
+        let sent_at = tracked.sent_at;
         match &result.verdict {
             Verdict::Completed(results) => {
-                self.learn_from_results(view.config, &batch, results, result);
-                self.close_completed(view, id, results, result.error.at)
+                let measured = self.learn_from_results(view, &batch, results, result);
+                let disposition = self.close_completed(view, id, sent_at, results, result.error.at);
+                if let Some((sent, elapsed)) = measured {
+                    self.widen_window(view, &sent, elapsed);
+                }
+                disposition
             }
             Verdict::Ambiguous(ambiguity) => {
-                self.learn_from_silence(view.config, &batch, *ambiguity, result);
+                self.learn_from_silence(view, &batch, *ambiguity, result);
                 self.search.want_canary();
-                self.record_failure(id);
+                self.record_failure(now, id);
                 self.await_outcome(view, &batch, *ambiguity, result)
             }
             Verdict::StillProcessing { retry_after } => self.await_processing(view, &batch, *retry_after),
             Verdict::Refused(_) | Verdict::TooLarge => {
                 let is_by_size =
                     result.verdict == Verdict::TooLarge && self.learned.bytes.record_refusal(batch.bytes);
-                self.record_failure(id);
+                self.record_failure(now, id);
                 if self.search.request_refused() {
-                    self.waits.pause(view, view.config.retry.max_backoff.0, &mut self.rng);
+                    self.waits.pause(view, sent_at, view.config.retry.max_backoff.0, &mut self.rng);
                 }
                 self.bisect_refused(view, &batch, is_by_size, result)
             }
             Verdict::BatchIdReused => {
                 // A server that responds so to every id must not be asked without end.
-                self.waits.pause(view, view.config.retry.max_backoff.0, &mut self.rng);
+                self.waits.pause(view, sent_at, view.config.retry.max_backoff.0, &mut self.rng);
                 if self.open.get(id).is_some_and(|tracked| tracked.is_renamed) {
-                    self.record_failure(id);
+                    self.record_failure(now, id);
                     return self.bisect_refused(view, &batch, false, result);
                 }
                 self.rename(id, now)
             }
             Verdict::EncodingRefused => self.send_again(now, id, lone_failures),
             Verdict::Unreachable => {
-                self.waits.wait_for_link(view, &mut self.rng);
+                self.waits.wait_for_link(view, sent_at, &mut self.rng);
                 self.send_again(now, id, lone_failures)
             }
             denial @ (Verdict::Intercepted
             | Verdict::Throttled { .. }
             | Verdict::Unauthorized
             | Verdict::EndpointNotFound) => {
+                if result.error.http_status == Some(TOO_MANY_REQUESTS_STATUS) && self.narrow_window(view, id)
+                {
+                    let may_query = self.server.may_query(view.config);
+                    self.waits.back_off(view, sent_at, denial, may_query, &mut self.rng);
+                    return self.send_again(now, id, lone_failures);
+                }
                 if result.error.http_status.is_some() {
                     return self.on_denial(view, &batch, result);
                 }
                 // No request was sent: a file of this device cannot be used.
-                self.waits.back_off(view, denial, self.server.may_query(view.config), &mut self.rng);
+                let may_query = self.server.may_query(view.config);
+                self.waits.back_off(view, sent_at, denial, may_query, &mut self.rng);
                 self.waits.confirm();
                 self.send_again(now, id, lone_failures)
             }
@@ -105,23 +128,22 @@ impl Scheduler {
         let (now, id) = (view.now, batch.id);
         let since = self.open.get_mut(id).map_or(now, |tracked| tracked.processing_since(now));
         if self.is_overdue(view, since) {
-            self.record_failure(id);
+            self.record_failure(now, id);
             return self.bisect_overdue(view, batch, Ambiguity::TimedOut);
         }
         let tries = usize::try_from(batch.attempt).unwrap_or(usize::MAX);
         let shortest = PROCESSING_WAIT_MIN.max(query_wait(view.config, tries));
         let asked = retry_after.unwrap_or(shortest).max(shortest);
-        let due = now + asked.min(processing_limit(self.time_limit(view.config)));
+        let due = now + asked.min(self.processing_limit(view.config));
         let step = if self.server.may_query(view.config) {
             NextStep::Query(PendingQuery { due, tries: 1, since, ambiguity: Ambiguity::TimedOut })
         } else {
             NextStep::Send { due }
         };
-        let last_success = self.search.undisturbed_success(batch);
         if let Some(tracked) = self.open.get_mut(id) {
             // If it turns out to have failed, what happened around this send is the evidence.
             if batch.records == 1 {
-                tracked.record_unconfirmed_failure(now, last_success);
+                tracked.record_unconfirmed_failure(now, &self.search.log);
             }
             tracked.is_processing = true;
             tracked.step = step;
@@ -129,13 +151,15 @@ impl Scheduler {
         Disposition::keep_unclear(None, self.open.lone_failures(id))
     }
 
+    /// Returns how long the server took, where that is a measurement.
     fn learn_from_results(
         &mut self,
-        config: &Config,
+        view: &View<'_>,
         batch: &OpenBatch,
         results: &[RecordResult],
         result: &UploadResult,
-    ) {
+    ) -> Option<(SentBatch, Duration)> {
+        let config = view.config;
         self.learned.glitches.record_send();
         if !result.is_replayed {
             self.learned.time_limit.record_response(result.elapsed);
@@ -146,22 +170,24 @@ impl Scheduler {
         let is_known =
             result.is_replayed || results.iter().any(|record| record.status == RecordStatus::Duplicate);
         if batch.attempt != 1 || is_known {
-            return;
+            return None;
         }
         let limit = self.time_limit(config);
         let wait = result.elapsed.saturating_sub(result.network.sent.unwrap_or_default());
-        if let Some(tracked) = self.open.get(batch.id) {
-            let service = self.learned.service_mut();
-            service.record_response(&tracked.load, wait, limit);
-            if batch.stage == Stage::Fresh {
-                service.record_fit(batch.records, wait);
-            }
+        let tracked = self.open.get(batch.id)?;
+        let under_way = self.under_way.average(view.now, tracked.sent_at, tracked.flight_seconds_before);
+        let service = self.learned.service_mut();
+        let measured = Measured { under_way, ..Measured::alone(wait) };
+        service.record_response(&tracked.load, measured, limit);
+        if batch.stage == Stage::Fresh {
+            service.record_fit(batch.records, wait);
         }
+        Some((tracked.as_sent(), wait))
     }
 
     fn learn_from_silence(
         &mut self,
-        config: &Config,
+        view: &View<'_>,
         batch: &OpenBatch,
         ambiguity: Ambiguity,
         result: &UploadResult,
@@ -173,15 +199,22 @@ impl Scheduler {
             }
             Ambiguity::TimedOut if result.error.http_status == Some(GATEWAY_TIMEOUT_STATUS) => {
                 let longest = self.learned.service.longest_recent();
-                let configured = config.server.request_timeout.0;
+                let configured = view.config.server.request_timeout.0;
                 self.learned.time_limit.record_timeout(result.elapsed, longest, configured);
             }
             _ => {}
         }
         // The time-out of a part speaks of a record in it, not of the size.
-        if ambiguity == Ambiguity::TimedOut && batch.stage == Stage::Fresh {
-            self.learned.service_mut().record_timeout(batch.records);
+        if ambiguity != Ambiguity::TimedOut || batch.stage != Stage::Fresh {
+            return;
         }
+        let Some(sent) = self.open.get(batch.id).map(TrackedBatch::as_sent) else { return };
+        // Batches that were under way together time out for one reason.
+        if self.last_timeout_at.is_none_or(|last| sent.at >= last) {
+            self.learned.service_mut().record_timeout(batch.records);
+            self.last_timeout_at = Some(view.now);
+        }
+        self.note_timeout_in_window(view, &sent, result.elapsed);
     }
 
     /// The server gave results for the records of a batch.
@@ -189,11 +222,15 @@ impl Scheduler {
         &mut self,
         view: &View<'_>,
         id: BatchId,
+        sent_at: Duration,
         results: &[RecordResult],
         at: u64,
     ) -> Disposition {
         self.close_batch(id, true);
-        self.on_success(view, results);
+        if results.iter().any(|result| result.status.is_stored()) {
+            self.search.log.record_success(view.now, id);
+        }
+        self.on_success(view, sent_at, results);
         let missing = LastError {
             class: "no_result".into(),
             http_status: None,
@@ -207,9 +244,9 @@ impl Scheduler {
         Disposition::Close { outcomes, missing: Outcome::Retry(missing), retry_after }
     }
 
-    /// The server works: it gave results for records.
-    pub(super) fn on_success(&mut self, view: &View<'_>, results: &[RecordResult]) {
-        self.waits.batch_completed();
+    /// The server works: it gave results for records, to a request that was sent then.
+    pub(super) fn on_success(&mut self, view: &View<'_>, sent_at: Duration, results: &[RecordResult]) {
+        self.waits.batch_completed(sent_at);
         self.server.batch_completed();
         if !results.iter().any(|result| result.status.is_stored()) {
             return self.open.note_traffic(None, OtherTraffic::Answered);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::query_timing::processing_limit;
 use super::server_health::queries_enabled;
 use super::{Scheduler, View};
 use crate::config::Config;
@@ -30,12 +31,18 @@ pub struct UsualSize {
 impl Scheduler {
     /// What a fresh batch may hold now, and why.
     pub fn batch_limit(&self, view: &View<'_>) -> BatchLimit {
+        self.batch_limit_at(view, self.load_factor(view))
+    }
+
+    /// What a fresh batch may hold that takes longer by a factor.
+    pub(super) fn batch_limit_at(&self, view: &View<'_>, load_factor: f64) -> BatchLimit {
         let config = &view.config.batch;
         let demand = Demand {
             waiting_records: view.backlog.pending + view.backlog.failed,
             waiting_bytes: view.backlog.bytes,
             micro: view.breaker.mode != Mode::Normal || self.server.is_in_question(),
             service: config.learn.then(|| Arc::clone(&self.learned.service)),
+            load_factor,
             time_budget: self.time_budget(view.config),
             time_limit: self.time_limit(view.config),
             learned_bytes: self.learned.bytes.limit(),
@@ -49,7 +56,8 @@ impl Scheduler {
         let (limit, record_bytes) = (self.batch_limit(view), usual_record_bytes(view));
         let records = limit.usual_records(record_bytes);
         let rule = if records < limit.records { SizeRule::Learned } else { limit.rule };
-        let expected = limit.time.map(|time| time.service.forecast_usual(records as u64));
+        let expected =
+            limit.time.map(|time| time.service.forecast_usual(records as u64).scaled(time.load_factor));
         UsualSize { records, rule, expected }
     }
 
@@ -57,7 +65,16 @@ impl Scheduler {
     pub fn estimate_remaining(&self, view: &View<'_>) -> Option<Duration> {
         let records = view.backlog.to_go();
         let size = self.batch_limit(view).usual_records(usual_record_bytes(view));
-        self.learned.service.estimate_remaining(records, size)
+        let serial = self.learned.service.estimate_remaining(records, size)?;
+        #[expect(clippy::cast_precision_loss, reason = "a small count")]
+        let in_flight = self.in_flight(view).limit as f64;
+        Some(serial.mul_f64(self.load_factor(view) / in_flight))
+    }
+
+    /// How long the server can be processing a batch.
+    pub(super) fn processing_limit(&self, config: &Config) -> Duration {
+        let factor = self.learned.in_flight.load_factor(&self.learned.service, config.batch.max_in_flight);
+        processing_limit(self.time_limit(config), factor)
     }
 
     /// The measured time per record.

@@ -6,7 +6,9 @@ use super::denials::Denials;
 use super::server_health::queries_enabled;
 use crate::config::Config;
 use crate::model::{BatchId, BatchPhase, LastError, OpenBatch, Stage};
-use crate::policy::isolation::{FaultEvidence, Glitches};
+use crate::policy::evidence::{FaultEvidence, LoneFailure, SendLog};
+use crate::policy::in_flight::SentBatch;
+use crate::policy::isolation::Glitches;
 use crate::policy::service_time::{Forecast, Load, ServiceTime};
 use crate::policy::verdict::Ambiguity;
 
@@ -50,6 +52,10 @@ pub(super) struct TrackedBatch {
     pub(super) ancestors: u32,
     /// How often these records were sent as one batch, under any id.
     pub(super) sends: u32,
+    /// When it was last sent.
+    pub(super) sent_at: Duration,
+    /// [`UnderWay::flight_seconds`](super::under_way::UnderWay::flight_seconds) at that time.
+    pub(super) flight_seconds_before: f64,
     /// What it holds, once it was sent.
     pub(super) load: Load,
     /// The forecast of its last send, if there was one.
@@ -84,6 +90,8 @@ impl TrackedBatch {
             refusal: None,
             ancestors: u32::from(batch.parent.is_some()),
             sends: batch.attempt,
+            sent_at: Duration::ZERO,
+            flight_seconds_before: 0.0,
             load: Load::default(),
             expected: None,
             unclear_since: None,
@@ -130,9 +138,16 @@ impl TrackedBatch {
     }
 
     /// The batch is about to be sent.
-    pub(super) fn start_send(&mut self, batch: &OpenBatch, load: Load, expected: Option<Forecast>) {
+    pub(super) fn start_send(
+        &mut self,
+        now: Duration,
+        batch: &OpenBatch,
+        load: Load,
+        expected: Option<Forecast>,
+    ) {
         self.batch.clone_from(batch);
         self.sends += 1;
+        self.sent_at = now;
         self.step = NextStep::InFlight;
         (self.load, self.expected) = (load, expected);
     }
@@ -148,35 +163,43 @@ impl TrackedBatch {
         *self.unclear_since.get_or_insert(now)
     }
 
-    /// The one record got no response alone; others were last stored at `last_success`.
-    pub(super) fn record_unconfirmed_failure(&mut self, now: Duration, last_success: Option<Duration>) {
-        self.evidence.record_unconfirmed_failure(now, last_success);
+    /// The one record got no response alone.
+    pub(super) fn record_unconfirmed_failure(&mut self, now: Duration, log: &SendLog) {
+        self.evidence.record_unconfirmed_failure(self.lone_failure(now), log);
     }
 
-    /// The one record failed alone; others were last stored at `last_success`. Returns whether that counts at once.
-    pub(super) fn fail_alone(&mut self, now: Duration, last_success: Option<Duration>) -> bool {
+    /// The one record failed alone. Returns whether that counts at once.
+    pub(super) fn fail_alone(&mut self, now: Duration, log: &SendLog) -> bool {
         let before = self.evidence.counted;
-        self.evidence.record_failure(now, last_success);
+        self.evidence.record_failure(self.lone_failure(now), log);
         self.evidence.counted > before
     }
 
     /// The server refused the one record alone.
-    pub(super) fn refuse_alone(&mut self, now: Duration, last_success: Option<Duration>, error: &LastError) {
-        self.evidence.record_failure(now, last_success);
+    pub(super) fn refuse_alone(&mut self, now: Duration, log: &SendLog, error: &LastError) {
+        self.evidence.record_failure(self.lone_failure(now), log);
         self.refusal = Some(error.clone());
     }
 
-    /// Another batch failed.
-    pub(super) fn others_failed(&mut self) {
-        self.evidence.others_failed();
+    /// Its last send.
+    pub(super) fn as_sent(&self) -> SentBatch {
+        SentBatch { at: self.sent_at, load: self.load.clone() }
     }
 
-    /// Records of another batch were stored: what waited for that may be sent.
+    fn lone_failure(&self, now: Duration) -> LoneFailure {
+        LoneFailure { id: self.batch.id, sent_at: self.sent_at, failed_at: now }
+    }
+
+    /// Another batch ended. What waited for the success of others may be sent.
+    pub(super) fn review_evidence(&mut self, now: Duration, log: &SendLog) {
+        if self.evidence.review(log) {
+            self.send_at(now);
+        }
+    }
+
+    /// Records of another batch were stored: that is enough for one more test of a record that was refused.
     pub(super) fn others_succeeded(&mut self, now: Duration) {
-        let counts = self.evidence.awaits_success() && self.evidence.others_succeeded(now);
-        let is_refused = self.refusal.is_some() && !self.denials.is_denied();
-        // One success of others is enough for one more test.
-        if counts || is_refused {
+        if self.refusal.is_some() && !self.denials.is_denied() {
             self.send_at(now);
         }
     }
@@ -250,6 +273,21 @@ impl TrackedBatch {
     /// Whether its one record failed alone before: then its success would prove little about others.
     pub(super) fn has_failed_alone(&self) -> bool {
         self.has_lone_failure() || (self.batch.records == 1 && self.batch.attempt > 0)
+    }
+
+    /// Whether it may have a faulty record: it failed, was denied, or is a part of a batch that was.
+    pub(super) fn is_suspected(&self) -> bool {
+        self.batch.parent.is_some() || self.has_failed() || self.denials.is_denied()
+    }
+
+    /// Whether its response is awaited.
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.step == NextStep::InFlight
+    }
+
+    /// Whether the server may be working on it although no response is awaited.
+    pub(super) fn is_unclear(&self) -> bool {
+        matches!(self.step, NextStep::Query(_))
     }
 
     /// Whether a canary would show what its failure is about. `is_stale`: no record was stored lately.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::View;
 use super::denials::OtherTraffic;
 use super::tracked_batch::{NextStep, TrackedBatch};
+use crate::config::Config;
 use crate::model::BatchId;
 use crate::policy::breaker::Mode;
 
@@ -65,11 +66,14 @@ impl TrackedBatches {
         self.get(id).map_or(0, TrackedBatch::lone_failures)
     }
 
-    /// A batch failed: failures of others that wait for a success say nothing any more.
-    pub(super) fn batch_failed(&mut self, id: BatchId) {
-        for other in self.iter_mut().filter(|other| other.batch.id != id) {
-            other.others_failed();
-        }
+    /// Batches whose response is awaited.
+    pub(super) fn in_flight(&self) -> impl Iterator<Item = &TrackedBatch> {
+        self.iter().filter(|tracked| tracked.is_in_flight())
+    }
+
+    /// How many batches the server may be working on although no response is awaited.
+    pub(super) fn count_unclear(&self) -> usize {
+        self.iter().filter(|tracked| tracked.is_unclear()).count()
     }
 
     /// A request came to this, for all batches but its own.
@@ -113,5 +117,10 @@ impl TrackedBatches {
     /// The earliest time at which a batch is due.
     pub(super) fn next_due(&self) -> Option<Duration> {
         self.iter().filter_map(TrackedBatch::next_due).min()
+    }
+
+    /// The earliest time at which an outcome is to be queried.
+    pub(super) fn next_query(&self, config: &Config) -> Option<Duration> {
+        self.iter().filter_map(|tracked| tracked.query_due(config)).min()
     }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::View;
-use crate::config::Config;
 use crate::model::{Phase, WaitCause};
 use crate::policy::backoff;
 use crate::policy::verdict::Verdict;
@@ -46,6 +45,7 @@ impl WaitReason {
 /// Nothing is sent until then.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Wait {
+    since: Duration,
     pub(super) until: Duration,
     reason: WaitReason,
     /// Other records may yet show that the denial is about one batch, and not about the sender.
@@ -73,6 +73,8 @@ pub(super) struct Waits {
     current: Option<Wait>,
     /// Back-offs in a row.
     setbacks: u32,
+    /// When the last one began.
+    setback_at: Duration,
     /// A person asked to send the waiting records despite a deferral, until this many are settled.
     deferral_override: Option<u64>,
 }
@@ -89,9 +91,9 @@ impl Waits {
     }
 
     /// Starts a wait, in place of any other.
-    pub(super) fn wait_until(&mut self, until: Duration, reason: WaitReason) {
+    pub(super) fn wait_until(&mut self, since: Duration, until: Duration, reason: WaitReason) {
         let is_unconfirmed = reason.stop_phase().is_some();
-        self.current = Some(Wait { until, reason, is_unconfirmed });
+        self.current = Some(Wait { since, until, reason, is_unconfirmed });
     }
 
     /// The current wait concerns every batch: no other can show the contrary.
@@ -101,16 +103,23 @@ impl Waits {
         }
     }
 
-    /// Nothing is sent for a back-off that grows with each failure in a row.
-    pub(super) fn pause(&mut self, view: &View<'_>, longest: Duration, rng: &mut fastrand::Rng) {
-        let until = view.now + self.next_backoff(view.config, longest, rng);
-        self.wait_until(until, WaitReason::BackOff);
+    /// Nothing is sent for a back-off that grows with each failure in a row. `sent_at`: when the request was sent that
+    /// failed; requests that were under way together fail for one reason.
+    pub(super) fn pause(
+        &mut self,
+        view: &View<'_>,
+        sent_at: Duration,
+        longest: Duration,
+        rng: &mut fastrand::Rng,
+    ) {
+        let until = view.now + self.next_backoff(view, sent_at, longest, rng);
+        self.wait_until(view.now, until, WaitReason::BackOff);
     }
 
     /// Something on the way to the server fails: a short back-off.
-    pub(super) fn wait_for_link(&mut self, view: &View<'_>, rng: &mut fastrand::Rng) {
+    pub(super) fn wait_for_link(&mut self, view: &View<'_>, sent_at: Duration, rng: &mut fastrand::Rng) {
         let longest = view.config.retry.max_backoff.0.min(UNREACHABLE_WAIT_MAX);
-        self.pause(view, longest, rng);
+        self.pause(view, sent_at, longest, rng);
     }
 
     /// A response that says nothing about a batch, but when to come back. `may_query`: an outcome query comes next,
@@ -118,6 +127,7 @@ impl Waits {
     pub(super) fn back_off(
         &mut self,
         view: &View<'_>,
+        sent_at: Duration,
         verdict: &Verdict,
         may_query: bool,
         rng: &mut fastrand::Rng,
@@ -135,14 +145,14 @@ impl Waits {
             }
             Verdict::Throttled { .. } => {
                 let tries = if may_query { QUERIES_PER_BATCH } else { 1 };
-                (self.next_backoff(view.config, retry.max_backoff.0 / tries, rng), WaitReason::BackOff)
+                (self.next_backoff(view, sent_at, retry.max_backoff.0 / tries, rng), WaitReason::BackOff)
             }
             // A person has to act; but a server that works again must be found without a person at the device.
             Verdict::Unauthorized => (retry.max_backoff.0 / STOP_RETRIES, WaitReason::AuthRequired),
             Verdict::EndpointNotFound => (retry.max_backoff.0 / STOP_RETRIES, WaitReason::Misconfigured),
-            _ => return self.wait_for_link(view, rng),
+            _ => return self.wait_for_link(view, sent_at, rng),
         };
-        self.wait_until(view.now + wait, reason);
+        self.wait_until(view.now, view.now + wait, reason);
     }
 
     /// An outcome query failed. A present wait continues.
@@ -151,9 +161,9 @@ impl Waits {
             return;
         }
         if is_in_question {
-            self.pause(view, view.config.retry.max_backoff.0 / QUERIES_PER_BATCH, rng);
+            self.pause(view, view.now, view.config.retry.max_backoff.0 / QUERIES_PER_BATCH, rng);
         } else {
-            self.wait_for_link(view, rng);
+            self.wait_for_link(view, view.now, rng);
         }
     }
 
@@ -166,10 +176,13 @@ impl Waits {
         });
     }
 
-    /// The server responded with results for records.
-    pub(super) fn batch_completed(&mut self) {
-        self.setbacks = 0;
-        self.end_wait();
+    /// The server responded with results for records, to a request that was sent then. What was sent before a wait
+    /// began does not end it.
+    pub(super) fn batch_completed(&mut self, sent_at: Duration) {
+        if self.current.is_none_or(|wait| wait.since <= sent_at) {
+            self.setbacks = 0;
+            self.end_wait();
+        }
     }
 
     /// Ends the wait of any reason.
@@ -207,9 +220,18 @@ impl Waits {
         view.deferral.is_some() && !is_wanted
     }
 
-    fn next_backoff(&mut self, config: &Config, longest: Duration, rng: &mut fastrand::Rng) -> Duration {
-        self.setbacks = self.setbacks.saturating_add(1);
-        let first = config.retry.initial_backoff.0.min(longest);
+    fn next_backoff(
+        &mut self,
+        view: &View<'_>,
+        sent_at: Duration,
+        longest: Duration,
+        rng: &mut fastrand::Rng,
+    ) -> Duration {
+        if self.setbacks == 0 || sent_at >= self.setback_at {
+            self.setbacks = self.setbacks.saturating_add(1);
+            self.setback_at = view.now;
+        }
+        let first = view.config.retry.initial_backoff.0.min(longest);
         backoff::backoff_delay(first, longest, self.setbacks, rng)
     }
 }

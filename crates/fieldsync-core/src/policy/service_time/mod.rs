@@ -2,11 +2,12 @@
 //!
 //! The model is `a + Σ bₜ·nₜ`: a start-up cost, and a cost for each record of a type. The noise is a factor on it.
 //! `regression` learns the parameters and follows drift; most drift is common to all of them (the server's load).
-//! `spread` learns the noise.
+//! `spread` learns the noise, and `load_factors` by what factor a batch takes longer while others are under way.
 //!
 //! Two rules bound growth independently of the model. A batch is at most twice as large as the largest one that
 //! succeeded recently. A time-out halves the size at once (multiplicative decrease: Chiu and Jain, 1989).
 
+mod load_factors;
 mod regression;
 mod spread;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::millis;
+use load_factors::LoadFactors;
 use regression::Regression;
 use spread::Spread;
 
@@ -35,6 +37,8 @@ const INITIAL_RECORD_SHARE: f64 = 1.0 / 51.0;
 /// How much the parameters drift from one batch to the next: all together, and each separately.
 const COMMON_DRIFT: f64 = 0.03;
 const OWN_DRIFT: f64 = 0.005;
+/// Expected durations are at least this.
+const EXPECTED_SECONDS_MIN: f64 = 1e-6;
 /// How many batches bound the growth, and by what factor.
 const RECENT_BATCHES_MAX: usize = 20;
 const GROWTH_FACTOR: usize = 2;
@@ -44,6 +48,24 @@ const CEILING_TEST_SHARE: f64 = 0.75;
 const AVERAGE_DECAY: f64 = 0.7;
 /// The factor by which each batch reduces the record counts of the types.
 const TYPE_COUNT_DECAY: f64 = 0.98;
+
+/// How long a batch took, and beside how many.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// From the end of the body to the response.
+    pub elapsed: Duration,
+    /// By how much the true duration may be shorter or longer.
+    pub inexact: Duration,
+    /// How many batches were under way on average over its flight, itself included.
+    pub under_way: f64,
+}
+
+impl Measured {
+    /// The exact time of a batch that was under way alone.
+    pub fn alone(elapsed: Duration) -> Self {
+        Self { elapsed, inexact: Duration::ZERO, under_way: 1.0 }
+    }
+}
 
 /// What a batch holds, as far as its duration depends on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +128,12 @@ impl Forecast {
     pub fn upper_ms(&self) -> u64 {
         whole_ms(self.upper)
     }
+
+    /// The forecast of a batch that takes longer by this factor.
+    #[must_use]
+    pub fn scaled(self, factor: f64) -> Self {
+        Self { mean: self.mean * factor, upper: self.upper * factor }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,6 +157,8 @@ pub struct ServiceTime {
     costs: Regression,
     types: Vec<KnownType>,
     spread: Spread,
+    #[serde(default)]
+    factors: LoadFactors,
     answers: u64,
     recent: VecDeque<MeasuredBatch>,
     /// Half of the size that timed out; successful batches raise it again.
@@ -138,13 +168,13 @@ pub struct ServiceTime {
 }
 
 impl ServiceTime {
-    /// The server processed a batch in `elapsed`; the time limit is `limit`.
-    pub fn record_response(&mut self, load: &Load, elapsed: Duration, limit: Duration) {
-        self.learn(load, elapsed, Duration::ZERO, limit);
+    /// The server processed a batch; the time limit is `limit`.
+    pub fn record_response(&mut self, load: &Load, measured: Measured, limit: Duration) {
+        self.learn(load, measured, limit);
         let (records, seconds) = self.average.unwrap_or_default();
         self.average = Some((
             records * AVERAGE_DECAY + to_float(load.records()),
-            seconds * AVERAGE_DECAY + elapsed.as_secs_f64(),
+            seconds * AVERAGE_DECAY + measured.elapsed.as_secs_f64(),
         ));
     }
 
@@ -159,16 +189,9 @@ impl ServiceTime {
         }
     }
 
-    /// A batch without a response turned out to be processed between these two times after it was sent.
-    pub fn record_completion_range(
-        &mut self,
-        load: &Load,
-        after: Duration,
-        before: Duration,
-        limit: Duration,
-    ) {
-        let half = before.saturating_sub(after) / 2;
-        self.learn(load, after + half, half, limit);
+    /// A batch without a response turned out to be processed at about that time.
+    pub fn record_completion(&mut self, load: &Load, measured: Measured, limit: Duration) {
+        self.learn(load, measured, limit);
     }
 
     /// A fresh batch of `records` timed out.
@@ -190,6 +213,11 @@ impl ServiceTime {
     /// The expected duration of a batch.
     pub fn forecast(&self, load: &Load) -> Forecast {
         self.forecast_features(&self.features(load))
+    }
+
+    /// The factor by which a batch takes longer while so many are under way, itself included.
+    pub fn load_factor(&self, under_way: f64) -> f64 {
+        self.factors.factor(under_way).ln.exp()
     }
 
     /// The part of a batch's time that does not depend on its records, in seconds.
@@ -236,13 +264,16 @@ impl ServiceTime {
         let variance = self.costs.variance(features);
         let as_sum = mean * self.spread.factor(0.0) + self.spread.deviations() * variance.sqrt();
         // A factor is meaningless if the expected duration is nearly zero.
-        let as_factor =
-            if mean > 0.0 { mean * self.spread.factor(relative_variance(variance, mean)) } else { as_sum };
+        let as_factor = if mean > 0.0 {
+            mean * self.spread.factor(relative_variance(variance.sqrt(), mean))
+        } else {
+            as_sum
+        };
         Forecast { mean, upper: as_sum.min(as_factor) }
     }
 
-    /// `inexact`: by how much the true duration may be shorter or longer than `elapsed`.
-    fn learn(&mut self, load: &Load, elapsed: Duration, inexact: Duration, limit: Duration) {
+    fn learn(&mut self, load: &Load, measured: Measured, limit: Duration) {
+        let Measured { elapsed, inexact, under_way } = measured;
         if load.records() == 0 || elapsed.is_zero() {
             return;
         }
@@ -253,10 +284,13 @@ impl ServiceTime {
         self.count_types(load);
         let features = self.features(load);
         self.costs.drift(COMMON_DRIFT, OWN_DRIFT);
-        let (seen, expected) = (elapsed.as_secs_f64(), self.costs.expected(&features).max(1e-6));
+        let factor = self.factors.factor(under_way);
+        let seen = elapsed.as_secs_f64() / factor.ln.exp();
+        let expected = self.costs.expected(&features).max(EXPECTED_SECONDS_MIN);
         let deviation = (seen / expected).ln();
-        let blur = relative_variance(inexact.as_secs_f64().powi(2), seen);
-        let unsure = relative_variance(self.costs.variance(&features), expected) + blur;
+        let blur = relative_variance(inexact.as_secs_f64(), elapsed.as_secs_f64()) + factor.variance;
+        let unsure = relative_variance(self.costs.variance(&features).sqrt(), expected) + blur;
+        let factor_share = factor.variance / (unsure + self.spread.noise());
         // The noise is a factor on the true duration. The measured and the expected duration are estimates of it.
         let noise = (self.spread.noise() + blur) * expected * seen;
         if self.spread.observe(deviation, unsure) {
@@ -264,6 +298,7 @@ impl ServiceTime {
             self.costs.drift(deviation.abs(), OWN_DRIFT);
         }
         self.costs.learn(&features, seen, noise);
+        self.factors.learn(under_way, deviation, factor_share);
     }
 
     fn reset_model(&mut self, limit: Duration) {
@@ -293,7 +328,8 @@ impl ServiceTime {
         }
     }
 
-    fn usual_cost(&self) -> f64 {
+    /// The cost of a record of the usual mix, in seconds.
+    pub fn usual_cost(&self) -> f64 {
         let seen: f64 = self.types.iter().map(|known| known.seen).sum();
         if seen <= 0.0 {
             return self.costs.parameter(OTHER_TYPES_INDEX);
@@ -335,8 +371,8 @@ fn whole_ms(seconds: f64) -> u64 {
     Duration::try_from_secs_f64(seconds).map_or(u64::MAX, millis)
 }
 
-fn relative_variance(variance: f64, size: f64) -> f64 {
-    if size > 0.0 { variance / (size * size) } else { 0.0 }
+fn relative_variance(deviation: f64, size: f64) -> f64 {
+    if size > 0.0 { (deviation / size).powi(2) } else { 0.0 }
 }
 
 fn to_float(count: usize) -> f64 {

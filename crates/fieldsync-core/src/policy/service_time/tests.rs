@@ -33,7 +33,7 @@ fn each_type_has_a_cost_of_its_own() {
     let mut model = ServiceTime::default();
     for (visits, deals) in [(20, 0), (0, 8), (10, 4), (5, 5), (15, 1)].repeat(6) {
         let took = 2.0 + 0.5 * f64::from(visits) + 2.5 * f64::from(deals);
-        model.record_response(&load(visits, deals, 1024), seconds(took), T);
+        model.record_response(&load(visits, deals, 1024), Measured::alone(seconds(took)), T);
     }
     for (visits, deals, expected) in [(20, 0, 12.0), (0, 10, 27.0), (10, 5, 19.5)] {
         let mean = model.forecast(&load(visits, deals, 1024)).mean;
@@ -46,10 +46,10 @@ fn a_server_that_became_three_times_slower_is_believed_after_two_batches() {
     let mut model = ServiceTime::default();
     let batch = load(25, 0, 300);
     for _ in 0..20 {
-        model.record_response(&batch, seconds(12.0), T);
+        model.record_response(&batch, Measured::alone(seconds(12.0)), T);
     }
-    model.record_response(&batch, seconds(36.0), T);
-    model.record_response(&batch, seconds(36.0), T);
+    model.record_response(&batch, Measured::alone(seconds(36.0)), T);
+    model.record_response(&batch, Measured::alone(seconds(36.0)), T);
     let mean = model.forecast(&batch).mean;
     assert!(mean > 30.0, "{mean}");
 }
@@ -73,7 +73,7 @@ fn a_time_out_halves_at_once_and_answers_give_back() {
 fn a_quick_server_is_no_riddle_after_its_first_answer() {
     for (limit, took) in [(60.0, 0.002), (60.0, 0.05), (2.0, 0.002), (2.0, 0.05)] {
         let mut model = ServiceTime::default();
-        model.record_response(&load(25, 0, 20), seconds(took), seconds(limit));
+        model.record_response(&load(25, 0, 20), Measured::alone(seconds(took)), seconds(limit));
         let most = model.forecast(&load(25, 0, 20)).upper;
         assert!(most < limit, "{took} s of {limit} s: {most} s at most");
     }
@@ -83,7 +83,7 @@ fn a_quick_server_is_no_riddle_after_its_first_answer() {
 fn an_estimate_counts_start_up_once_a_batch() {
     let mut model = ServiceTime::default();
     for visits in [10, 20, 30, 25, 15] {
-        model.record_response(&load(visits, 0, 0), seconds(2.0 + f64::from(visits)), T);
+        model.record_response(&load(visits, 0, 0), Measured::alone(seconds(2.0 + f64::from(visits))), T);
     }
     let estimate = model.estimate_remaining(100, 20).unwrap().as_secs_f64();
     assert!((estimate - 110.0).abs() < 5.0, "{estimate}");
@@ -93,7 +93,7 @@ fn an_estimate_counts_start_up_once_a_batch() {
 fn what_is_kept_is_what_is_known() {
     let mut model = ServiceTime::default();
     for deals in [3, 1, 7] {
-        model.record_response(&load(5, deals, 700), seconds(4.5), T);
+        model.record_response(&load(5, deals, 700), Measured::alone(seconds(4.5)), T);
     }
     model.record_timeout(12);
     let kept = serde_json::to_vec(&model).unwrap();
@@ -107,14 +107,18 @@ proptest! {
     #[test]
     fn it_stays_sane_whatever_it_meets(
         batches in prop::collection::vec((0u32..60, 0u32..60, 0u64..1 << 20, 0.0f64..1e4, 0u8..4), 1..120),
+        under_way in 1.0f64..8.0,
     ) {
         let mut model = ServiceTime::default();
         for (visits, deals, bytes, took, kind) in batches {
             let batch = load(visits, deals, bytes);
             match kind {
                 0 => model.record_timeout(batch.records()),
-                1 => model.record_completion_range(&batch, seconds(took), seconds(took * 1.3), T),
-                _ => model.record_response(&batch, seconds(if kind == 2 { took } else { took / 1e7 }), T),
+                1 => {
+                    let measured = Measured { inexact: seconds(took * 0.15), under_way, ..Measured::alone(seconds(took)) };
+                    model.record_completion(&batch, measured, T);
+                }
+                _ => model.record_response(&batch, Measured::alone(seconds(if kind == 2 { took } else { took / 1e7 })), T),
             }
             let Forecast { mean, upper } = model.forecast(&batch);
             prop_assert!(mean >= 0.0 && upper >= mean && upper.is_finite(), "{} {}", mean, upper);

@@ -20,13 +20,13 @@ proptest! {
     /// longest back-off and the pause before an outcome query, for every response and every result of the queries.
     #[test]
     fn denied_records_do_not_delay_the_others(
-        seed: u64, queries in query_behaviour(), places in prop::collection::btree_set(0usize..120, 1..3),
+        seed: u64, slots in 1usize..=4, queries in query_behaviour(), places in prop::collection::btree_set(0usize..120, 1..3),
         behaviour in prop::sample::select(vec![
                 Behaviour::Locked, Behaviour::Moved, Behaviour::Portal, Behaviour::Throttled,
                 Behaviour::Hurried
             ]),
     ) {
-        let mut world = World::new(120, seed);
+        let mut world = World::new(120, seed).with_slots(slots);
         (world.queries, world.arriving) = (queries, 200);
         world.poison = places.iter().map(|place| (*place, behaviour)).collect();
         let found = world.run();
@@ -41,10 +41,10 @@ proptest! {
 
     #[test]
     fn no_sequence_of_responses_loses_a_record_or_stalls_or_busy_loops(
-        seed: u64, records in 1usize..150, minutes in 0u32..120, queries in query_behaviour(), restarts in 0usize..4,
+        seed: u64, slots in 1usize..=4, records in 1usize..150, minutes in 0u32..120, queries in query_behaviour(), restarts in 0usize..4,
         behaviours in prop::sample::subsequence(EVERY_BEHAVIOUR.to_vec(), 1..=EVERY_BEHAVIOUR.len()),
     ) {
-        let mut world = World::new(records, seed);
+        let mut world = World::new(records, seed).with_slots(slots);
         (world.queries, world.restarts) = (queries, restarts);
         world.script = vec![(MINUTE * minutes, behaviours)];
         world.run();
@@ -52,12 +52,12 @@ proptest! {
 
     #[test]
     fn an_outage_with_any_responses_and_of_any_length_quarantines_nothing(
-        seed: u64, records in 1usize..300, queries in query_behaviour(), before in 0u32..30, minutes in 1u32..600,
+        seed: u64, slots in 1usize..=4, records in 1usize..300, queries in query_behaviour(), before in 0u32..30, minutes in 1u32..600,
         restarts in 0usize..3,
         behaviour in prop::sample::subsequence(
             OUTAGE_BEHAVIOURS.to_vec(), 1..=11),
     ) {
-        let mut world = World::new(records, seed);
+        let mut world = World::new(records, seed).with_slots(slots);
         (world.queries, world.restarts) = (queries, restarts);
         let begin = SECOND * before;
         world.script = vec![(begin, vec![Behaviour::Fine]), (begin + MINUTE * minutes, behaviour)];
@@ -66,10 +66,10 @@ proptest! {
 
     #[test]
     fn only_the_faulty_record_is_quarantined(
-        seed: u64, queries in query_behaviour(), place in 0usize..100,
+        seed: u64, slots in 1usize..=4, queries in query_behaviour(), place in 0usize..100,
         behaviour in prop::sample::select(RECORD_FAULTS.to_vec()),
     ) {
-        let mut world = World::new(200, seed);
+        let mut world = World::new(200, seed).with_slots(slots);
         (world.queries, world.arriving) = (queries, 50);
         world.poison.insert(place, behaviour);
         prop_assert_eq!(world.run(), vec![place]);
@@ -80,10 +80,10 @@ proptest! {
 
     #[test]
     fn several_faulty_records_do_not_block_the_others(
-        seed: u64, queries in query_behaviour(), places in prop::collection::btree_set(0usize..150, 1..12),
+        seed: u64, slots in 1usize..=4, queries in query_behaviour(), places in prop::collection::btree_set(0usize..150, 1..12),
         behaviour in prop::sample::select(SEARCHED_FAULTS.to_vec()),
     ) {
-        let mut world = World::new(250, seed);
+        let mut world = World::new(250, seed).with_slots(slots);
         (world.queries, world.arriving) = (queries, 500);
         world.poison = places.iter().map(|place| (*place, behaviour)).collect();
         let found = world.run();

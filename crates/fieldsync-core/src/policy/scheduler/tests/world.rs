@@ -7,7 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::behaviour::{Behaviour, QueryBehaviour};
-use super::request_history::{RequestEffect, RequestHistory};
+use super::request_history::{PastRequest, RequestEffect, RequestHistory};
 use super::{SECOND, batch, config, error, upload_result};
 use crate::config::Config;
 use crate::model::{
@@ -60,6 +60,17 @@ pub(super) struct World {
     pub(super) restarts: usize,
     /// Records that applications still enqueue, one at each rest.
     pub(super) arriving: usize,
+    flights: Vec<Flight>,
+}
+
+/// A request whose response is on its way.
+struct Flight {
+    ends: Duration,
+    sent_at: Duration,
+    id: BatchId,
+    members: Vec<usize>,
+    verdict: Verdict,
+    is_canary: bool,
 }
 
 impl World {
@@ -84,7 +95,17 @@ impl World {
             requests: 0,
             restarts: 0,
             arriving: 0,
+            flights: Vec::new(),
         }
+    }
+
+    /// So many batches may be under way from the start.
+    pub(super) fn with_slots(mut self, slots: usize) -> Self {
+        let in_flight = serde_json::from_value(serde_json::json!({ "size": slots })).unwrap();
+        let learned = Learned { in_flight, ..Learned::default() };
+        self.config.batch.max_in_flight = slots;
+        self.scheduler = Scheduler::new(Vec::new(), learned, self.rng.fork());
+        self
     }
 
     fn wall(&self) -> u64 {
@@ -127,9 +148,15 @@ impl World {
         let mut rests = 0;
         for _ in 0..20_000 {
             let action = self.with_view(|scheduler, view| scheduler.next_action(view));
-            rests = if matches!(action, Action::Rest { .. }) { rests + 1 } else { 0 };
+            let is_idle = self.flights.is_empty();
+            rests = if is_idle && matches!(action, Action::Rest { .. }) { rests + 1 } else { 0 };
             assert!(rests <= RESTS_IN_A_ROW_MAX, "a retry timer that stalls");
             match action {
+                Action::Rest { until, .. }
+                    if self.next_response().is_some_and(|ends| until.is_none_or(|until| ends <= until)) =>
+                {
+                    self.deliver_response();
+                }
                 Action::Rest { until: Some(until), .. } => {
                     assert!(until > self.now, "a rest that ends at once");
                     self.now = until;
@@ -220,11 +247,40 @@ impl World {
             let disposition = self.with_view(|scheduler, view| scheduler.defer_send(view, id));
             return self.settle(id, disposition);
         }
+        self.start_flight(id, members, false);
+    }
+
+    fn start_flight(&mut self, id: BatchId, members: Vec<usize>, is_canary: bool) {
         self.requests += 1;
+        let most = self.config.batch.max_in_flight;
+        assert!(self.flights.len() < most, "more than {most} under way");
         let (verdict, elapsed) = self.serve(id, &members);
-        self.now += elapsed;
-        self.note_response(&members, &verdict);
-        self.breaker.record_response(self.now, verdict.effect(), &self.config.breaker, &mut self.rng);
+        // With one slot, responses take the same time; with several, they overtake each other.
+        let spread = if most > 1 { self.rng.u32(500..3000) } else { 1000 };
+        let ends = self.now + elapsed.mul_f64(f64::from(spread) / 1000.0);
+        self.flights.push(Flight { ends, sent_at: self.now, id, members, verdict, is_canary });
+    }
+
+    fn next_response(&self) -> Option<Duration> {
+        self.flights.iter().map(|flight| flight.ends).min()
+    }
+
+    fn deliver_response(&mut self) {
+        let next = (0..self.flights.len()).min_by_key(|at| self.flights[*at].ends).unwrap();
+        let Flight { ends, sent_at, id, members, verdict, is_canary } = self.flights.swap_remove(next);
+        self.now = ends.max(self.now);
+        let elapsed = self.now.checked_sub(sent_at).unwrap();
+        self.note_response(sent_at, &members, &verdict);
+        self.breaker.record_response(
+            self.now,
+            sent_at,
+            verdict.effect(),
+            &self.config.breaker,
+            &mut self.rng,
+        );
+        if is_canary {
+            return self.with_view(|scheduler, view| scheduler.on_canary_response(view, id, &verdict));
+        }
         let http_status = match verdict {
             Verdict::Ambiguous(Ambiguity::TimedOut) => Some(504),
             _ => verdict.is_denial().then_some(403),
@@ -235,7 +291,7 @@ impl World {
         self.settle(id, disposition);
     }
 
-    fn note_response(&mut self, members: &[usize], verdict: &Verdict) {
+    fn note_response(&mut self, sent_at: Duration, members: &[usize], verdict: &Verdict) {
         let effect = RequestEffect::of(verdict);
         if effect == RequestEffect::Stored {
             let could = self.records.iter().enumerate().any(|(index, at)| {
@@ -247,7 +303,8 @@ impl World {
             }
             self.last_stored = self.now;
         }
-        self.history.record_request(members, effect);
+        let (members, ended_at) = (members.to_vec(), self.now);
+        self.history.record_request(PastRequest { sent_at, ended_at, members, effect });
     }
 
     /// Sends a record again that the server already has.
@@ -255,18 +312,14 @@ impl World {
         if self.breaker.permit(self.now).is_err() {
             return;
         }
-        self.requests += 1;
         let known = self
             .records
             .iter()
             .position(|at| *at == RecordPlace::Synced)
             .expect("a record that was confirmed");
         let id = BatchId(Uuid::from_u128(self.rng.u128(..)));
-        let (verdict, elapsed) = self.serve(id, &[known]);
-        self.now += elapsed;
-        self.note_response(&[known], &verdict);
-        self.breaker.record_response(self.now, verdict.effect(), &self.config.breaker, &mut self.rng);
-        self.with_view(|scheduler, view| scheduler.on_canary_response(view, id, &verdict));
+        self.scheduler.start_canary(self.now, id);
+        self.start_flight(id, vec![known], true);
     }
 
     fn behaviour(&mut self, members: &[usize]) -> Behaviour {
@@ -317,6 +370,7 @@ impl World {
     }
 
     fn query_outcome(&mut self, id: BatchId) {
+        self.scheduler.start_query(id);
         let found = match self.queries {
             QueryBehaviour::Missing => OutcomeReply::Unsupported,
             QueryBehaviour::Failing => OutcomeReply::Failed,
@@ -334,7 +388,7 @@ impl World {
         self.breaker.record_query(self.now, found.effect(), &self.config.breaker, &mut self.rng);
         if let (OutcomeReply::Completed(results), Some((_, members))) = (&found, self.open.get(&id)) {
             let (members, verdict) = (members.clone(), Verdict::Completed(results.clone()));
-            self.note_response(&members, &verdict);
+            self.note_response(self.now, &members, &verdict);
         }
         if let Some(disposition) =
             self.with_view(|scheduler, view| scheduler.on_outcome_reply(view, id, &found))
@@ -356,7 +410,7 @@ impl World {
                         }
                         Outcome::Retry(_) => RecordPlace::Due(self.wall() + self.rng.u64(100..60_000)),
                         Outcome::Quarantine(_) => {
-                            let failures = self.history.failures_between_successes(member);
+                            let failures = self.history.failures_among_successes(member);
                             let needed = self.config.retry.quarantine_after as usize;
                             assert!(failures >= needed, "quarantined after {failures}");
                             RecordPlace::Quarantined
@@ -385,6 +439,7 @@ impl World {
 
     /// Restarts the process: only the state on disk survives.
     pub(super) fn restart(&mut self) {
+        self.flights.clear();
         let open = self.open.values().map(|(open, _)| open.clone()).collect();
         let wall = self.wall();
         let note = self.with_view(|scheduler, view| scheduler.learned_state(view)).to_note();
