@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use super::sizes::usual_record_bytes;
+use super::tracked_batch::TrackedBatch;
 use super::{Scheduler, View};
 use crate::config::Config;
 use crate::model::{BatchId, InFlightRule};
 use crate::policy::breaker::Mode;
-use crate::policy::in_flight::{InFlight, Prospects, SentBatch};
+use crate::policy::in_flight::{InFlight, InFlightWindow, Prospects};
 
 impl Scheduler {
     /// How many batches are under way, how many may be, and why not more.
@@ -63,30 +65,22 @@ impl Scheduler {
         self.under_way.set_batches(now, batches);
     }
 
-    /// The server processed a batch: perhaps more may be under way.
-    pub(super) fn widen_window(&mut self, view: &View<'_>, sent: &SentBatch, elapsed: Duration) {
-        let mut window = self.learned.in_flight.clone();
-        let mut rng = self.rng.fork();
-        self.with_prospects(view, |prospects| {
-            window.record_response(view.now, sent, elapsed, prospects, &mut rng);
-        });
-        self.learned.in_flight = window;
-    }
-
-    /// A batch timed out: if more are being tried, that is a measurement.
-    pub(super) fn note_timeout_in_window(&mut self, view: &View<'_>, sent: &SentBatch, elapsed: Duration) {
-        let mut window = self.learned.in_flight.clone();
-        let mut rng = self.rng.fork();
-        self.with_prospects(view, |prospects| {
-            window.record_timeout(view.now, sent, elapsed, prospects, &mut rng);
-        });
+    /// A batch that was measured, or that timed out, may change how many may be under way.
+    pub(super) fn update_window(
+        &mut self,
+        view: &View<'_>,
+        update: impl FnOnce(&mut InFlightWindow, &Prospects<'_>, &mut fastrand::Rng),
+    ) {
+        // What a trial would be like depends on the present number.
+        let (mut window, mut rng) = (self.learned.in_flight.clone(), self.rng.fork());
+        self.with_prospects(view, |prospects| update(&mut window, prospects, &mut rng));
         self.learned.in_flight = window;
     }
 
     /// The server responded 429. Returns whether that may be about the number of batches under way.
     pub(super) fn narrow_window(&mut self, view: &View<'_>, id: BatchId) -> bool {
         let Some(sent_at) = self.open.get(id).map(|tracked| tracked.sent_at) else { return false };
-        let is_before = |other: &&super::TrackedBatch| {
+        let is_before = |other: &&TrackedBatch| {
             (other.is_in_flight() || other.is_unclear()) && other.batch.id != id && other.sent_at < sent_at
         };
         let before = self.open.iter().filter(is_before).count();
@@ -112,8 +106,8 @@ impl Scheduler {
     }
 
     fn with_prospects<T>(&self, view: &View<'_>, decide: impl FnOnce(&Prospects<'_>) -> T) -> T {
-        let record_bytes = super::sizes::usual_record_bytes(view);
-        let is_suspected = self.open.iter().any(super::TrackedBatch::is_suspected);
+        let record_bytes = usual_record_bytes(view);
+        let is_suspected = self.open.iter().any(TrackedBatch::is_suspected);
         let is_grown = self.batch_limit(view).is_grown(record_bytes, &view.config.batch);
         let batch_size = |factor| self.batch_limit_at(view, factor).usual_records(record_bytes);
         decide(&Prospects {

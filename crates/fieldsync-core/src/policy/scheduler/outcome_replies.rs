@@ -64,6 +64,7 @@ impl Scheduler {
         self.under_way.query = None;
         self.learn_from_reply(view, reply);
         let disposition = self.continue_by_reply(view, id, reply);
+        self.count_under_way(view.now);
         self.review_evidence(view.now);
         disposition
     }

@@ -53,7 +53,9 @@ impl Scheduler {
                 let measured = self.learn_from_results(view, &batch, results, result);
                 let disposition = self.close_completed(view, id, sent_at, results, result.error.at);
                 if let Some((sent, elapsed)) = measured {
-                    self.widen_window(view, &sent, elapsed);
+                    self.update_window(view, |window, prospects, rng| {
+                        window.record_response(now, &sent, elapsed, prospects, rng);
+                    });
                 }
                 disposition
             }
@@ -214,7 +216,9 @@ impl Scheduler {
             self.learned.service_mut().record_timeout(batch.records);
             self.last_timeout_at = Some(view.now);
         }
-        self.note_timeout_in_window(view, &sent, result.elapsed);
+        self.update_window(view, |window, prospects, rng| {
+            window.record_timeout(view.now, &sent, result.elapsed, prospects, rng);
+        });
     }
 
     /// The server gave results for the records of a batch.
