@@ -46,6 +46,8 @@ messages! {
     BREAKER_OPENED = "38f5455ddf0e49598a611504be8c75c8";
     /// Batches have their usual sizes again.
     SERVER_RECOVERED = "922ebd33a11a4302a860008ed26f9f0b";
+    /// The number of batches that may be under way at once changed.
+    IN_FLIGHT_LIMIT_CHANGED = "5d0f3c1e8a7b4f6e9c2d7a41b86e3f90";
     /// The server responded to a batch.
     BATCH_ANSWERED = "0c6f0423bfa54bcf9aba493128e4a15d";
     /// A send of a batch failed.

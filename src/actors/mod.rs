@@ -38,6 +38,8 @@ pub struct Upload {
     pub response_deadline: Option<Duration>,
     /// Other batches succeed while this one is denied: its denial says nothing about the link.
     pub is_denied_alone: bool,
+    /// It goes over another connection than those that are kept: its record failed alone.
+    pub new_connection: bool,
 }
 
 /// Batches that the store closed because a person removed a record from them.

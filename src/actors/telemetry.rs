@@ -188,6 +188,7 @@ impl Handler<Event> for Telemetry {
                 let change = BreakerChange { mode: mode.to_owned(), consecutive_failures: failures };
                 self.feed.publish("breaker", &change);
             }
+            Event::InFlightLimitChanged(in_flight) => log::log_in_flight_limit(&in_flight),
             Event::LinkChanged(link) => {
                 self.log.log_link(&link);
                 self.feed.publish("connectivity", &ConnectivityStatus::from(link));

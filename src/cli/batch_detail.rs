@@ -57,6 +57,7 @@ fn describe_batch(batch: &BatchDetail) -> Vec<String> {
         let records = format!("{}, {}", count(last.records as u64, "record"), size(last.bytes));
         lines.push(field("Records", &records));
         lines.push(field("Size", &strip_controls(&last.describe_size())));
+        lines.push(field("Under way", &strip_controls(&last.describe_in_flight())));
         if let Some(parent) = last.parent {
             lines.push(field("Comes from", &parent.to_string()));
         }
@@ -134,6 +135,7 @@ mod tests {
             &format!("Batch         {}\n", send.id),
             "Records       25 records, ",
             "Size          split of 3f2a91bc\n",
+            "Under way     2 batches at once (measured)\n",
             "How it was sent:\n",
             "  needs review  Visits  Acme  rejected (HTTP 422) BAD_DATE: no such day\n",
             "24 records of this batch are not listed",

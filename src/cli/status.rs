@@ -1,5 +1,6 @@
 //! `fieldsync status`: the summary sentence first, then the details.
 
+use std::iter;
 use std::time::Duration;
 
 use console::Color;
@@ -15,7 +16,9 @@ use super::json_text;
 use super::meter::StatusMeter;
 use super::state_words::{class_word, state_word};
 use super::table::error_text;
-use crate::api::{Batching, Caller, CallerQueue, Counts, OpenEnum, Phase, QueueUse, Status, Sync};
+use crate::api::{
+    BatchInFlight, Batching, Caller, CallerQueue, Counts, OpenEnum, Phase, QueueUse, Status, Sync,
+};
 use crate::client::{ServerSentEvent, decode_json};
 use crate::clock::wall_ms;
 use crate::exit;
@@ -164,16 +167,8 @@ fn describe_status(status: &Status, args: &StatusArgs, now: u64) -> Vec<String> 
     for blocker in &status.queue.blockers {
         field("Blocking", describe_blocker(blocker));
     }
-    if let Some(batch) = &status.sync.batch {
-        field(
-            "In flight",
-            format!(
-                "batch {}, {}, try {}",
-                batch.sequence,
-                count(batch.records as u64, "record"),
-                batch.attempt
-            ),
-        );
+    for (name, value) in describe_in_flight(status) {
+        field(name, value);
     }
     if args.verbose {
         describe_batching(&status.batching, &mut field);
@@ -209,6 +204,21 @@ fn describe_status(status: &Status, args: &StatusArgs, now: u64) -> Vec<String> 
         lines.push(format!("{}: fieldsync quarantine list", records_need_review(to_review)));
     }
     lines
+}
+
+/// What is under way, and below it the batches. A daemon before 0.2 reports one batch.
+fn describe_in_flight(status: &Status) -> Vec<(&'static str, String)> {
+    let sync = &status.sync;
+    let describe = |batch: &BatchInFlight| {
+        let records = count(batch.records as u64, "record");
+        format!("batch {}, {records}, try {}", batch.sequence, batch.attempt)
+    };
+    let batches = sync.batches.iter().map(describe);
+    let summary =
+        (!sync.batches.is_empty()).then(|| strip_controls(&status.batching.explain_in_flight()).into_owned());
+    let oldest = sync.batch.iter().filter(|_| sync.batches.is_empty()).map(describe);
+    let names = iter::once("In flight").chain(iter::repeat(""));
+    names.zip(summary.into_iter().chain(batches).chain(oldest)).collect()
 }
 
 fn describe_batching(batching: &Batching, field: &mut impl FnMut(&str, String)) {

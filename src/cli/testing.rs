@@ -77,6 +77,7 @@ pub(crate) fn sample_status(phase: Phase, text: &str, records: Counts) -> Status
             needs_review: records.quarantined,
             eta_s: Some(31),
             batch: None,
+            batches: Vec::new(),
             next_attempt_at: None,
             last_success_at: None,
             last_error: None,
@@ -99,6 +100,9 @@ pub(crate) fn sample_status(phase: Phase, text: &str, records: Counts) -> Status
             at_most_ms: Some(33_000),
             time_limit_ms: 60_000,
             time_budget_ms: 45_000,
+            in_flight: 0,
+            in_flight_limit: 2,
+            in_flight_rule: crate::model::InFlightRule::Measured.into(),
         },
         breaker: BreakerStatus { mode: "normal".to_owned(), consecutive_failures: 0, retry_at: None },
         connectivity: ConnectivityStatus {

@@ -24,6 +24,7 @@ use crate::policy::advice::{
     describe_situation,
 };
 use crate::policy::breaker::{BreakerState, Mode};
+use crate::policy::in_flight::InFlight;
 use crate::policy::progress::Progress;
 use crate::store::QueueLimits;
 use crate::telemetry::audience::Audience;
@@ -59,7 +60,7 @@ impl StatusSources {
     /// How long the status stays as it is if no source changes; none without an end. While the response of the server
     /// is awaited, the sentence says for how long.
     pub fn next_refresh(&self) -> Option<Duration> {
-        let sent_at = self.planner.borrow().batch_sent_at?;
+        let sent_at = self.planner.borrow().oldest_sent_at()?;
         let waited = wall_ms().saturating_sub(sent_at);
         let left = RESPONSE_WAIT_MIN_MS - waited % RESPONSE_WAIT_MIN_MS;
         Some(Duration::from_millis(left))
@@ -148,6 +149,8 @@ impl StatusSources {
         let Situation { reason, text, remedy } = describe_situation(&snapshot.device_facts(now), &progress);
         let since = snapshot.stopped_since();
         let StateSnapshot { config, config_state, backlog, link, planner, phase, .. } = snapshot;
+        // The planner has decided nothing yet: it begins with one.
+        let in_flight = planner.in_flight.unwrap_or(InFlight { limit: 1, ..InFlight::default() });
         // Only while records are sent: when a wait ends cannot be estimated.
         let eta = planner.eta.filter(|_| phase == Phase::Syncing);
         Status {
@@ -165,7 +168,8 @@ impl StatusSources {
                 total: progress.total,
                 needs_review: backlog.quarantined,
                 eta_s: eta.filter(|_| backlog.to_go() > 0).map(|eta| millis(eta).div_ceil(1000)),
-                batch: planner.batch,
+                batch: planner.batches.first().copied(),
+                batches: planner.batches,
                 next_attempt_at: planner.until.or(link.next_attempt_at.filter(|_| phase == Phase::Offline)),
                 last_success_at: planner.last_success_at,
                 last_error: planner.last_error,
@@ -200,6 +204,9 @@ impl StatusSources {
                 time_limit_ms: millis(planner.time_limit),
                 ms_per_record: planner.per_record.map(millis),
                 time_budget_ms: millis(planner.time_budget),
+                in_flight: in_flight.under_way,
+                in_flight_limit: in_flight.limit,
+                in_flight_rule: in_flight.rule.into(),
             },
             breaker: BreakerStatus {
                 mode: breaker.mode.name().to_owned(),
@@ -264,7 +271,7 @@ impl StateSnapshot {
                 is_local_error: planner.is_local_error(config),
                 last_failure: planner.last_error.as_ref().filter(|error| is_after_success(error.at)),
                 outage_since: planner.outage_since,
-                sent_at: planner.batch_sent_at,
+                sent_at: planner.oldest_sent_at(),
                 time_limit_ms: millis(planner.time_limit),
             },
             server: Some(ServerName { url: &config.server.url }).filter(|server| !server.url.is_empty()),

@@ -23,7 +23,7 @@ impl ApiState {
     /// One record, and what is told of it besides; none where it is not known.
     pub(super) async fn read_record(&self, id: RecordId) -> Result<Option<RecordView>, ApiError> {
         // A batch may end or begin while the store is read: it is sent at that time if it is sent before or after.
-        let sent_before = self.sources.batch_in_flight();
+        let sent_before = self.sources.batches_in_flight();
         let found = self.with_view(move |view| {
             let Some(record) = view.standing_of(id)? else { return Ok(None) };
             let blocker =
@@ -32,8 +32,8 @@ impl ApiState {
             Ok(Some((record, blocker, receipt)))
         });
         let Some((record, blocker, receipt)) = found.await? else { return Ok(None) };
-        let batch = record.entry.batch_id;
-        let is_sending = batch.is_some() && [sent_before, self.sources.batch_in_flight()].contains(&batch);
+        let sent = [sent_before, self.sources.batches_in_flight()].concat();
+        let is_sending = record.entry.batch_id.is_some_and(|batch| sent.contains(&batch));
         let facts = RecordFacts { record: &record, is_sending, blocker: blocker.as_ref() };
         let waiting_for = self.sources.waiting_for(&facts);
         Ok(Some(RecordView { entry: record.entry, receipt, waiting_for }))
@@ -41,8 +41,8 @@ impl ApiState {
 }
 
 impl StatusSources {
-    fn batch_in_flight(&self) -> Option<BatchId> {
-        self.planner.borrow().batch.map(|batch| batch.id)
+    fn batches_in_flight(&self) -> Vec<BatchId> {
+        self.planner.borrow().batches.iter().map(|batch| batch.id).collect()
     }
 
     fn waiting_for(&self, facts: &RecordFacts<'_>) -> Option<WaitingFor> {

@@ -6,6 +6,7 @@ use crate::api::BatchReport;
 use crate::model::Network;
 use crate::model::{BatchId, Link};
 use crate::policy::breaker::BreakerState;
+use crate::policy::in_flight::InFlight;
 use crate::store::{QuarantinedRecord, SyncedRecord};
 
 /// An event. Losing one costs a log line or a count, never data.
@@ -46,6 +47,8 @@ pub enum Event {
     RecordAddedToReview(QuarantinedRecord),
     /// The mode of the breaker changed.
     BreakerChanged(BreakerState),
+    /// The number of batches that may be under way at once changed.
+    InFlightLimitChanged(InFlight),
     /// The link to the server changed.
     LinkChanged(Link),
 }

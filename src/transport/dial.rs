@@ -4,20 +4,18 @@ use std::error::Error;
 use std::future::poll_fn;
 use std::io;
 use std::iter::successors;
-use std::net::UdpSocket;
 use std::rc::Rc;
 
 use hyper::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
 use thiserror::Error;
-use tokio::sync::Notify;
 use tower_service::Service;
 
 use super::connection::{ClientStream, TcpConnection};
 use super::host::host_and_port;
 use super::proxy::{Proxy, TunnelError};
+use super::slot::Slot;
 use super::tls::{TlsClient, TlsError, TlsPeer, classify_tls_error, explain_tls_error};
-use super::transfer_trace::CurrentConnection;
 use crate::causes::with_causes;
 use crate::clock::Clock;
 use crate::config;
@@ -57,8 +55,6 @@ pub(super) struct Dialer {
     proxy: Option<Proxy>,
     tls: TlsClient,
     clock: Clock,
-    current: CurrentConnection,
-    activity: Rc<Notify>,
 }
 
 impl Dialer {
@@ -77,45 +73,21 @@ impl Dialer {
         tcp.set_tcp_user_timeout(Some(config.stall_timeout.0));
         // The connector divides this time among the addresses.
         tcp.set_connect_timeout(Some(config.connect_timeout.0));
-        Ok(Self {
-            tcp,
-            server,
-            proxy,
-            tls,
-            clock,
-            current: CurrentConnection::default(),
-            activity: Rc::default(),
-        })
+        Ok(Self { tcp, server, proxy, tls, clock })
     }
 
-    /// The connection that was opened last.
-    pub(super) fn current_connection(&self) -> &CurrentConnection {
-        &self.current
-    }
-
-    /// Whether the local address of the current connection is gone.
-    pub(super) fn has_lost_address(&self) -> bool {
-        let local = self.current.borrow().as_ref().and_then(|stats| stats.local_address());
-        local.is_some_and(|address| UdpSocket::bind((address, 0)).is_err())
-    }
-
-    /// Notified when a connection makes progress.
-    pub(super) fn activity(&self) -> &Rc<Notify> {
-        &self.activity
-    }
-
-    /// Opens a connection to the server.
-    pub(super) async fn open_connection(&self) -> Result<ClientStream, DialError> {
-        self.current.take();
+    /// Opens a connection to the server for a slot.
+    pub(super) async fn open_connection(&self, slot: &Slot) -> Result<ClientStream, DialError> {
+        slot.begin_connection();
         let stream = match &self.proxy {
             None => {
                 let failed =
                     |(why, failure)| DialError::Server { to: host_and_port(&self.server), why, failure };
-                ClientStream::Plain(self.connect_tcp(&self.server).await.map_err(failed)?)
+                ClientStream::Plain(self.connect_tcp(&self.server, slot).await.map_err(failed)?)
             }
             Some(proxy) => {
                 let failed = |(why, _)| DialError::Proxy { to: host_and_port(proxy.uri()), why };
-                let tcp = self.connect_tcp(proxy.uri()).await.map_err(failed)?;
+                let tcp = self.connect_tcp(proxy.uri(), slot).await.map_err(failed)?;
                 proxy.open_tunnel(tcp, &host_and_port(&self.server), &self.tls).await?
             }
         };
@@ -126,13 +98,13 @@ impl Dialer {
         })
     }
 
-    async fn connect_tcp(&self, to: &Uri) -> Result<TcpConnection, (String, ConnectFailure)> {
+    async fn connect_tcp(&self, to: &Uri, slot: &Slot) -> Result<TcpConnection, (String, ConnectFailure)> {
         let mut tcp = self.tcp.clone();
         poll_fn(|cx| tcp.poll_ready(cx)).await.map_err(|error| describe_tcp_error(&error))?;
         let stream = tcp.call(to.clone()).await.map_err(|error| describe_tcp_error(&error))?.into_inner();
-        let tcp = TcpConnection::new(stream, self.clock, Rc::clone(&self.activity))
+        let tcp = TcpConnection::new(stream, self.clock, Rc::clone(slot.activity()))
             .map_err(|error| describe_tcp_error(&error))?;
-        self.current.replace(Some(tcp.stats()));
+        slot.set_connection(tcp.stats());
         Ok(tcp)
     }
 }

@@ -1,5 +1,6 @@
 //! The protocol over HTTP: the content of requests. Only this module uses awc.
 
+mod connection_pool;
 mod failure;
 mod kept_connection;
 #[cfg(test)]
@@ -19,14 +20,13 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
-use self::kept_connection::{CONNECTION_AGE_MAX, KeptConnection};
+use self::connection_pool::{CONNECTION_AGE_MAX, ConnectionPool, SlotUse};
 use super::credential::Token;
-use super::encoding::ContentEncoding;
 use super::host::host_header;
 use super::proxy::ProxyError;
 use super::request_limits::RequestLimits;
 use super::tls::TlsError;
-use super::{ConnectionInvalidation, Exchange, Transport};
+use super::{ConnectionInvalidation, Exchange, SendOptions, Transport};
 use crate::config;
 use crate::model::{Batch, BatchId, DEFAULT_PRIORITY, DeviceId, Network};
 use crate::protocol::exchange::{Delivery, RequestFailure, RequestResult, ServerHints};
@@ -48,11 +48,11 @@ pub enum TransportError {
 
 /// Sends batches over HTTP/1.1, with or without TLS.
 pub struct HttpTransport {
-    connection: Rc<KeptConnection>,
+    pool: Rc<ConnectionPool>,
     config: config::Server,
     endpoint: String,
     identity: SenderIdentity,
-    invalidation_watch: JoinHandle<()>,
+    pool_watch: JoinHandle<()>,
 }
 
 /// What identifies the device to the server.
@@ -87,39 +87,37 @@ impl SenderIdentity {
 }
 
 impl HttpTransport {
-    /// Creates a transport, on the thread that will use it. On a notification of `invalidation`, requests in flight
-    /// end, and existing connections are not used again.
+    /// Creates a transport, on the thread that will use it. At most `uploads` batches are under way at once, and one
+    /// query beside them. On a notification of `invalidation`, requests in flight end, and existing connections are not
+    /// used again.
     pub fn new(
         config: &config::Server,
+        uploads: usize,
         device: DeviceIdentity,
         token: Option<Token>,
         invalidation: Rc<ConnectionInvalidation>,
     ) -> Result<Self, TransportError> {
         let server: Uri = config.url.parse()?;
         let identity = SenderIdentity { host: host_header(&server), device, token };
-        let connection = Rc::new(KeptConnection::new(config, server, invalidation, CONNECTION_AGE_MAX)?);
-        let watched = Rc::clone(&connection);
-        let invalidation_watch = actix_rt::spawn(async move {
-            loop {
-                watched.wait_for_invalidation().await;
-                watched.drop_connection();
-            }
-        });
+        let pool = Rc::new(ConnectionPool::new(config, uploads, server, invalidation, CONNECTION_AGE_MAX)?);
+        let watched = Rc::clone(&pool);
+        let pool_watch = actix_rt::spawn(async move { watched.drop_unusable_connections().await });
         // TLS is added below awc, so awc always gets an http URL.
         let (_, authority_and_path) = config.url.split_once("://").unwrap_or_default();
         let endpoint = format!("http://{}{}", authority_and_path.trim_end_matches('/'), config.path);
-        Ok(Self { connection, config: config.clone(), endpoint, identity, invalidation_watch })
+        Ok(Self { pool, config: config.clone(), endpoint, identity, pool_watch })
     }
 
     fn send_request(
         &self,
+        slot_use: SlotUse,
         request: impl Fn(&Client) -> ClientRequest + 'static,
         body: Bytes,
         limits: RequestLimits,
     ) -> LocalBoxFuture<'static, Exchange> {
-        let (connection, token) = (Rc::clone(&self.connection), self.identity.token.clone());
+        let (pool, token) = (Rc::clone(&self.pool), self.identity.token.clone());
         async move {
-            let mut exchange = connection.send_request(request, body, &limits).await;
+            let mut exchange = pool.send_request(slot_use, request, body, &limits).await;
             // Only here is it known which token was sent.
             if let Some(token) = token {
                 token.hide_in(&mut exchange.result);
@@ -132,17 +130,13 @@ impl HttpTransport {
 
 impl Drop for HttpTransport {
     fn drop(&mut self) {
-        self.invalidation_watch.abort();
+        self.pool_watch.abort();
     }
 }
 
 impl Transport for HttpTransport {
-    fn send_batch(
-        &self,
-        batch: Arc<Batch>,
-        encoding: Option<ContentEncoding>,
-        response_deadline: Option<Duration>,
-    ) -> LocalBoxFuture<'static, Exchange> {
+    fn send_batch(&self, batch: Arc<Batch>, options: SendOptions) -> LocalBoxFuture<'static, Exchange> {
+        let SendOptions { encoding, response_deadline, new_connection } = options;
         let body = encode_batch(&batch, self.identity.device.id).and_then(|body| match encoding {
             Some(encoding) => encoding.encode(&body).map_err(|error| error.to_string()),
             None => Ok(body),
@@ -164,13 +158,15 @@ impl Transport for HttpTransport {
                 None => request,
             }
         };
-        self.send_request(request, body, RequestLimits::for_batch(&self.config, response_deadline))
+        let limits = RequestLimits::for_batch(&self.config, response_deadline);
+        self.send_request(SlotUse::Upload { new_connection }, request, body, limits)
     }
 
     fn query_outcome(&self, batch: BatchId) -> LocalBoxFuture<'static, Exchange> {
         let (url, identity) = (format!("{}/{batch}", self.endpoint), self.identity.clone());
         let request = move |client: &Client| identity.add_headers(client.get(&url));
-        self.send_request(request, Bytes::new(), RequestLimits::for_outcome_query(&self.config))
+        let limits = RequestLimits::for_outcome_query(&self.config);
+        self.send_request(SlotUse::Query, request, Bytes::new(), limits)
     }
 }
 

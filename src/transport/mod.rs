@@ -9,6 +9,7 @@ pub mod http;
 pub mod proxy;
 mod request_limits;
 pub mod response;
+mod slot;
 mod tcp_state;
 pub mod tls;
 mod transfer_trace;
@@ -25,16 +26,22 @@ use encoding::ContentEncoding;
 
 /// Sends batches to the server. Its futures never fail: an [`Exchange`] also describes a failure.
 pub trait Transport {
-    /// Sends a batch. With `response_deadline`, it waits no longer than that for a response once the body is out.
-    fn send_batch(
-        &self,
-        batch: Arc<Batch>,
-        encoding: Option<ContentEncoding>,
-        response_deadline: Option<Duration>,
-    ) -> LocalBoxFuture<'static, Exchange>;
+    /// Sends a batch.
+    fn send_batch(&self, batch: Arc<Batch>, options: SendOptions) -> LocalBoxFuture<'static, Exchange>;
 
     /// Asks the server for the outcome of a batch.
     fn query_outcome(&self, batch: BatchId) -> LocalBoxFuture<'static, Exchange>;
+}
+
+/// How a batch is sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SendOptions {
+    /// How its body is encoded.
+    pub encoding: Option<ContentEncoding>,
+    /// How long to wait for a response at most, once the body is out.
+    pub response_deadline: Option<Duration>,
+    /// It goes over a connection that carried no request before.
+    pub new_connection: bool,
 }
 
 /// Notified when existing connections can no longer be used.

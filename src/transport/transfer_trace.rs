@@ -4,17 +4,17 @@
 //! this device. A missing *confirmation* proves less: if the return path breaks first, bytes arrive without
 //! being confirmed.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
 use actix_http::body::SizedStream;
 use bytes::Bytes;
-use tokio::sync::Notify;
 
 use super::connection::ConnectionStats;
 use super::request_limits::{ExceededLimit, RequestLimits};
+use super::slot::Slot;
 use crate::clock::Clock;
 use crate::model::Network;
 use crate::protocol::exchange::Delivery;
@@ -22,13 +22,10 @@ use crate::protocol::exchange::Delivery;
 /// Bytes of a body that are handed to the connection at a time.
 const BODY_CHUNK_BYTES: usize = 16 << 10;
 
-/// The connection that was opened last. There is one at a time, so it is the one in use.
-pub(super) type CurrentConnection = Rc<RefCell<Option<Rc<ConnectionStats>>>>;
-
 /// The progress of one request.
 pub(super) struct TransferTrace {
     clock: Clock,
-    current: CurrentConnection,
+    slot: Rc<Slot>,
     /// The connection before the request, which may be reused for it.
     kept: Option<Rc<ConnectionStats>>,
     body_bytes: u64,
@@ -40,21 +37,15 @@ pub(super) struct TransferTrace {
     /// The connection's flush count when it took the last of the body.
     flushes_before_end: Cell<Option<u64>>,
     response_started: Cell<Option<Duration>>,
-    activity: Rc<Notify>,
 }
 
 impl TransferTrace {
-    /// Starts to trace; connections notify `activity` when they make progress.
-    pub(super) fn start(
-        clock: Clock,
-        current: &CurrentConnection,
-        activity: &Rc<Notify>,
-        body_bytes: u64,
-    ) -> Rc<Self> {
-        let kept = current.borrow().clone();
+    /// Starts to trace the one request of a slot.
+    pub(super) fn start(clock: Clock, slot: &Rc<Slot>, body_bytes: u64) -> Rc<Self> {
+        let kept = slot.connection();
         Rc::new(Self {
             clock,
-            current: Rc::clone(current),
+            slot: Rc::clone(slot),
             written_before: Cell::new(kept.as_ref().map_or(0, |kept| kept.written_bytes())),
             kept,
             body_bytes,
@@ -62,7 +53,6 @@ impl TransferTrace {
             send_started: Cell::default(),
             flushes_before_end: Cell::default(),
             response_started: Cell::default(),
-            activity: Rc::clone(activity),
         })
     }
 
@@ -88,18 +78,18 @@ impl TransferTrace {
         if self.send_started.get().is_none() {
             self.send_started.set(Some(self.clock.now()));
             self.written_before.set(self.stats().map_or(0, |stats| stats.written_bytes()));
-            self.activity.notify_one();
+            self.slot.activity().notify_one();
         }
     }
 
     /// The head of the response has arrived.
     pub(super) fn record_response_start(&self) {
         self.response_started.set(Some(self.clock.now()));
-        self.activity.notify_one();
+        self.slot.activity().notify_one();
     }
 
     fn stats(&self) -> Option<Rc<ConnectionStats>> {
-        self.current.borrow().clone()
+        self.slot.connection()
     }
 
     /// When the kernel had accepted the whole request.
@@ -235,7 +225,7 @@ impl TransferTrace {
             }
             let left = due.checked_sub(self.clock.now()).filter(|left| !left.is_zero())?;
             tokio::select! {
-                () = self.activity.notified() => {}
+                () = self.slot.activity().notified() => {}
                 () = tokio::time::sleep(left) => {}
             }
         }

@@ -13,6 +13,7 @@ mod disk;
 mod doctor;
 mod floors;
 mod gateway;
+mod in_flight;
 mod index;
 mod ipc;
 mod journal;

@@ -1,4 +1,4 @@
-//! Carries out the actions that the scheduler chooses, one at a time, and handles their results.
+//! Carries out the actions that the scheduler chooses, and handles their results.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use futures_util::FutureExt;
 use super::completion::{Completion, SendReport};
 use super::pause::PauseTimer;
 use super::report::{batch_report, load_of, log_outcome_reply, log_sending, types_of};
-use super::{BatchPlanner, DrainStage, PlannerActivity, Wake};
+use super::under_way::SentBatch;
+use super::{BatchPlanner, DrainStage, Wake};
 use crate::actors::{QueryOutcome, Upload};
 use crate::api::BatchInFlight;
 use crate::clock::{millis, wall_ms};
@@ -20,89 +21,108 @@ use crate::policy::verdict::{UploadResult, Verdict};
 use crate::store::{Claim, Dispatch, SetPaused};
 
 impl BatchPlanner {
-    /// Starts the next action, unless one is under way.
+    /// Does whatever is due, until the store is busy or the scheduler has nothing more to do now.
     pub(super) fn take_next_action(&mut self, ctx: &mut Context<Self>) {
-        let PlannerActivity::Waiting(timer) = &mut self.activity else { return };
-        if let Some(timer) = timer.take() {
+        if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
         }
-        if self.is_draining() {
-            return self.finish_drain(ctx);
+        while !self.under_way.is_storing {
+            if let Some(settlement) = self.under_way.next_settlement() {
+                self.store_settlement(settlement, ctx);
+            } else if self.is_draining() {
+                return self.finish_drain(ctx);
+            } else if !self.start_next_action(ctx) {
+                return;
+            }
         }
-        // Not before the response to what was sent with the old ones: it would stop the run after all.
-        if self.inputs.credentials.has_changed().is_ok_and(|changed| changed) {
-            self.inputs.credentials.mark_unchanged();
-            self.scheduler.credentials_renewed(self.inputs.clock.now());
-        }
+    }
+
+    /// Starts the action that the scheduler chooses. False: there is none now.
+    fn start_next_action(&mut self, ctx: &mut Context<Self>) -> bool {
+        self.follow_credentials();
         let rest_of_pause = self.rest_of_pause();
         if rest_of_pause.is_some_and(|rest| rest.is_zero()) {
             let resuming = self.apply(SetPaused(None));
-            return self.spawn_action(resuming.map(|done| done.map(|()| Completion::PauseEnded)), ctx);
+            self.spawn_store_action(resuming.map(|done| done.map(|()| Completion::PauseEnded)), ctx);
+            return true;
         }
         self.track_progress();
         match self.with_view(|scheduler, view| scheduler.next_action(view)) {
             Action::Rest { phase, until, cause } => {
-                let paused_until = rest_of_pause.map(|rest| self.inputs.clock.now() + rest);
-                let until = if phase == Phase::Paused { paused_until } else { until };
-                self.wait_for_change(phase, until, cause, ctx);
+                self.wait_for_change(phase, until, cause, rest_of_pause, ctx);
+                return false;
             }
             Action::Claim(order) => {
                 let claiming = self.apply(Claim::new(order));
-                self.spawn_action(claiming.map(|claimed| claimed.map(Completion::Claimed)), ctx);
+                self.spawn_store_action(claiming.map(|claimed| claimed.map(Completion::Claimed)), ctx);
             }
             Action::Send(batch, sequence) => {
                 let one_per_key = self.scheduler.sends_one_per_key();
                 let dispatching = self.apply(Dispatch { batch, sequence, one_per_key });
                 let completion = move |dispatched| Completion::Dispatched(batch, dispatched);
-                self.spawn_action(dispatching.map(move |dispatched| dispatched.map(completion)), ctx);
+                self.spawn_store_action(dispatching.map(move |dispatched| dispatched.map(completion)), ctx);
             }
-            Action::QueryOutcome(batch) => self.query_outcome(batch, ctx),
-            Action::SendCanary(sequence) => self.send_canary(sequence, ctx),
+            Action::QueryOutcome(batch) if !self.under_way.is_querying => self.query_outcome(batch, ctx),
+            Action::SendCanary(sequence) if self.under_way.canary.is_none() => {
+                let Some(record) = self.canary.clone() else { return false };
+                self.send_canary(record, sequence, ctx);
+            }
+            Action::QueryOutcome(_) | Action::SendCanary(_) => return false,
             Action::Divide(batch) => {
                 let disposition = self.with_view(|scheduler, view| scheduler.divide_batch(view, batch));
-                self.settle_batch(batch, disposition, None, ctx);
+                self.settle_batch(batch, disposition, None);
             }
             Action::Quarantine(batch) => {
                 let disposition =
                     self.with_view(|scheduler, view| scheduler.quarantine_isolated(view, batch));
-                self.settle_batch(batch, disposition, None, ctx);
+                self.settle_batch(batch, disposition, None);
             }
         }
+        true
     }
 
-    /// Runs an action. With none as its result, the store has failed: the process is about to end, and nothing is done
-    /// any more.
-    pub(super) fn spawn_action(
+    /// Runs an operation of the store, one at a time. With none as its result, the store has failed: the process is
+    /// about to end, and nothing is done any more.
+    pub(super) fn spawn_store_action(
         &mut self,
         action: impl Future<Output = Option<Completion>> + 'static,
         ctx: &mut Context<Self>,
     ) {
-        self.activity = PlannerActivity::Acting;
+        self.under_way.is_storing = true;
         ctx.spawn(action.into_actor(self).map(|completion, planner, ctx| {
             if let Some(completion) = completion {
-                planner.activity = PlannerActivity::Waiting(None);
+                planner.under_way.is_storing = false;
                 planner.complete_action(completion, ctx);
                 planner.take_next_action(ctx);
             }
         }));
     }
 
+    /// Sends a request to the server, beside whatever else is under way.
+    pub(super) fn spawn_request(
+        &mut self,
+        request: impl Future<Output = Completion> + 'static,
+        ctx: &mut Context<Self>,
+    ) {
+        ctx.spawn(request.into_actor(self).map(|completion, planner, ctx| {
+            planner.complete_action(completion, ctx);
+            planner.take_next_action(ctx);
+        }));
+    }
+
     fn complete_action(&mut self, completion: Completion, ctx: &mut Context<Self>) {
         match completion {
-            Completion::Claimed(Some(batch)) | Completion::Dispatched(_, Some(batch)) => {
-                self.upload_batch(batch, ctx);
-            }
+            Completion::Claimed(Some(batch)) => self.upload_batch(batch, ctx),
             Completion::Claimed(None) => {}
+            // Meanwhile an outcome query found out what became of it.
+            Completion::Dispatched(id, Some(_)) if self.under_way.awaits_settlement(id) => {}
+            Completion::Dispatched(_, Some(batch)) => self.upload_batch(batch, ctx),
             Completion::Dispatched(id, None) => self.scheduler.forget_batch(id),
-            Completion::Uploaded(batch, Some(result)) => self.on_response(&batch, &result, ctx),
-            Completion::Uploaded(batch, None) => self.defer_send(batch.open.id, ctx),
-            Completion::OutcomeReplied(id, outcome) => self.on_outcome_reply(id, &outcome, ctx),
-            Completion::CanaryReplied(id, verdict) => {
-                if let Some(verdict) = verdict {
-                    self.with_view(|scheduler, view| scheduler.on_canary_response(view, id, &verdict));
-                }
-            }
-            Completion::Settled(settlement, summary) => self.on_settled(*settlement, summary, ctx),
+            Completion::Uploaded(batch, Some(result)) => self.on_response(&batch, &result),
+            Completion::Uploaded(batch, None) => self.defer_send(batch.open.id),
+            Completion::OutcomeReplied(id, outcome) => self.on_outcome_reply(id, &outcome),
+            Completion::CanaryReplied(id, verdict) => self.on_canary_reply(id, verdict.as_ref()),
+            Completion::Settled(id, report, summary) => self.on_settled(id, report, summary, ctx),
             Completion::PauseEnded => tracing::info!("resumed: the time of the pause is over"),
             Completion::FinalStateSaved => self.drain = DrainStage::FinalStateSaved,
         }
@@ -120,24 +140,35 @@ impl BatchPlanner {
         phase: Phase,
         until: Option<Duration>,
         cause: Option<WaitCause>,
+        rest_of_pause: Option<Duration>,
         ctx: &mut Context<Self>,
     ) {
         let wait = until.map(|until| until.saturating_sub(self.inputs.clock.now()));
-        (self.announced.batch, self.announced.batch_sent_at) = (None, None);
+        let announced_wait = match phase {
+            Phase::Paused => rest_of_pause,
+            // While responses are awaited, people wait for them and not for a time.
+            Phase::Syncing => None,
+            _ => wait,
+        };
         self.announced.phase = phase;
         self.announced.wait_cause = cause;
-        self.announced.until = wait.map(|wait| wall_ms().saturating_add(millis(wait)));
+        self.announced.until = announced_wait.map(|wait| wall_ms().saturating_add(millis(wait)));
         self.announce_state();
-        self.activity = PlannerActivity::Waiting(wait.map(|wait| ctx.notify_later(Wake::Changed, wait)));
+        let wait = wait.into_iter().chain(rest_of_pause).min();
+        self.timer = wait.map(|wait| ctx.notify_later(Wake::Changed, wait));
     }
 
-    /// Saves what was learned, where the disk allows it, and reports that no action is under way any more.
+    /// Once nothing is under way any more, saves what was learned, where the disk allows it, and reports that.
     fn finish_drain(&mut self, ctx: &mut Context<Self>) {
+        if !self.under_way.is_idle() {
+            return;
+        }
         let is_disk_ok = self.inputs.backlog.borrow().storage.disk == DiskState::Ok;
         if self.drain == DrainStage::Draining && is_disk_ok {
             let note = self.learned_note();
             let saving = self.apply(note);
-            return self.spawn_action(saving.map(|saved| saved.map(|()| Completion::FinalStateSaved)), ctx);
+            return self
+                .spawn_store_action(saving.map(|saved| saved.map(|()| Completion::FinalStateSaved)), ctx);
         }
         for waiter in self.drain_waiters.drain(..) {
             if waiter.send(()).is_err() {
@@ -150,18 +181,23 @@ impl BatchPlanner {
         let id = batch.open.id;
         self.scheduler.start_send(self.inputs.clock.now(), &batch.open, load_of(&batch));
         if self.is_draining() {
-            return self.defer_send(id, ctx);
+            return self.defer_send(id);
         }
+        let in_flight = self.with_view(|scheduler, view| scheduler.in_flight(view));
+        self.under_way.batch_sent(SentBatch {
+            announced: BatchInFlight {
+                id,
+                sequence: batch.sequence,
+                records: batch.open.records,
+                attempt: batch.open.attempt,
+                sent_at: wall_ms(),
+            },
+            in_flight: in_flight.under_way,
+            rule: in_flight.rule,
+        });
         self.announced.phase = Phase::Syncing;
         self.announced.until = None;
         self.announced.wait_cause = None;
-        self.announced.batch = Some(BatchInFlight {
-            id,
-            sequence: batch.sequence,
-            records: batch.open.records,
-            attempt: batch.open.attempt,
-        });
-        self.announced.batch_sent_at = Some(wall_ms());
         self.announce_state();
         log_sending(&batch);
         let batch = Arc::new(batch);
@@ -169,19 +205,21 @@ impl BatchPlanner {
             batch: Arc::clone(&batch),
             response_deadline: self.scheduler.response_deadline(&self.inputs.config.borrow(), id),
             is_denied_alone: self.scheduler.is_denied_alone(id),
+            new_connection: self.scheduler.needs_new_connection(id),
         });
-        let uploading =
-            sent.map(|result| Some(Completion::Uploaded(batch, result.ok().and_then(Result::ok))));
-        self.spawn_action(uploading, ctx);
+        let uploading = sent.map(|result| Completion::Uploaded(batch, result.ok().and_then(Result::ok)));
+        self.spawn_request(uploading, ctx);
     }
 
-    fn defer_send(&mut self, id: BatchId, ctx: &mut Context<Self>) {
+    fn defer_send(&mut self, id: BatchId) {
+        self.under_way.batch_ended(id);
         let deferred = self.with_view(|scheduler, view| scheduler.defer_send(view, id));
-        self.settle_batch(id, deferred, None, ctx);
+        self.settle_batch(id, deferred, None);
     }
 
-    fn on_response(&mut self, batch: &Batch, result: &UploadResult, ctx: &mut Context<Self>) {
+    fn on_response(&mut self, batch: &Batch, result: &UploadResult) {
         let id = batch.open.id;
+        let sent = self.under_way.batch_ended(id);
         // The scheduler may forget the batch with its response.
         let expected = self.scheduler.expected_duration(id);
         let time_limit = self.scheduler.time_limit(&self.inputs.config.borrow());
@@ -194,12 +232,9 @@ impl BatchPlanner {
             self.announced.outage_since.get_or_insert(result.error.at);
             self.announced.last_error = Some(result.error.clone());
         }
-        let report = SendReport {
-            report: batch_report(batch, result, &disposition, expected, time_limit),
-            types: types_of(batch),
-            network: result.network,
-        };
-        self.settle_batch(id, disposition, Some(report), ctx);
+        let report = batch_report(batch, sent.as_ref(), result, &disposition, expected, time_limit);
+        let report = SendReport { report, types: types_of(batch), network: result.network };
+        self.settle_batch(id, disposition, Some(report));
     }
 
     /// The server confirmed records.
@@ -216,14 +251,17 @@ impl BatchPlanner {
     }
 
     fn query_outcome(&mut self, id: BatchId, ctx: &mut Context<Self>) {
+        self.under_way.is_querying = true;
+        self.scheduler.start_query(id);
         let querying = self.peers.breaker.send(QueryOutcome(id)).map(move |outcome| {
             let outcome = outcome.unwrap_or_else(|_| QueriedOutcome::unreachable());
-            Some(Completion::OutcomeReplied(id, outcome))
+            Completion::OutcomeReplied(id, outcome)
         });
-        self.spawn_action(querying, ctx);
+        self.spawn_request(querying, ctx);
     }
 
-    fn on_outcome_reply(&mut self, id: BatchId, outcome: &QueriedOutcome, ctx: &mut Context<Self>) {
+    fn on_outcome_reply(&mut self, id: BatchId, outcome: &QueriedOutcome) {
+        self.under_way.is_querying = false;
         let QueriedOutcome { reply, shows_held_keys } = outcome;
         if *shows_held_keys {
             self.scheduler.note_held_keys();
@@ -235,7 +273,7 @@ impl BatchPlanner {
         log_outcome_reply(id, reply, disposition.as_ref());
         if let Some(disposition) = disposition {
             self.note_retry_reason(&disposition);
-            self.settle_batch(id, disposition, None, ctx);
+            self.settle_batch(id, disposition, None);
         }
     }
 }

@@ -11,8 +11,9 @@ use super::BatchPlanner;
 use super::completion::Completion;
 use crate::actors::Upload;
 use crate::model::{
-    Batch, BatchId, BatchPhase, OpenBatch, QueuePosition, RecordId, Sequence, SizeRule, Stage,
+    Batch, BatchId, BatchPhase, BatchRecord, OpenBatch, QueuePosition, RecordId, Sequence, SizeRule, Stage,
 };
+use crate::policy::verdict::Verdict;
 use crate::protocol::wire::RecordResult;
 
 /// The largest payload that is kept in memory for a canary.
@@ -20,8 +21,7 @@ const CANARY_BYTES_MAX: usize = 16 << 10;
 
 impl BatchPlanner {
     /// Sends a record that the server already has. This settles nothing and changes nothing on disk.
-    pub(super) fn send_canary(&mut self, sequence: Sequence, ctx: &mut Context<Self>) {
-        let Some(record) = self.canary.clone() else { return };
+    pub(super) fn send_canary(&mut self, record: BatchRecord, sequence: Sequence, ctx: &mut Context<Self>) {
         let open = OpenBatch {
             id: BatchId::new(),
             parent: None,
@@ -37,12 +37,24 @@ impl BatchPlanner {
         let id = open.id;
         tracing::info!(batch_id = %id, "batch {id} sends record {} once more, as a canary", record.id);
         let batch = Arc::new(Batch { open, sequence, records: vec![record] });
-        let upload = Upload { batch, response_deadline: None, is_denied_alone: false };
+        self.under_way.canary = Some(id);
+        self.scheduler.start_canary(self.inputs.clock.now(), id);
+        let upload = Upload { batch, response_deadline: None, is_denied_alone: false, new_connection: false };
         let sending = self.peers.breaker.send(upload).map(move |result| {
             let verdict = result.ok().and_then(Result::ok).map(|result| result.verdict);
-            Some(Completion::CanaryReplied(id, verdict))
+            Completion::CanaryReplied(id, verdict)
         });
-        self.spawn_action(sending, ctx);
+        self.spawn_request(sending, ctx);
+    }
+
+    pub(super) fn on_canary_reply(&mut self, id: BatchId, verdict: Option<&Verdict>) {
+        self.under_way.canary = None;
+        match verdict {
+            Some(verdict) => {
+                self.with_view(|scheduler, view| scheduler.on_canary_response(view, id, verdict));
+            }
+            None => self.scheduler.canary_deferred(self.inputs.clock.now(), id),
+        }
     }
 
     /// Keeps a small record that the server confirmed.

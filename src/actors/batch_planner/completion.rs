@@ -1,10 +1,11 @@
-//! The results of the planner's actions. One match in [`super::actions`] continues from it.
+//! The results of the planner's actions. One match in [`super::actions`] continues from them.
 
 use std::sync::Arc;
 
 use crate::api::BatchReport;
 use crate::model::{Batch, BatchId, Network};
 use crate::policy::outcome_reply::QueriedOutcome;
+use crate::policy::scheduler::Disposition;
 use crate::policy::verdict::{UploadResult, Verdict};
 use crate::store::SettleSummary;
 
@@ -20,19 +21,20 @@ pub(super) enum Completion {
     OutcomeReplied(BatchId, QueriedOutcome),
     /// A canary was sent; or nothing was.
     CanaryReplied(BatchId, Option<Verdict>),
-    /// A batch was settled on disk.
-    Settled(Box<PendingSettlement>, SettleSummary),
+    /// A batch was settled on disk. If that settled a send, it is reported.
+    Settled(BatchId, Option<Box<SendReport>>, SettleSummary),
     /// A pause for a time is over.
     PauseEnded,
     /// What was learned is saved for the last time.
     FinalStateSaved,
 }
 
-/// A settlement that is being stored.
+/// The settlement of a batch, until it is stored.
 pub(super) struct PendingSettlement {
     pub(super) id: BatchId,
+    pub(super) disposition: Disposition,
     /// Of the send that it settles, if there was one.
-    pub(super) report: Option<SendReport>,
+    pub(super) report: Option<Box<SendReport>>,
 }
 
 /// What is reported of a send.

@@ -1,5 +1,6 @@
-//! Drives the scheduler: asks it what to do next, does it, and reports the result. One action is under way at a
-//! time; all decisions are in [`crate::policy::scheduler`].
+//! Drives the scheduler: asks it what to do next, does it, and reports the result, until it says that nothing more is
+//! to be done now. Operations of the store follow each other; several batches, a canary and an outcome query may be
+//! under way beside them. All decisions are in [`crate::policy::scheduler`].
 //!
 //! It wakes when something changed (backlog, link, breaker, configuration) or when the time has come that the
 //! scheduler named; it never polls.
@@ -12,7 +13,9 @@ mod report;
 mod settlement;
 mod state;
 mod store_access;
+mod under_way;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,12 +23,13 @@ use actix::prelude::*;
 use tokio::sync::{oneshot, watch};
 
 use self::pause::PauseTimer;
+use self::under_way::UnderWay;
 use super::circuit_breaker::CircuitBreaker;
 use super::connectivity::Connectivity;
 use super::queue_store::{QueueStore, write};
-use super::{BatchesClosed, ConfigWatch, Drain, Ping, TryNow};
+use super::{BatchesClosed, ConfigWatch, Drain, Ping, TryNow, send_event};
 use crate::clock::{Clock, SteadyClock};
-use crate::model::{Backlog, BatchRecord, Link, OpenBatch};
+use crate::model::{Backlog, BatchId, BatchRecord, Link, OpenBatch};
 use crate::policy::breaker::BreakerState;
 use crate::policy::learned::{Contact, Learned};
 use crate::policy::scheduler::{Scheduler, View};
@@ -65,20 +69,12 @@ pub struct PlannerPeers {
     pub telemetry: Recipient<Event>,
 }
 
-/// What the planner is doing.
-enum PlannerActivity {
-    /// No action is under way: it waits for a change, or for the timer.
-    Waiting(Option<SpawnHandle>),
-    /// One action is under way.
-    Acting,
-}
-
 /// How far the planner has come with stopping.
 #[derive(Clone, Copy, PartialEq)]
 enum DrainStage {
     /// The daemon runs.
     Running,
-    /// The action under way is finished, and no other is started.
+    /// What is under way is finished, and nothing else is started.
     Draining,
     /// What was learned is saved for the last time.
     FinalStateSaved,
@@ -104,7 +100,11 @@ pub struct BatchPlanner {
     peers: PlannerPeers,
     state: watch::Sender<PlannerState>,
     announced: PlannerState,
-    activity: PlannerActivity,
+    under_way: UnderWay,
+    /// Ends the rest that the scheduler asked for.
+    timer: Option<SpawnHandle>,
+    /// The credentials were renewed, and these batches may have been sent with the old ones.
+    sent_before_renewal: Option<BTreeSet<BatchId>>,
     drain: DrainStage,
     drain_waiters: Vec<oneshot::Sender<()>>,
     /// A record that the server has, to be sent as a canary.
@@ -141,7 +141,9 @@ impl BatchPlanner {
             peers,
             state,
             announced: PlannerState { last_success_at, outage_since, last_error, ..PlannerState::default() },
-            activity: PlannerActivity::Waiting(None),
+            under_way: UnderWay::default(),
+            timer: None,
+            sent_before_renewal: None,
             drain: DrainStage::Running,
             drain_waiters: Vec::new(),
             canary: None,
@@ -179,6 +181,19 @@ impl BatchPlanner {
         }
     }
 
+    /// The scheduler learns of new credentials once no response can come any more to what was sent with the old ones: it
+    /// would stop the run after all.
+    fn follow_credentials(&mut self) {
+        if self.inputs.credentials.has_changed().is_ok_and(|changed| changed) {
+            self.inputs.credentials.mark_unchanged();
+            self.sent_before_renewal = Some(self.under_way.uploads());
+        }
+        let uploads = self.under_way.uploads();
+        if self.sent_before_renewal.take_if(|sent| sent.is_disjoint(&uploads)).is_some() {
+            self.scheduler.credentials_renewed(self.inputs.clock.now());
+        }
+    }
+
     fn announce_state(&mut self) {
         let to_go = self.inputs.backlog.borrow().to_go();
         let config = Arc::clone(&self.inputs.config.borrow());
@@ -187,10 +202,21 @@ impl BatchPlanner {
         self.announced.time_limit = self.scheduler.time_limit(&config);
         self.announced.per_record = self.scheduler.time_per_record();
         self.announced.denied = self.scheduler.denied_sets();
+        self.announced.batches = self.under_way.batches();
+        self.follow_in_flight_limit();
         self.announced.eta =
             self.with_view(|scheduler, view| scheduler.estimate_remaining(view)).filter(|_| to_go > 0);
         if *self.state.borrow() != self.announced {
             self.state.send_replace(self.announced.clone());
+        }
+    }
+
+    /// The journal says when the number of batches that may be under way changes, and why.
+    fn follow_in_flight_limit(&mut self) {
+        let now = self.with_view(|scheduler, view| scheduler.in_flight(view));
+        let before = self.announced.in_flight.replace(now);
+        if before.is_some_and(|before| before.limit != now.limit) {
+            send_event(&self.peers.telemetry, Event::InFlightLimitChanged(now));
         }
     }
 

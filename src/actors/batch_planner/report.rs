@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::under_way::SentBatch;
 use crate::api::BatchReport;
 use crate::clock::millis;
 use crate::journal;
@@ -14,6 +15,7 @@ use crate::policy::verdict::{UploadResult, Verdict};
 /// The report of a send, without the number of synced records.
 pub(super) fn batch_report(
     batch: &Batch,
+    sent: Option<&SentBatch>,
     result: &UploadResult,
     disposition: &Disposition,
     expected: Option<Forecast>,
@@ -44,6 +46,8 @@ pub(super) fn batch_report(
         expected_ms: expected.map(|expected| expected.mean_ms()),
         at_most_ms: expected.map(|expected| expected.upper_ms()),
         time_limit_ms: millis(time_limit),
+        in_flight: sent.map_or(1, |sent| sent.in_flight),
+        in_flight_rule: sent.map(|sent| sent.rule).unwrap_or_default().into(),
         note: if matches!(verdict, Verdict::Completed(_)) { note } else { format!("{said}: {note}") },
         at: error.at,
     }

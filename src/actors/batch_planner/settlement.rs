@@ -20,32 +20,33 @@ use crate::telemetry::event::Event;
 const SAVE_INTERVAL: Duration = Duration::from_mins(1);
 
 impl BatchPlanner {
-    /// Settles a batch, and claims the next in the same commit where one is due.
-    pub(super) fn settle_batch(
-        &mut self,
-        id: BatchId,
-        disposition: Disposition,
-        report: Option<SendReport>,
-        ctx: &mut Context<Self>,
-    ) {
+    /// Settles a batch as soon as the store is free.
+    pub(super) fn settle_batch(&mut self, id: BatchId, disposition: Disposition, report: Option<SendReport>) {
+        let report = report.map(Box::new);
+        self.under_way.queue_settlement(PendingSettlement { id, disposition, report });
+    }
+
+    /// Stores a settlement, and claims the next batch in the same commit where one is due and may be sent.
+    pub(super) fn store_settlement(&mut self, settlement: PendingSettlement, ctx: &mut Context<Self>) {
+        let PendingSettlement { id, disposition, report } = settlement;
         let then = match self.with_view(|scheduler, view| scheduler.next_action(view)) {
             Action::Claim(order) if !self.is_draining() => Some(Claim::new(order)),
             _ => None,
         };
         let retry = self.inputs.config.borrow().retry.clone();
         let note = self.due_note();
-        let settlement = Box::new(PendingSettlement { id, report });
         let settling = self.apply(Settle { batch: id, disposition, retry, then, note });
-        self.spawn_action(settling.map(|summary| Some(Completion::Settled(settlement, summary?))), ctx);
+        let completion = move |summary| Completion::Settled(id, report, summary);
+        self.spawn_store_action(settling.map(move |summary| summary.map(completion)), ctx);
     }
 
     pub(super) fn on_settled(
         &mut self,
-        settlement: PendingSettlement,
+        id: BatchId,
+        report: Option<Box<SendReport>>,
         summary: SettleSummary,
         ctx: &mut Context<Self>,
     ) {
-        let PendingSettlement { id, report } = settlement;
         if summary.foreign > 0 {
             let foreign = summary.foreign;
             tracing::warn!(batch_id = %id, records = foreign, "{foreign} results for records outside of batch {id} were ignored");
@@ -54,7 +55,8 @@ impl BatchPlanner {
         self.scheduler.track_batches(self.inputs.clock.now(), summary.opened);
         self.track_progress();
         let telemetry = &self.peers.telemetry;
-        if let Some(SendReport { report, types, network }) = report {
+        if let Some(report) = report {
+            let SendReport { report, types, network } = *report;
             let report = BatchReport { synced: summary.synced.len(), ..report };
             send_event(telemetry, Event::BatchEnded { report, types, network });
         }

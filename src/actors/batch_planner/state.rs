@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::api::BatchInFlight;
 use crate::config::Config;
 use crate::model::{DeniedSet, LastError, Phase, WaitCause};
+use crate::policy::in_flight::InFlight;
 use crate::policy::progress::Progress;
 use crate::policy::scheduler::UsualSize;
 
@@ -17,10 +18,10 @@ pub struct PlannerState {
     pub until: Option<u64>,
     /// What it waits for.
     pub wait_cause: Option<WaitCause>,
-    /// The batch in flight.
-    pub batch: Option<BatchInFlight>,
-    /// When it was sent, in wall milliseconds.
-    pub batch_sent_at: Option<u64>,
+    /// The batches whose responses are awaited, in the order in which they were sent.
+    pub batches: Vec<BatchInFlight>,
+    /// How many batches may be under way, and why not more; none before the first decision.
+    pub in_flight: Option<InFlight>,
     /// How far the run has come.
     pub progress: Progress,
     /// The estimated size of the next fresh batch, and its rule.
@@ -44,6 +45,11 @@ pub struct PlannerState {
 }
 
 impl PlannerState {
+    /// When the oldest of the batches in flight was sent, in wall milliseconds.
+    pub fn oldest_sent_at(&self) -> Option<u64> {
+        self.batches.first().map(|batch| batch.sent_at)
+    }
+
     /// Whether the last error is this device's own: no HTTP status came with it. Without a server address nothing was
     /// sent.
     pub fn is_local_error(&self, config: &Config) -> bool {
@@ -58,8 +64,8 @@ impl Default for PlannerState {
             phase: Phase::Idle,
             until: None,
             wait_cause: None,
-            batch: None,
-            batch_sent_at: None,
+            batches: Vec::new(),
+            in_flight: None,
             progress: Progress::default(),
             size: None,
             per_record: None,

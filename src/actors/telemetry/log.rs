@@ -6,10 +6,12 @@
 //!
 //! A message of the server may quote a record, and payloads must not be logged: so only class and code are.
 
+use crate::api::batch_reasons::describe_in_flight_rule;
 use crate::api::{BatchOutcome, BatchReport};
 use crate::journal;
 use crate::model::{BatchId, Deferral, LastError, Link, LinkState, RecordId};
 use crate::policy::breaker::{BreakerState, Mode};
+use crate::policy::in_flight::InFlight;
 
 /// The states that were logged last.
 #[derive(Default)]
@@ -34,6 +36,8 @@ impl JournalLog {
                     duration_ms = report.duration_ms,
                     http_status = report.http_status,
                     outcome = %report.outcome,
+                    in_flight = report.in_flight,
+                    in_flight_rule = %report.in_flight_rule,
                     "batch {} ({}, {} record{}; {}): {} after {} ms; {}",
                     report.id,
                     report.sequence,
@@ -96,6 +100,18 @@ impl JournalLog {
             LinkState::Unknown => line!(info,),
         }
     }
+}
+
+pub(super) fn log_in_flight_limit(in_flight: &InFlight) {
+    let InFlight { limit, max, rule, .. } = *in_flight;
+    let words = describe_in_flight_rule(&rule.into());
+    tracing::info!(
+        name: journal::IN_FLIGHT_LIMIT_CHANGED,
+        in_flight_limit = limit,
+        in_flight_rule = rule.name(),
+        "at most {limit} {} may be under way at once, of {max} at most: {words}",
+        if limit == 1 { "batch" } else { "batches" },
+    );
 }
 
 pub(super) fn log_division(from: BatchId, into: &[BatchId]) {

@@ -96,10 +96,11 @@ impl Uploader {
         token: Option<Token>,
     ) -> Result<CurrentTransport, NoTransport> {
         let device = DeviceIdentity { id: self.device, name: device_name(&config) };
+        let (uploads, invalidation) = (config.batch.max_in_flight, Rc::clone(&self.invalidation));
         let transport =
-            HttpTransport::new(&config.server, device, token, Rc::clone(&self.invalidation)).map_err(
-                |error| NoTransport { verdict: Verdict::EndpointNotFound, message: error.to_string() },
-            )?;
+            HttpTransport::new(&config.server, uploads, device, token, invalidation).map_err(|error| {
+                NoTransport { verdict: Verdict::EndpointNotFound, message: error.to_string() }
+            })?;
         let current = CurrentTransport { config, transport: Rc::new(transport) };
         self.current = Some(current.clone());
         self.is_encoding_refused = false;
@@ -110,6 +111,11 @@ impl Uploader {
     pub(super) fn renewed_transport(&mut self, old: &CurrentTransport) -> Option<CurrentTransport> {
         self.reload_credentials();
         self.current_transport().ok().filter(|current| !Rc::ptr_eq(&current.transport, &old.transport))
+    }
+
+    /// Whether this is still the transport that the next request uses.
+    pub(super) fn is_current(&self, used: &CurrentTransport) -> bool {
+        self.current.as_ref().is_some_and(|current| Rc::ptr_eq(&current.transport, &used.transport))
     }
 
     /// The encoding of the next body.

@@ -1,4 +1,4 @@
-//! Sends batches and outcome queries, one request at a time, and says what the responses mean.
+//! Sends batches and outcome queries, several at a time, and says what the responses mean.
 //!
 //! It owns what belongs to the connection and not to the batch: the transport, the credential, the encodings that the
 //! server accepts. Connectivity learns what a request showed of the link; the planner learns that the credential has
@@ -26,7 +26,7 @@ use crate::policy::verdict::{UploadResult, Verdict, classify_response, last_erro
 use crate::protocol::exchange::{Delivery, RequestResult};
 use crate::transport::credential::Credentials;
 use crate::transport::encoding::ContentEncoding;
-use crate::transport::{ConnectionInvalidation, Exchange};
+use crate::transport::{ConnectionInvalidation, Exchange, SendOptions};
 use current_transport::{CurrentTransport, NoTransport, follow_credentials};
 
 /// The actor.
@@ -82,14 +82,16 @@ impl Uploader {
         &mut self,
         id: BatchId,
         encoding: Option<ContentEncoding>,
+        used: &CurrentTransport,
         exchange: &Exchange,
     ) -> UploadResult {
-        if let Some(accepts) = &exchange.accepts {
-            self.accepted_encodings.clone_from(accepts);
-        }
         let verdict = classify_response(id, encoding.is_some(), &exchange.result);
-        if verdict == Verdict::EncodingRefused {
-            self.is_encoding_refused = true;
+        // Several requests are under way: this one may have gone to the server of an earlier configuration.
+        if self.is_current(used) {
+            if let Some(accepts) = &exchange.accepts {
+                self.accepted_encodings.clone_from(accepts);
+            }
+            self.is_encoding_refused |= verdict == Verdict::EncodingRefused;
         }
         UploadResult {
             error: last_error(&verdict, &exchange.result, wall_ms()),
@@ -164,30 +166,33 @@ impl Handler<Upload> for Uploader {
     type Result = ResponseActFuture<Self, Result<UploadResult, BreakerOpen>>;
 
     fn handle(&mut self, upload: Upload, _: &mut Self::Context) -> Self::Result {
-        let Upload { batch, response_deadline, is_denied_alone } = upload;
+        let Upload { batch, response_deadline, is_denied_alone, new_connection } = upload;
         let current = match self.transport_before_probes() {
             Ok(current) => current,
             Err(none) => return Box::pin(actix::fut::ready(Ok(none.into_result()))),
         };
         let encoding = self.choose_encoding(&current);
+        let options = SendOptions { encoding, response_deadline, new_connection };
         let id = batch.open.id;
-        let first = current.transport.send_batch(Arc::clone(&batch), encoding, response_deadline);
+        let first = current.transport.send_batch(Arc::clone(&batch), options);
         let sending = first.into_actor(self).then(move |exchange, uploader, _| {
-            let result = uploader.classify_exchange(id, encoding, &exchange);
+            let result = uploader.classify_exchange(id, encoding, &current, &exchange);
             let renewed = match result.verdict {
                 Verdict::Unauthorized => uploader.renewed_transport(&current),
                 _ => None,
             };
-            let second: LocalBoxFuture<'static, Option<Exchange>> = match renewed {
+            let second: LocalBoxFuture<'static, Option<(CurrentTransport, Exchange)>> = match renewed {
                 Some(renewed) => {
-                    let second = renewed.transport.send_batch(batch, encoding, response_deadline);
-                    second.map(Some).boxed_local()
+                    let second = renewed.transport.send_batch(batch, options);
+                    second.map(|exchange| Some((renewed, exchange))).boxed_local()
                 }
                 None => std::future::ready(None).boxed_local(),
             };
             second.into_actor(uploader).map(move |second, uploader, _| {
                 let (result, exchange) = match second {
-                    Some(second) => (uploader.classify_exchange(id, encoding, &second), second),
+                    Some((renewed, second)) => {
+                        (uploader.classify_exchange(id, encoding, &renewed, &second), second)
+                    }
                     None => (result, exchange),
                 };
                 let is_intercepted = result.verdict == Verdict::Intercepted;
@@ -249,7 +254,7 @@ impl Handler<Ping> for Uploader {
 impl Handler<Drain> for Uploader {
     type Result = ();
 
-    /// The planner waits for the request under way; kept connections end here.
+    /// The planner waits for the requests under way; kept connections end here.
     fn handle(&mut self, Drain: Drain, _: &mut Self::Context) {
         self.current = None;
     }

@@ -72,7 +72,7 @@ pub(super) async fn probe_server(credentials: &GatheredCredentials, status: Opti
     let local = LocalSet::new();
     let request = local.run_until(async {
         let transport =
-            HttpTransport::new(server, device, token, Rc::new(ConnectionInvalidation::default()))?;
+            HttpTransport::new(server, 1, device, token, Rc::new(ConnectionInvalidation::default()))?;
         Ok(timeout(PROBE_TIMEOUT, transport.query_outcome(batch)).await)
     });
     match request.await {

@@ -2,7 +2,7 @@ use super::super::testing::{run_verb, sample_status};
 use super::*;
 use crate::api::{Alert, Phase};
 use crate::client::scripted::{ScriptedDaemon, response_step};
-use crate::model::{RecordId, RecordState};
+use crate::model::{BatchId, RecordId, RecordState, Sequence};
 
 const SHORT: StatusArgs = StatusArgs { watch: false, verbose: false, all: false, check: false };
 
@@ -28,6 +28,32 @@ fn the_sentence_comes_first() {
          Breaker       normal\n";
     let verbose = describe_status(&syncing_status(), &StatusArgs { verbose: true, ..SHORT }, 202_000);
     assert!(verbose.join("\n").contains(details), "{verbose:?}");
+}
+
+#[test]
+fn all_batches_under_way_are_shown() {
+    let mut status = syncing_status();
+    let batch = |index, attempt| BatchInFlight {
+        id: BatchId::new(),
+        sequence: Sequence { index, total: 6 },
+        records: 25,
+        attempt,
+        sent_at: 190_000,
+    };
+    status.sync.batch = Some(batch(3, 1));
+    let of_an_older_daemon = describe_status(&status, &SHORT, 202_000).join("\n");
+    assert!(
+        of_an_older_daemon.contains("\nIn flight     batch 3/6, 25 records, try 1\n"),
+        "{of_an_older_daemon}"
+    );
+    status.sync.batches = vec![batch(3, 1), batch(4, 2)];
+    status.batching.in_flight = 2;
+    status.batching.in_flight_limit = 4;
+    let expected = "\nIn flight     2 of at most 4 batches under way (measured)\n\
+         \x20             batch 3/6, 25 records, try 1\n\
+         \x20             batch 4/6, 25 records, try 2\n";
+    let text = describe_status(&status, &SHORT, 202_000).join("\n");
+    assert!(text.contains(expected), "{text}");
 }
 
 #[test]

@@ -301,6 +301,8 @@ mod tests {
             expected_ms: None,
             at_most_ms: None,
             time_limit_ms: 60_000,
+            in_flight: 1,
+            in_flight_rule: crate::model::InFlightRule::Configured.into(),
             note: String::new(),
             at,
         }

@@ -8,6 +8,8 @@ use std::thread;
 use super::*;
 use crate::model::{BatchPhase, OpenBatch, QueuePosition, Sequence, SizeRule, Stage};
 
+const UPLOADS: usize = 4;
+
 /// A server that answers outcome queries, and takes batches without a response. It reports the connection of
 /// every request.
 fn server() -> (String, Receiver<usize>) {
@@ -61,6 +63,7 @@ fn transport(url: String, invalidation: &Rc<ConnectionInvalidation>) -> HttpTran
     let config = config::Server { url, proxy: "none".into(), ..config::Server::default() };
     HttpTransport::new(
         &config,
+        UPLOADS,
         DeviceIdentity { id: DeviceId(uuid::Uuid::new_v4()), name: "van".into() },
         None,
         Rc::clone(invalidation),
@@ -73,7 +76,7 @@ async fn a_request_in_flight_ends_when_the_link_goes_down() {
     let (url, requests) = server();
     let invalidation = Rc::default();
     let transport = transport(url, &invalidation);
-    let sending = actix_rt::spawn(transport.send_batch(open_batch(), None, None));
+    let sending = actix_rt::spawn(transport.send_batch(open_batch(), SendOptions::default()));
     actix_rt::task::spawn_blocking(move || requests.recv()).await.unwrap().unwrap();
     invalidation.link_down.notify_waiters();
     let RequestResult::Failure(failure) = sending.await.unwrap().result else { panic!("a response") };
@@ -104,12 +107,13 @@ async fn no_connection_is_used_beyond_its_maximum_age() {
     for (age_max, connections) in [(CONNECTION_AGE_MAX, [0, 0, 0]), (Duration::ZERO, [0, 1, 2])] {
         let (url, requests) = server();
         let config = config::Server { url: url.clone(), proxy: "none".into(), ..config::Server::default() };
-        let connection = KeptConnection::new(&config, url.parse().unwrap(), Rc::default(), age_max).unwrap();
+        let pool =
+            ConnectionPool::new(&config, UPLOADS, url.parse().unwrap(), Rc::default(), age_max).unwrap();
         let limits = RequestLimits::for_outcome_query(&config);
         let mut seen = Vec::new();
         for _ in connections {
             let url = url.clone();
-            connection.send_request(move |client| client.get(&url), Bytes::new(), &limits).await;
+            pool.send_request(SlotUse::Query, move |client| client.get(&url), Bytes::new(), &limits).await;
             seen.push(requests.try_recv().unwrap());
         }
         assert_eq!(seen, connections, "{age_max:?}");

@@ -10,7 +10,7 @@ use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 
 /// One send of a batch, wherever it is listed.
-const BATCH_KEYS: [&str; 16] = [
+const BATCH_KEYS: [&str; 18] = [
     "at",
     "at_most_ms",
     "attempt",
@@ -19,6 +19,8 @@ const BATCH_KEYS: [&str; 16] = [
     "expected_ms",
     "http_status",
     "id",
+    "in_flight",
+    "in_flight_rule",
     "note",
     "outcome",
     "parent",
@@ -58,6 +60,7 @@ fn the_status_has_exactly_the_promised_keys() {
             "/sync",
             &[
                 "batch",
+                "batches",
                 "done",
                 "eta_s",
                 "last_error",
@@ -95,6 +98,9 @@ fn the_status_has_exactly_the_promised_keys() {
             &[
                 "at_most_ms",
                 "expected_ms",
+                "in_flight",
+                "in_flight_limit",
+                "in_flight_rule",
                 "ms_per_record",
                 "rule",
                 "size",

@@ -27,10 +27,14 @@ fn the_status_has_the_batch_in_flight_and_the_waiting_records() {
     let sent = server.wait_for_batches(1).remove(0);
     let status = daemon.wait_until("the batch to be reported", |status| status["sync"]["batch"].is_object());
     let sequence = sent.header("x-batch-sequence");
+    let batch = &status["sync"]["batch"];
+    let sent_at = &batch["sent_at"];
+    assert!(sent_at.as_str() > status["started_at"].as_str(), "{status:#}");
     assert_eq!(
-        status["sync"]["batch"],
-        json!({"id": sent.batch_id(), "sequence": sequence, "records": 2, "attempt": 1})
+        *batch,
+        json!({"id": sent.batch_id(), "sequence": sequence, "records": 2, "attempt": 1, "sent_at": sent_at})
     );
+    assert_eq!(status["sync"]["batches"], json!([batch]));
     assert_eq!(status["sync"]["text"], "Syncing 0 of 3 records");
     let records = json!({"pending": 1, "syncing": 2, "failed": 0, "synced": 0, "quarantined": 0});
     assert_eq!(status["records"], records);

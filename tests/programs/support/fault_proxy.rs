@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -50,6 +50,7 @@ struct Link {
     down: LinkDirection,
     /// Opened when connections no longer have to stall.
     over: Gate,
+    connections: Mutex<Vec<Weak<Connection>>>,
 }
 
 /// One direction of the link.
@@ -153,6 +154,7 @@ impl FaultProxy {
             up: LinkDirection::default(),
             down: LinkDirection::default(),
             over: Gate::default(),
+            connections: Mutex::default(),
         };
         let mut proxy = Self { address: ANY_PORT.parse().unwrap(), link: Arc::new(link), accepting: None };
         proxy.accept();
@@ -179,6 +181,14 @@ impl FaultProxy {
         // This wakes the thread that waits for connections.
         SockRef::from(&listener).shutdown(Shutdown::Both).unwrap();
         thread.join().unwrap();
+    }
+
+    /// Resets all connections that are open.
+    pub(crate) fn reset_connections(&self) {
+        let open = std::mem::take(&mut *self.link.connections.lock().unwrap());
+        for connection in open.iter().filter_map(Weak::upgrade) {
+            connection.end(ConnectionEnd::Reset, &self.link.over);
+        }
     }
 
     /// Accepts new connections from now on.
@@ -232,6 +242,7 @@ impl Connection {
         shrink(SockRef::from(&socket))?;
         socket.connect(&link.to.into())?;
         let this = Arc::new(Self { device, server: socket.into(), cut: AtomicBool::new(false) });
+        link.connections.lock().unwrap().push(Arc::downgrade(&this));
         for is_up in [true, false] {
             let (sender, receiver) = sync_channel(ON_THE_WAY);
             let (connection, way) = (Arc::clone(&this), Arc::clone(link));

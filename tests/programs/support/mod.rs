@@ -26,3 +26,4 @@ pub(crate) mod terminal;
 pub(crate) mod user;
 pub(crate) mod wait;
 pub(crate) mod web;
+pub(crate) mod workers;

@@ -10,6 +10,7 @@ use socket2::SockRef;
 
 use super::server::Request;
 use super::wait::pace;
+use super::workers::Workers;
 
 /// The pause between two bytes of a slow reply.
 const DRIP: Duration = Duration::from_millis(20);
@@ -39,6 +40,8 @@ pub(crate) enum Reply {
     Reset,
     /// Waits until the gate is open.
     Held(Gate, Box<Reply>),
+    /// Works on the batch of this id for some time.
+    Worked(Workers, String, Duration, Box<Reply>),
 }
 
 impl Reply {
@@ -134,6 +137,10 @@ impl Reply {
             }
             Self::Held(gate, then) => {
                 gate.wait_until_open();
+                return then.send(stream);
+            }
+            Self::Worked(workers, batch, time, then) => {
+                workers.work(&batch, time);
                 return then.send(stream);
             }
             Self::Close => stream.shutdown(Shutdown::Both)?,

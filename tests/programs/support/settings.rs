@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Timings that suit tests; each can be overridden.
-const SHORT: [(&str, &str); 16] = [
+const SHORT: [(&str, &str); 17] = [
     ("server.connect_timeout", "1s"),
     ("server.request_timeout", "2s"),
     ("server.compression", "none"),
     ("batch.learn", "false"),
+    // Most tests follow one batch after the other.
+    ("batch.max_in_flight", "1"),
     ("retry.initial_backoff", "20ms"),
     ("retry.max_backoff", "200ms"),
     ("breaker.open_min", "50ms"),

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::{OpenEnum, sequence_text};
 use crate::clock::as_rfc3339;
-use crate::model::{BatchId, ManifestEntry, Sequence, SizeRule};
+use crate::model::{BatchId, InFlightRule, ManifestEntry, Sequence, SizeRule};
 
 /// `GET /v1/batches`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -110,10 +110,27 @@ pub struct BatchReport {
     #[serde(default)]
     #[schema(required = true)]
     pub time_limit_ms: u64,
+    /// How many batches were under way once it was sent, itself included.
+    #[serde(default = "one_batch")]
+    #[schema(required = true)]
+    pub in_flight: usize,
+    /// The rule that decided how many may be.
+    #[serde(default = "configured_rule")]
+    #[schema(value_type = InFlightRule, required = true)]
+    pub in_flight_rule: OpenEnum<InFlightRule>,
     /// What the daemon did about it, in words.
     pub note: String,
     /// When it ended.
     #[serde(with = "as_rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub at: u64,
+}
+
+/// Versions before 0.2 sent one batch at a time.
+fn one_batch() -> usize {
+    1
+}
+
+fn configured_rule() -> OpenEnum<InFlightRule> {
+    InFlightRule::Configured.into()
 }

@@ -1,8 +1,8 @@
-//! Explains in words why a batch has its size. The journal, the tables and the status use the same wording, so that
+//! Explains in words why a batch has its size, and why as many are under way. The journal, the tables and the status use the same wording, so that
 //! people recognise a batch in each of them.
 
 use super::{BatchReport, Batching, OpenEnum};
-use crate::model::{BatchId, SizeRule};
+use crate::model::{BatchId, InFlightRule, SizeRule};
 
 /// Characters of a batch id in texts: enough to find the batch in the journal.
 const SHORT_ID_CHARS: usize = 8;
@@ -24,6 +24,15 @@ impl BatchReport {
         format!("{}{limit}{renamed}", describe_rule(&self.rule, Some(self.records), forecast))
     }
 
+    /// How many batches were under way with it, and why not more: `3 batches at once (measured)`
+    pub fn describe_in_flight(&self) -> String {
+        let batches = match self.in_flight {
+            0 | 1 => "no other batch beside it".to_owned(),
+            batches => format!("{batches} batches at once"),
+        };
+        format!("{batches} ({})", describe_in_flight_rule(&self.in_flight_rule))
+    }
+
     /// What was done about it, without the HTTP status, which is shown beside the outcome.
     pub fn describe_result(&self) -> &str {
         let without = |status| self.note.strip_prefix(&format!("the server responded with HTTP {status}: "));
@@ -40,6 +49,14 @@ impl Batching {
             limit => format!("; the server's limit is {}", format_limit(limit)),
         };
         describe_rule(&self.rule, None, describe_forecast(self.expected_ms, self.at_most_ms)) + &limit
+    }
+
+    /// How many batches are under way, and how many may be: `2 of at most 4 batches under way (measured)`
+    pub fn explain_in_flight(&self) -> String {
+        let (in_flight, limit) = (self.in_flight, self.in_flight_limit);
+        let batches = if limit == 1 { "batch" } else { "batches" };
+        let rule = describe_in_flight_rule(&self.in_flight_rule);
+        format!("{in_flight} of at most {limit} {batches} under way ({rule})")
     }
 }
 
@@ -59,6 +76,22 @@ fn rule_name(rule: &OpenEnum<SizeRule>) -> String {
         Some(SizeRule::ServerHint) => "the server's wish".to_owned(),
         _ => rule.to_string().replace('_', " "),
     }
+}
+
+/// Why no more batches may be under way at once.
+pub fn describe_in_flight_rule(rule: &OpenEnum<InFlightRule>) -> String {
+    let words = match rule.known() {
+        Some(InFlightRule::Configured) => "as configured",
+        Some(InFlightRule::ServerHint) => "the server's wish",
+        Some(InFlightRule::Throttled) => "the server rejected more",
+        Some(InFlightRule::Measured) => "measured",
+        Some(InFlightRule::Trial) => "more are being tried",
+        Some(InFlightRule::Breaker) => "the server fails",
+        Some(InFlightRule::FirstMeasurements) => "too little is measured yet",
+        Some(InFlightRule::NotNeeded) => "more are not needed",
+        None => return rule.to_string().replace('_', " "),
+    };
+    words.to_owned()
 }
 
 fn describe_forecast(expected_ms: Option<u64>, at_most_ms: Option<u64>) -> Option<String> {
@@ -199,8 +232,55 @@ mod tests {
                 at_most_ms,
                 time_budget_ms: 30_000,
                 time_limit_ms,
+                in_flight: 0,
+                in_flight_limit: 1,
+                in_flight_rule: InFlightRule::Configured.into(),
             };
             assert_eq!(batching.explain_size(), expected);
+        }
+    }
+
+    #[test]
+    fn the_number_of_batches_under_way_is_explained() {
+        for (in_flight, limit, rule, of_status, of_batch) in [
+            (
+                2,
+                4,
+                OpenEnum::Known(InFlightRule::Measured),
+                "2 of at most 4 batches under way (measured)",
+                "2 batches at once (measured)",
+            ),
+            (
+                1,
+                1,
+                OpenEnum::Known(InFlightRule::Configured),
+                "1 of at most 1 batch under way (as configured)",
+                "no other batch beside it (as configured)",
+            ),
+            (
+                3,
+                3,
+                OpenEnum::Unknown("of_tomorrow".into()),
+                "3 of at most 3 batches under way (of tomorrow)",
+                "3 batches at once (of tomorrow)",
+            ),
+        ] {
+            let batching = Batching {
+                size: 23,
+                rule: SizeRule::Standard.into(),
+                ms_per_record: None,
+                expected_ms: None,
+                at_most_ms: None,
+                time_budget_ms: 30_000,
+                time_limit_ms: 0,
+                in_flight,
+                in_flight_limit: limit,
+                in_flight_rule: rule.clone(),
+            };
+            assert_eq!(batching.explain_in_flight(), of_status);
+            let report =
+                BatchReport { in_flight, in_flight_rule: rule, ..sample_report(SizeRule::Standard, None) };
+            assert_eq!(report.describe_in_flight(), of_batch);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Sample values for tests.
 
 use super::{BatchOutcome, BatchReport, OpenEnum, Sync, SyncReason};
-use crate::model::{BatchId, Phase, Sequence, SizeRule};
+use crate::model::{BatchId, InFlightRule, Phase, Sequence, SizeRule};
 
 /// A batch of 25 records that got a response.
 pub fn sample_report(rule: impl Into<OpenEnum<SizeRule>>, parent: Option<BatchId>) -> BatchReport {
@@ -20,6 +20,8 @@ pub fn sample_report(rule: impl Into<OpenEnum<SizeRule>>, parent: Option<BatchId
         expected_ms: None,
         at_most_ms: None,
         time_limit_ms: 60_000,
+        in_flight: 2,
+        in_flight_rule: InFlightRule::Measured.into(),
         note: "a result for each record".into(),
         at: 10_000,
     }
@@ -43,6 +45,7 @@ pub fn sample_sync() -> Sync {
         needs_review: 0,
         eta_s: None,
         batch: None,
+        batches: Vec::new(),
         next_attempt_at: None,
         last_success_at: None,
         last_error: None,

@@ -7,7 +7,8 @@ use utoipa::ToSchema;
 use super::{Alert, Caller, Counts, OpenEnum, sequence_text};
 use crate::clock::{as_rfc3339, as_rfc3339_option};
 use crate::model::{
-    BatchId, Blocker, DeniedSet, DeviceId, DiskState, LastError, Link, LinkState, Phase, Sequence, SizeRule,
+    BatchId, Blocker, DeniedSet, DeviceId, DiskState, InFlightRule, LastError, Link, LinkState, Phase,
+    Sequence, SizeRule,
 };
 
 /// `GET /v1/status`
@@ -31,7 +32,7 @@ pub struct Status {
     pub records: Counts,
     /// How full the queue is.
     pub queue: QueueUse,
-    /// The size of the next batch, and the reason for it.
+    /// The size of the next batch, how many batches may be under way, and the reasons.
     pub batching: Batching,
     /// The circuit breaker.
     pub breaker: BreakerStatus,
@@ -76,9 +77,13 @@ pub struct Sync {
     /// Estimated seconds until all is sent.
     #[schema(required = true)]
     pub eta_s: Option<u64>,
-    /// The batch in flight.
+    /// The batch in flight; of several, the one that was sent first.
     #[schema(required = true)]
     pub batch: Option<BatchInFlight>,
+    /// The batches in flight, in the order in which they were sent.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub batches: Vec<BatchInFlight>,
     /// When the daemon continues by itself, while it waits; null if a person has to act first.
     #[serde(with = "as_rfc3339_option", default)]
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
@@ -178,7 +183,7 @@ impl SyncReason {
     pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
 }
 
-/// The batch in flight.
+/// A batch in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BatchInFlight {
     /// Its id.
@@ -191,6 +196,10 @@ pub struct BatchInFlight {
     pub records: usize,
     /// How often it was sent, from 1.
     pub attempt: u32,
+    /// When it was sent.
+    #[serde(with = "as_rfc3339", default)]
+    #[schema(value_type = String, format = DateTime, required = true)]
+    pub sent_at: u64,
 }
 
 /// How full the queue is.
@@ -241,7 +250,7 @@ pub struct QueueUse {
     pub blockers: Vec<Blocker>,
 }
 
-/// The size of the next batch, and the reason for it.
+/// The size of the next batch, how many batches may be under way, and the reasons.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Batching {
     /// Number of records.
@@ -266,6 +275,18 @@ pub struct Batching {
     #[serde(default)]
     #[schema(required = true)]
     pub time_limit_ms: u64,
+    /// Batches under way: they were sent, and neither a response nor an outcome is known.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub in_flight: usize,
+    /// How many batches may be under way at once now.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub in_flight_limit: usize,
+    /// The rule that decides how many.
+    #[serde(default)]
+    #[schema(value_type = InFlightRule, required = true)]
+    pub in_flight_rule: OpenEnum<InFlightRule>,
 }
 
 /// The mode of the circuit breaker.
