@@ -6,6 +6,7 @@ mod kept_connection;
 #[cfg(test)]
 mod tests;
 
+use std::future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +17,11 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use hyper::Uri;
-use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
 use self::connection_pool::{CONNECTION_AGE_MAX, ConnectionPool, SlotUse};
+use super::batch_body::{BatchBodyError, encode_body};
 use super::credential::Token;
 use super::host::host_header;
 use super::proxy::ProxyError;
@@ -28,9 +29,9 @@ use super::request_limits::RequestLimits;
 use super::tls::TlsError;
 use super::{ConnectionInvalidation, Exchange, SendOptions, Transport};
 use crate::config;
-use crate::model::{Batch, BatchId, DEFAULT_PRIORITY, DeviceId, Network};
+use crate::model::{Batch, BatchId, DeviceId, Network};
 use crate::protocol::exchange::{Delivery, RequestFailure, RequestResult, ServerHints};
-use crate::protocol::wire::{self, BatchRequest, WireRecord};
+use crate::protocol::wire;
 
 /// Why a transport cannot be created.
 #[derive(Debug, Error)]
@@ -112,11 +113,15 @@ impl HttpTransport {
         &self,
         slot_use: SlotUse,
         request: impl Fn(&Client) -> ClientRequest + 'static,
-        body: Bytes,
+        body: impl Future<Output = Result<Bytes, BatchBodyError>> + 'static,
         limits: RequestLimits,
     ) -> LocalBoxFuture<'static, Exchange> {
         let (pool, token) = (Rc::clone(&self.pool), self.identity.token.clone());
         async move {
+            let body = match body.await {
+                Ok(body) => body,
+                Err(error) => return failed_before_sending(error.to_string()),
+            };
             let mut exchange = pool.send_request(slot_use, request, body, &limits).await;
             // Only here is it known which token was sent.
             if let Some(token) = token {
@@ -137,14 +142,8 @@ impl Drop for HttpTransport {
 impl Transport for HttpTransport {
     fn send_batch(&self, batch: Arc<Batch>, options: SendOptions) -> LocalBoxFuture<'static, Exchange> {
         let SendOptions { encoding, response_deadline, new_connection } = options;
-        let body = encode_batch(&batch, self.identity.device.id).and_then(|body| match encoding {
-            Some(encoding) => encoding.encode(&body).map_err(|error| error.to_string()),
-            None => Ok(body),
-        });
-        let body = match body {
-            Ok(body) => Bytes::from(body),
-            Err(message) => return std::future::ready(failed_before_sending(message)).boxed_local(),
-        };
+        let (encoded, device) = (Arc::clone(&batch), self.identity.device.id);
+        let body = async move { encode_body(&encoded, device, encoding).await };
         let (endpoint, identity) = (self.endpoint.clone(), self.identity.clone());
         let request = move |client: &Client| {
             let request = identity
@@ -166,29 +165,8 @@ impl Transport for HttpTransport {
         let (url, identity) = (format!("{}/{batch}", self.endpoint), self.identity.clone());
         let request = move |client: &Client| identity.add_headers(client.get(&url));
         let limits = RequestLimits::for_outcome_query(&self.config);
-        self.send_request(SlotUse::Query, request, Bytes::new(), limits)
+        self.send_request(SlotUse::Query, request, future::ready(Ok(Bytes::new())), limits)
     }
-}
-
-/// A pure function of the batch, so that a resend is identical to the byte.
-fn encode_batch(batch: &Batch, device: DeviceId) -> Result<Vec<u8>, String> {
-    let records = batch.records.iter().map(|record| {
-        Ok(WireRecord {
-            id: record.id,
-            record_type: record.record_type.clone(),
-            key: record.key.clone(),
-            priority: (record.priority != DEFAULT_PRIORITY).then_some(record.priority),
-            created_at: record.created_at,
-            payload: RawValue::from_string(record.payload.to_string())?,
-        })
-    });
-    let request = BatchRequest {
-        batch_id: batch.open.id,
-        device_id: device,
-        sequence: batch.sequence,
-        records: records.collect::<Result<_, serde_json::Error>>().map_err(|error| error.to_string())?,
-    };
-    serde_json::to_vec(&request).map_err(|error| error.to_string())
 }
 
 /// For a batch that could not be encoded.

@@ -1,5 +1,6 @@
 //! Sends requests to the server. One narrow trait, so that another protocol would be another file.
 
+mod batch_body;
 mod connection;
 pub mod credential;
 mod dial;

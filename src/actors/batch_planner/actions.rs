@@ -112,11 +112,12 @@ impl BatchPlanner {
 
     fn complete_action(&mut self, completion: Completion, ctx: &mut Context<Self>) {
         match completion {
-            Completion::Claimed(Some(batch)) => self.upload_batch(batch, ctx),
             Completion::Claimed(None) => {}
             // Meanwhile an outcome query found out what became of it.
             Completion::Dispatched(id, Some(_)) if self.under_way.awaits_settlement(id) => {}
-            Completion::Dispatched(_, Some(batch)) => self.upload_batch(batch, ctx),
+            Completion::Claimed(Some(batch)) | Completion::Dispatched(_, Some(batch)) => {
+                self.upload_batch(batch, ctx);
+            }
             Completion::Dispatched(id, None) => self.scheduler.forget_batch(id),
             Completion::Uploaded(batch, Some(result)) => self.on_response(&batch, &result),
             Completion::Uploaded(batch, None) => self.defer_send(batch.open.id),
