@@ -19,6 +19,11 @@ pub(crate) fn log_uniform(low: f64, high: f64, rng: &mut Rng) -> f64 {
     uniform(low.ln(), high.ln(), rng).exp()
 }
 
+/// Times between independent events.
+pub(crate) fn exponential(mean: f64, rng: &mut Rng) -> f64 {
+    -mean * (1.0 - rng.f64()).ln()
+}
+
 /// The probability that a standard normal exceeds `z`: Abramowitz and Stegun 7.1.26, within 1e-7.
 pub(crate) fn exceeds(z: f64) -> f64 {
     let x = z.abs() / SQRT_2;

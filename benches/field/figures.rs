@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::device::Device;
+use crate::events::DeviceId;
 use crate::world::{Fate, World};
 
 /// By name. Figures that do not apply to a run (for example the recovery, without an outage) are absent.
@@ -9,19 +11,20 @@ pub(crate) type Figures = BTreeMap<&'static str, f64>;
 
 pub(crate) struct Run {
     pub(crate) scene: String,
-    pub(crate) client: &'static str,
+    pub(crate) client: String,
+    pub(crate) seed: u64,
     pub(crate) figures: Figures,
 }
 
 /// The figures of a run; its goodput in records a second.
-pub(crate) fn figures(world: &World) -> Figures {
-    let tally = &world.tally;
-    let all = || world.fates.iter().zip(&world.records).enumerate();
+pub(crate) fn figures(world: &World, device: DeviceId) -> Figures {
+    let Device { tally, members, .. } = &world.devices[device];
+    let all = || members.clone().map(|index| (index, (&world.fates[index], &world.records[index])));
     let count = |wanted: &dyn Fn(usize, Fate, bool) -> bool| {
         all().filter(|(index, (fate, record))| wanted(*index, **fate, record.fault.is_some())).count() as f64
     };
     let end = world.measured_time();
-    let finished = world.is_done();
+    let finished = world.devices[device].is_done();
     let stored = count(&|_, fate, fault| matches!(fate, Fate::Synced(at) if at <= end) && !fault);
     let faults = count(&|_, _, fault| fault);
     let waits = all().filter_map(|(_, (fate, record))| match fate {
@@ -30,7 +33,7 @@ pub(crate) fn figures(world: &World) -> Figures {
     });
     let isolated = all().filter_map(|(index, (fate, record))| match fate {
         Fate::Quarantined(at) if record.fault.is_some() => {
-            Some(at.saturating_sub(tally.first_sent[index]?).as_secs_f64())
+            Some(at.saturating_sub(*tally.first_sent.get(&index)?).as_secs_f64())
         }
         _ => None,
     });
@@ -46,7 +49,7 @@ pub(crate) fn figures(world: &World) -> Figures {
     // A client that stops with open records has lost them; one that was stopped at the horizon has not.
     let asleep = !finished && !world.is_past_horizon();
     let lost = count(&|index, fate, fault| match fate {
-        Fate::Synced(_) => !world.server.stores(index),
+        Fate::Synced(_) => !world.server.has(index),
         Fate::Open => asleep && !fault,
         Fate::Quarantined(_) => false,
     });

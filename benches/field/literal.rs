@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use fieldsync::policy::verdict::{Ambiguity, Verdict};
 
-use crate::world::World;
+use crate::world::{ONLY_DEVICE, World};
 
 const MICRO_BATCH_RECORDS: usize = 10;
 const QUARANTINE_FAILURES: u32 = 3;
@@ -45,7 +45,7 @@ pub(crate) fn run(world: &mut World) {
     while !world.is_done() && !world.is_past_horizon() {
         if let Some(part) = client.next_part(world) {
             client.send(world, part);
-        } else if let Some(arrival) = world.next_arrival() {
+        } else if let Some(arrival) = world.next_arrival(ONLY_DEVICE) {
             world.wait_until(arrival);
         } else {
             return;
@@ -63,14 +63,15 @@ impl Client {
             }
             return Some(part);
         }
-        let (records, bytes) = world.open_totals();
+        let (records, bytes) = world.devices[ONLY_DEVICE].open_totals();
         let size = match (records, bytes) {
             _ if micro => MICRO_BATCH_RECORDS,
             (101.., _) => 25,
             (_, 1_048_577..) => 30,
             _ => 50,
         };
-        let members = world.take_waiting(size.min(self.records_in_time(world)));
+        let size = size.min(self.records_in_time(world));
+        let members = world.devices[ONLY_DEVICE].take_waiting(size);
         (!members.is_empty()).then_some(Part { members, halved: micro })
     }
 
@@ -87,7 +88,7 @@ impl Client {
 
     fn send(&mut self, world: &mut World, part: Part) {
         let id = world.new_batch_id();
-        let exchange = world.post(id, &part.members, None);
+        let exchange = world.post(ONLY_DEVICE, id, &part.members, None);
         match exchange.verdict {
             Verdict::Completed(results) => {
                 self.failures = 0;

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
-use crate::figures::{Figures, Run, median};
+use crate::figures::{Run, median};
+use crate::seeds::{Seeds, shown};
 use crate::target;
 
 const TABLE_HEAD: [&str; 15] = [
@@ -26,40 +27,6 @@ const TABLE_HEAD: [&str; 15] = [
     "lost",
 ];
 
-/// The seeds of one client in one scene.
-struct Seeds<'r> {
-    runs: Vec<&'r Figures>,
-}
-
-impl Seeds<'_> {
-    fn values(&self, figure: &str) -> Vec<f64> {
-        self.runs.iter().filter_map(|figures| figures.get(figure)).copied().collect()
-    }
-
-    fn mean(&self, figure: &str) -> Option<f64> {
-        let values = self.values(figure);
-        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-    }
-
-    fn least(&self, figure: &str) -> Option<f64> {
-        self.values(figure).into_iter().min_by(f64::total_cmp)
-    }
-
-    /// The mean, with this many decimal places.
-    fn show(&self, figure: &str, digits: usize) -> String {
-        shown(self.mean(figure), digits)
-    }
-}
-
-fn seeds<'r>(runs: &'r [Run], scene: &str, client: &str) -> Seeds<'r> {
-    let wanted = |run: &&Run| run.scene == scene && run.client == client;
-    Seeds { runs: runs.iter().filter(wanted).map(|run| &run.figures).collect() }
-}
-
-fn shown(value: Option<f64>, digits: usize) -> String {
-    value.map_or_else(|| "–".into(), |value| format!("{value:.digits$}"))
-}
-
 fn time(seconds: Option<f64>) -> String {
     seconds.map_or_else(
         || "–".into(),
@@ -73,7 +40,7 @@ pub(crate) fn table(scenes: &[&str], runs: &[Run]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header(TABLE_HEAD);
     for scene in scenes {
-        let of = |client| seeds(runs, scene, client);
+        let of = |client| Seeds::of(runs, scene, client);
         let (naive, literal, ours, oracle) = (of("naive"), of("literal"), of("fieldsync"), of("oracle"));
         let finished = ours.mean("finished").is_none_or(|finished| finished >= 1.0);
         table.add_row([
@@ -112,22 +79,22 @@ pub(crate) fn table(scenes: &[&str], runs: &[Run]) -> Table {
 }
 
 /// By scene, client and figure: the mean, the median, the least and the most.
-pub(crate) fn json(scenes: &[&str], runs: &[Run]) -> Value {
+pub(crate) fn json(runs: &[Run]) -> Value {
+    let named: BTreeSet<(&str, &str)> =
+        runs.iter().map(|run| (run.scene.as_str(), run.client.as_str())).collect();
     let mut all = json!({});
-    for scene in scenes {
-        for client in ["oracle", "naive", "literal", "fieldsync"] {
-            let seeds = seeds(runs, scene, client);
-            let figures: BTreeSet<&str> = seeds.runs.iter().flat_map(|run| run.keys().copied()).collect();
-            for figure in figures {
-                let values = seeds.values(figure);
-                let most = values.iter().copied().max_by(f64::total_cmp);
-                all[scene][client][figure] = json!({
-                    "mean": seeds.mean(figure),
-                    "median": median(values),
-                    "least": seeds.least(figure),
-                    "most": most,
-                });
-            }
+    for (scene, client) in named {
+        let seeds = Seeds::of(runs, scene, client);
+        let figures: BTreeSet<&str> = seeds.runs.iter().flat_map(|run| run.keys().copied()).collect();
+        for figure in figures {
+            let values = seeds.values(figure);
+            let most = values.iter().copied().max_by(f64::total_cmp);
+            all[scene][client][figure] = json!({
+                "mean": seeds.mean(figure),
+                "median": median(values),
+                "least": seeds.least(figure),
+                "most": most,
+            });
         }
     }
     all

@@ -10,8 +10,8 @@ use crate::link::{Bandwidth, LinkSpec, Pattern};
 use crate::record::{Denial, Fault, Record};
 use crate::server_spec::{Load, LookUps, Outage, OutageKind, Quota, ServerSpec, Tail};
 
-const HOUR: Duration = Duration::from_hours(1);
-const MINUTE: Duration = Duration::from_mins(1);
+pub(crate) const HOUR: Duration = Duration::from_hours(1);
+pub(crate) const MINUTE: Duration = Duration::from_mins(1);
 const RECORD_BYTES: u64 = 1024;
 
 /// A scene's records, in order of arrival.
@@ -24,9 +24,17 @@ pub(crate) struct Scene {
     pub(crate) link: LinkSpec,
 }
 
-const WIRED: LinkSpec =
+pub(crate) const WIRED: LinkSpec =
     LinkSpec { rtt: Duration::from_millis(50), bandwidth: Bandwidth::Fixed(10e6), pattern: Pattern::Steady };
-const MOBILE: LinkSpec = LinkSpec { rtt: Duration::from_millis(600), ..WIRED };
+pub(crate) const MOBILE: LinkSpec = LinkSpec { rtt: Duration::from_millis(600), ..WIRED };
+
+impl Scene {
+    /// Whether the other table shows it only with another status or without outcome queries.
+    pub(crate) fn is_variant(&self) -> bool {
+        const VARIANTS: [&str; 6] = ["404:", "415:", "HTML:", "302:", "413:", "429: 1"];
+        VARIANTS.iter().any(|start| self.name.starts_with(start))
+    }
+}
 
 /// A scene with a good link.
 fn scene(name: &str, records: RecordsOf, server: ServerSpec) -> Scene {
@@ -239,11 +247,11 @@ fn trickling(count: usize) -> Vec<Record> {
     records
 }
 
-fn equal(count: usize, bytes: u64) -> Vec<Record> {
+pub(crate) fn equal(count: usize, bytes: u64) -> Vec<Record> {
     vec![Record { arrives: Duration::ZERO, kind: 0, bytes, fault: None }; count]
 }
 
-fn plain(count: usize) -> Vec<Record> {
+pub(crate) fn plain(count: usize) -> Vec<Record> {
     equal(count, RECORD_BYTES)
 }
 
@@ -260,7 +268,7 @@ fn poisoned(count: usize, faults: usize, within: Range<usize>, rng: &mut Rng) ->
 }
 
 /// Bursts of 30 records of a type on average; one burst in five has the expensive type.
-fn typed(count: usize, rng: &mut Rng) -> Vec<Record> {
+pub(crate) fn typed(count: usize, rng: &mut Rng) -> Vec<Record> {
     let mut records = plain(count);
     let mut kind = 0;
     for record in &mut records {

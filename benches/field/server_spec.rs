@@ -4,6 +4,7 @@
 use std::f64::consts::TAU;
 use std::time::Duration;
 
+use crate::capacity::Capacity;
 use crate::chance;
 use crate::record::Record;
 
@@ -31,6 +32,8 @@ pub(crate) struct ServerSpec {
     pub(crate) look_ups: LookUps,
     /// The time limit as configured on the device, if it differs.
     pub(crate) configured: Option<Duration>,
+    /// What several batches at once cost.
+    pub(crate) capacity: Capacity,
 }
 
 /// How the server treats outcome queries.
@@ -100,6 +103,7 @@ impl Default for ServerSpec {
             quota: None,
             look_ups: LookUps::Answered,
             configured: None,
+            capacity: Capacity::UNLIMITED,
         }
     }
 }

@@ -1,19 +1,30 @@
 //! Counts the requests and results of a run.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::flight::FIRST_REQUESTS;
 use crate::server_spec::Outage;
 
 #[derive(Default)]
 pub(crate) struct Tally {
+    /// 504s.
     pub(crate) timed_out: u32,
+    /// 429s.
+    pub(crate) throttled: u32,
+    /// Those after the first requests.
+    pub(crate) throttled_later: u32,
+    /// Records that were sent in two requests at once.
+    pub(crate) doubled: u32,
+    /// The durations of all requests with batches.
+    pub(crate) under_way: Duration,
     /// Batches that failed at the server because of a record in them.
     pub(crate) faulty_posts: u32,
     pub(crate) posts: u32,
     pub(crate) look_ups: u32,
     pub(crate) posts_in_outage: u32,
     pub(crate) look_ups_in_outage: u32,
-    pub(crate) first_sent: Vec<Option<Duration>>,
+    pub(crate) first_sent: HashMap<usize, Duration>,
     pub(crate) sent_in_vain: u32,
     /// Records that were sent although the server had them.
     pub(crate) had_already: u32,
@@ -22,10 +33,6 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn new(records: usize) -> Self {
-        Self { first_sent: vec![None; records], ..Self::default() }
-    }
-
     pub(crate) fn posted(
         &mut self,
         now: Duration,
@@ -37,9 +44,16 @@ impl Tally {
         self.posts_in_outage += u32::from(outage.is_some());
         for member in members {
             self.had_already += u32::from(has(*member));
-            self.sent_in_vain += u32::from(self.first_sent[*member].is_some());
-            self.first_sent[*member].get_or_insert(now);
+            self.sent_in_vain += u32::from(self.first_sent.contains_key(member));
+            self.first_sent.entry(*member).or_insert(now);
         }
+    }
+
+    pub(crate) fn ended(&mut self, elapsed: Duration, status: Option<u16>) {
+        self.under_way += elapsed;
+        self.timed_out += u32::from(status == Some(504));
+        self.throttled += u32::from(status == Some(429));
+        self.throttled_later += u32::from(status == Some(429) && self.posts > FIRST_REQUESTS);
     }
 
     pub(crate) fn looked_up(&mut self, outage: Option<&Outage>) {

@@ -33,7 +33,7 @@ const GOODPUT_AIMS: [(&str, f64); 22] = [
 ];
 
 /// Figures that must be zero in every scene with every seed.
-const FORBIDDEN_FIGURES: [&str; 3] = ["false_quarantines", "missed", "lost"];
+const FORBIDDEN_FIGURES: [&str; 4] = ["false_quarantines", "missed", "lost", "doubled"];
 
 /// The aim of a scene.
 pub(crate) fn goodput(scene: &str) -> Option<f64> {
@@ -45,16 +45,19 @@ pub(crate) fn reached(scene: &str, mean: f64) -> bool {
     goodput(scene).is_none_or(|aim| mean >= aim - TOLERANCE_POINTS)
 }
 
-/// Describes the runs that lost, missed or wrongly quarantined a record, or did not finish.
+/// Describes the runs that lost, missed, doubled or wrongly quarantined a record, or did not finish.
 pub(crate) fn wrongs(runs: &[Run]) -> Vec<String> {
     let unfinished = |figures: &Figures| figures.get("finished").is_some_and(|finished| *finished < 1.0);
-    let ours = runs.iter().filter(|run| run.client == "fieldsync");
+    let is_other = |client: &str| ["naive", "literal"].contains(&client) || client.starts_with("oracle");
+    let ours = runs.iter().filter(|run| !is_other(&run.client));
     ours.flat_map(|run| {
         let never = FORBIDDEN_FIGURES
             .into_iter()
             .filter(|name| run.figures.get(name).is_some_and(|count| *count > 0.0));
         let never = never.chain(unfinished(&run.figures).then_some("unfinished"));
-        never.map(|what| format!("{}: {what}", run.scene)).collect::<Vec<_>>()
+        never
+            .map(|what| format!("{}, {}, seed {}: {what}", run.scene, run.client, run.seed))
+            .collect::<Vec<_>>()
     })
     .collect()
 }

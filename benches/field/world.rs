@@ -1,29 +1,27 @@
-//! The simulated field: a clock that only requests and waits advance, a queue, the link, and the server. A client
-//! drives it, one request at a time, and its requests are counted.
+//! The simulated field: a clock, the server, and devices with their queues and links. Requests and waits are events;
+//! the clock jumps from one to the next. A serial client waits for each of its requests; the others are told what
+//! happens.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use fastrand::Rng;
-use fieldsync::model::{BatchId, RecordId};
+use fieldsync::model::BatchId;
 use fieldsync::policy::outcome_reply::OutcomeReply;
-use fieldsync::policy::verdict::{Ambiguity, Verdict};
-use fieldsync::protocol::wire::{ErrorDetail, RecordResult, RecordStatus};
+use fieldsync::protocol::wire::{RecordResult, RecordStatus};
 use uuid::Uuid;
 
+use crate::device::Device;
+use crate::events::{DeviceId, Event, EventQueue, RequestId};
 use crate::link::{Link, Up};
-use crate::record::{Denial, Record};
+use crate::record::Record;
+use crate::requests::{Exchange, Request, member};
 use crate::scene::Scene;
-use crate::server::{Known, Reply, Results, Served, Server};
+use crate::server::Server;
 use crate::server_spec::ServerSpec;
-use crate::tally::Tally;
 
-/// How long a request takes to fail on a link that is down.
-const NO_ROUTE_DELAY: Duration = Duration::from_millis(100);
-/// How long a client waits for the reply to an outcome query.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The wait that a server asks for while it is processing the batch.
-const PROCESSING_RETRY_AFTER: Duration = Duration::from_secs(5);
+/// The device of a client that is alone in its world.
+pub(crate) const ONLY_DEVICE: DeviceId = 0;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fate {
@@ -32,15 +30,15 @@ pub(crate) enum Fate {
     Quarantined(Duration),
 }
 
-/// The result of a request.
+/// What a client notices.
 #[derive(Debug)]
-pub(crate) struct Exchange {
-    pub(crate) verdict: Verdict,
-    pub(crate) status: Option<u16>,
-    /// From the start to the end.
-    pub(crate) elapsed: Duration,
-    /// The part of it until the body was sent completely; none if it was not.
-    pub(crate) sending: Option<Duration>,
+pub(crate) enum Notice {
+    /// The time came for which it asked.
+    Woken,
+    /// A batch got a response, or failed.
+    BatchEnded(RequestId, Exchange),
+    /// An outcome query got a reply, or failed.
+    QueryEnded(RequestId, OutcomeReply),
 }
 
 pub(crate) struct World {
@@ -49,42 +47,62 @@ pub(crate) struct World {
     pub(crate) records: Vec<Record>,
     pub(crate) fates: Vec<Fate>,
     pub(crate) server: Server,
-    pub(crate) tally: Tally,
+    pub(crate) devices: Vec<Device>,
     /// The client whose requests are traced.
     pub(crate) trace: Option<&'static str>,
-    link: Link,
+    pub(super) events: EventQueue,
+    pub(super) requests: HashMap<RequestId, Request>,
+    pub(super) requests_sent: RequestId,
+    /// The latest plan for the server's work.
+    pub(super) work_plan: u64,
     horizon: Duration,
-    /// Records that the client has not taken yet.
-    waiting: BTreeSet<usize>,
-    arrived: usize,
-    open_records: usize,
-    open_bytes: u64,
 }
 
 impl World {
     /// The same seed gives every client the same records and the same link.
     pub(crate) fn new(scene: &Scene, seed: u64, horizon: Duration) -> Self {
+        Self::with_devices(scene, 1, seed, horizon)
+    }
+
+    /// Several devices at one server.
+    pub(crate) fn with_devices(scene: &Scene, devices: usize, seed: u64, horizon: Duration) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let records = (scene.records)(&mut rng.fork());
-        let link = Link::new(scene.link, rng.fork());
+        let mut records: Vec<Record> = Vec::new();
+        let devices = (0..devices).map(|_| {
+            let from = records.len();
+            records.extend((scene.records)(&mut rng.fork()));
+            Device::new(from..records.len(), Link::new(scene.link, rng.fork()))
+        });
+        let devices = devices.collect();
         let server = Server::new(scene.server.clone(), records.len(), rng.fork());
         let mut world = Self {
             now: Duration::ZERO,
             fates: vec![Fate::Open; records.len()],
-            tally: Tally::new(records.len()),
             trace: None,
-            waiting: BTreeSet::new(),
-            arrived: 0,
-            open_records: 0,
-            open_bytes: 0,
+            events: EventQueue::default(),
+            requests: HashMap::new(),
+            requests_sent: 0,
+            work_plan: 0,
+            devices,
             rng,
             records,
             server,
-            link,
             horizon,
         };
-        world.wait_until(Duration::ZERO);
+        world.plan_servers_changes();
+        world.advance(Duration::ZERO);
         world
+    }
+
+    fn plan_servers_changes(&mut self) {
+        let capacity = &self.spec().capacity;
+        let (later, others) = (capacity.later, capacity.others);
+        if let Some((from, _)) = later {
+            self.events.plan(from, Event::WorkersChange);
+        }
+        if others.is_some() {
+            self.events.plan(Duration::ZERO, Event::OthersSend);
+        }
     }
 
     pub(crate) fn spec(&self) -> &ServerSpec {
@@ -101,9 +119,9 @@ impl World {
         self.now >= self.horizon
     }
 
-    /// Nothing is left to do, now or later.
+    /// Every device is done.
     pub(crate) fn is_done(&self) -> bool {
-        self.open_records == 0 && self.arrived == self.records.len()
+        self.devices.iter().all(Device::is_done)
     }
 
     /// The duration of the run, at most until the horizon.
@@ -113,51 +131,90 @@ impl World {
 
     // Time.
 
-    pub(crate) fn wait_until(&mut self, time: Duration) {
+    fn advance(&mut self, time: Duration) {
         self.now = self.now.max(time);
-        while let Some(record) = self.records.get(self.arrived).filter(|record| record.arrives <= self.now) {
-            self.open_bytes += record.bytes;
-            self.open_records += 1;
-            self.waiting.insert(self.arrived);
-            self.arrived += 1;
+        for device in &mut self.devices {
+            while device.next_arrival < device.members.end
+                && self.records[device.next_arrival].arrives <= self.now
+            {
+                device.open_bytes += self.records[device.next_arrival].bytes;
+                device.open_records += 1;
+                device.waiting.insert(device.next_arrival);
+                device.next_arrival += 1;
+            }
         }
+    }
+
+    /// Lets the time pass until a client notices something; none if nothing is planned.
+    pub(crate) fn next_notice(&mut self) -> Option<(DeviceId, Notice)> {
+        loop {
+            let (at, event) = self.events.take_next()?;
+            self.advance(at);
+            if let Some(notice) = self.happen(event) {
+                return Some(notice);
+            }
+        }
+    }
+
+    /// Lets the time pass for a client that waits for no request.
+    pub(crate) fn wait_until(&mut self, time: Duration) {
+        while self.events.next_time().is_some_and(|next| next <= time)
+            && let Some((at, event)) = self.events.take_next()
+        {
+            self.advance(at);
+            self.happen(event);
+        }
+        self.advance(time);
     }
 
     pub(crate) fn wait(&mut self, time: Duration) {
         self.wait_until(self.now + time);
     }
 
-    pub(crate) fn next_arrival(&self) -> Option<Duration> {
-        self.records.get(self.arrived).map(|record| record.arrives)
+    /// Wakes the client then, and not when it asked before.
+    pub(crate) fn wake_at(&mut self, device: DeviceId, time: Duration) {
+        let ticket = &mut self.devices[device].wake_ticket;
+        *ticket += 1;
+        let ticket = *ticket;
+        self.events.plan(time.max(self.now), Event::Wake { device, ticket });
+    }
+
+    pub(crate) fn next_arrival(&self, device: DeviceId) -> Option<Duration> {
+        let device = &self.devices[device];
+        (device.next_arrival < device.members.end).then(|| self.records[device.next_arrival].arrives)
+    }
+
+    fn happen(&mut self, event: Event) -> Option<(DeviceId, Notice)> {
+        match event {
+            Event::WorkDone { plan } => {
+                if plan == self.work_plan {
+                    self.finish_work();
+                }
+            }
+            Event::WorkersChange => {
+                self.server.change_workers(self.now);
+                self.start_work();
+            }
+            Event::OthersSend => {
+                if let Some(next) = self.server.others_send(self.now) {
+                    self.events.plan(next, Event::OthersSend);
+                }
+                self.start_work();
+            }
+            Event::BatchArrives(request) => self.batch_arrives(request),
+            Event::QueryArrives(request) => self.query_arrives(request),
+            Event::GatewayTimesOut(request) => self.gateway_times_out(request),
+            Event::ResponseArrives(request) => return self.end_request(request, true),
+            Event::RequestFails(request) => return self.end_request(request, false),
+            Event::Wake { device, ticket } => {
+                let is_latest = ticket == self.devices[device].wake_ticket;
+                return is_latest.then_some((device, Notice::Woken));
+            }
+        }
+        None
     }
 
     // The queue.
-
-    /// Records that are neither synced nor quarantined, and their bytes.
-    pub(crate) fn open_totals(&self) -> (usize, u64) {
-        (self.open_records, self.open_bytes)
-    }
-
-    pub(crate) fn waiting(&self) -> &BTreeSet<usize> {
-        &self.waiting
-    }
-
-    /// Takes the first `count` records out of the queue.
-    pub(crate) fn take_waiting(&mut self, count: usize) -> Vec<usize> {
-        let members: Vec<usize> = self.waiting.iter().copied().take(count).collect();
-        self.take_these(&members);
-        members
-    }
-
-    pub(crate) fn take_these(&mut self, members: &[usize]) {
-        for member in members {
-            self.waiting.remove(member);
-        }
-    }
-
-    pub(crate) fn put_back(&mut self, members: &[usize]) {
-        self.waiting.extend(members);
-    }
 
     pub(crate) fn mark_synced(&mut self, member: usize) {
         self.settle(member, Fate::Synced(self.now));
@@ -179,12 +236,16 @@ impl World {
     }
 
     fn settle(&mut self, member: usize, fate: Fate) {
-        if self.fates[member] == Fate::Open {
-            self.open_records -= 1;
-            self.open_bytes -= self.records[member].bytes;
-        }
+        let (bytes, fate_before) = (self.records[member].bytes, self.fates[member]);
         self.fates[member] = fate;
-        self.waiting.remove(&member);
+        let Some(device) = self.devices.iter_mut().find(|device| device.members.contains(&member)) else {
+            return;
+        };
+        if fate_before == Fate::Open {
+            device.open_records -= 1;
+            device.open_bytes -= bytes;
+        }
+        device.waiting.remove(&member);
     }
 
     pub(crate) fn bytes(&self, members: &[usize]) -> u64 {
@@ -193,158 +254,20 @@ impl World {
 
     // The link.
 
-    pub(crate) fn link_is_up(&mut self) -> bool {
-        self.link.is_up(self.now)
+    pub(crate) fn link_is_up(&mut self, device: DeviceId) -> bool {
+        self.devices[device].link.is_up(self.now)
     }
 
     /// The current period up, or else the next one.
-    pub(crate) fn link_up(&mut self) -> Up {
-        self.link.next_up(self.now)
+    pub(crate) fn link_up(&mut self, device: DeviceId) -> Up {
+        self.devices[device].link.next_up(self.now)
     }
 
-    pub(crate) fn rtt(&self) -> Duration {
-        self.link.spec.rtt
+    pub(crate) fn rtt(&self, device: DeviceId) -> Duration {
+        self.devices[device].link.spec.rtt
     }
-
-    // Requests.
 
     pub(crate) fn new_batch_id(&mut self) -> BatchId {
         BatchId(Uuid::from_u128(self.rng.u128(..)))
     }
-
-    /// Sends a batch. The client hangs up at `deadline`, counted from the end of the body.
-    pub(crate) fn post(&mut self, id: BatchId, members: &[usize], deadline: Option<Duration>) -> Exchange {
-        let start = self.now;
-        let exchange = self.send_request(id, members, deadline);
-        self.trace_request(start, || {
-            let faulty = members.iter().filter(|member| self.records[**member].fault.is_some()).count();
-            let first = members.first().copied().unwrap_or_default();
-            let class = exchange.verdict.class();
-            format!("post {} from {first}, {faulty} faulty: {class}", members.len())
-        });
-        exchange
-    }
-
-    fn send_request(&mut self, id: BatchId, members: &[usize], deadline: Option<Duration>) -> Exchange {
-        let start = self.now;
-        let server = &self.server;
-        self.tally.posted(start, members, |member| server.has(member, start), server.spec.outage(start));
-        let up = self.link.next_up(start);
-        if start < up.from {
-            return self.end_request(start, start + NO_ROUTE_DELAY, None, Verdict::Unreachable, None);
-        }
-        let rtt = self.link.spec.rtt;
-        if up.until <= start + rtt {
-            return self.end_request(start, up.until, None, Verdict::Unreachable, None);
-        }
-        let sending = rtt + up.upload(self.bytes(members));
-        let arrives = start + sending + rtt / 2;
-        if up.until <= arrives {
-            let lost = Verdict::Ambiguous(Ambiguity::ConnectionLost);
-            return self.end_request(start, up.until, None, lost, None);
-        }
-        let Served { reply, at, faulty } = self.server.receive(arrives, id, members, &self.records);
-        self.tally.faulty_posts += u32::from(faulty);
-        let answered = at + rtt / 2;
-        let hangs_up = deadline.map_or(Duration::MAX, |deadline| start + sending + deadline);
-        let (end, verdict, status) = if up.until < answered.min(hangs_up) {
-            (up.until, Verdict::Ambiguous(Ambiguity::ConnectionLost), None)
-        } else if hangs_up < answered {
-            (hangs_up, Verdict::Ambiguous(Ambiguity::TimedOut), None)
-        } else {
-            let (verdict, status) = verdict_of(reply);
-            (answered, verdict, Some(status))
-        };
-        self.tally.timed_out += u32::from(status == Some(504));
-        if matches!(verdict, Verdict::Completed(_)) {
-            self.tally.succeeded(end, members.len(), &self.server.spec.outages);
-        }
-        self.end_request(start, end, Some(sending), verdict, status)
-    }
-
-    fn end_request(
-        &mut self,
-        start: Duration,
-        end: Duration,
-        sending: Option<Duration>,
-        verdict: Verdict,
-        status: Option<u16>,
-    ) -> Exchange {
-        self.wait_until(end);
-        Exchange { verdict, status, elapsed: end.saturating_sub(start), sending }
-    }
-
-    /// Queries the outcome of a batch. Returns it with the duration of the query.
-    pub(crate) fn query_outcome(&mut self, id: BatchId) -> (OutcomeReply, Duration) {
-        let start = self.now;
-        self.tally.looked_up(self.server.spec.outage(start));
-        let up = self.link.next_up(start);
-        let rtt = self.link.spec.rtt;
-        let (known, end) = if start < up.from {
-            (Known::Unreachable, start + NO_ROUTE_DELAY)
-        } else {
-            // A round trip for the connection, and one for the query.
-            let (known, at) = self.server.look_up(start + rtt + rtt / 2, id);
-            let (known, at) =
-                if at > start + QUERY_TIMEOUT { (Known::Failed, start + QUERY_TIMEOUT) } else { (known, at) };
-            let answered = at + rtt / 2;
-            if up.until < answered { (Known::Unreachable, up.until) } else { (known, answered) }
-        };
-        self.wait_until(end);
-        let found = match known {
-            Known::Completed(results) => OutcomeReply::Completed(as_results(results)),
-            Known::Processing => OutcomeReply::Processing { retry_after: None },
-            Known::Unknown => OutcomeReply::UnknownBatch,
-            Known::Unsupported => OutcomeReply::Unsupported,
-            Known::Failed => OutcomeReply::Failed,
-            Known::Throttled => OutcomeReply::Throttled,
-            Known::Unreachable => OutcomeReply::Unreachable,
-        };
-        self.trace_request(start, || format!("look-up: {}", found.class()));
-        (found, end.saturating_sub(start))
-    }
-
-    fn trace_request(&self, start: Duration, what: impl Fn() -> String) {
-        if let Some(who) = self.trace {
-            let (start, end) = (start.as_secs_f64(), self.now.as_secs_f64());
-            eprintln!("{who} {start:.1}–{end:.1} s: {}", what());
-        }
-    }
-}
-
-fn verdict_of(reply: Reply) -> (Verdict, u16) {
-    match reply {
-        Reply::Results(results) => (Verdict::Completed(as_results(results)), 200),
-        Reply::TimedOut => (Verdict::Ambiguous(Ambiguity::TimedOut), 504),
-        Reply::Unavailable => (Verdict::Throttled { retry_after: None, is_protocol: false }, 503),
-        Reply::Throttled(wait) => (Verdict::Throttled { retry_after: Some(wait), is_protocol: true }, 429),
-        Reply::Processing => (Verdict::StillProcessing { retry_after: Some(PROCESSING_RETRY_AFTER) }, 409),
-        Reply::Refused => {
-            let message = "a record of this batch is not valid".into();
-            (Verdict::Refused(ErrorDetail { code: "INVALID_DATA".into(), message, position: None }), 422)
-        }
-        Reply::Denied(denial) => match denial {
-            Denial::Forbidden => (Verdict::Unauthorized, 403),
-            Denial::NotFound => (Verdict::EndpointNotFound, 404),
-            Denial::UnsupportedMediaType => (Verdict::EndpointNotFound, 415),
-            Denial::TooManyRequests => (Verdict::Throttled { retry_after: None, is_protocol: false }, 429),
-            Denial::Unavailable => (Verdict::Throttled { retry_after: None, is_protocol: false }, 503),
-            Denial::LoginPage => (Verdict::Intercepted, 200),
-            Denial::Redirect => (Verdict::Intercepted, 302),
-            Denial::TooLarge => (Verdict::TooLarge, 413),
-        },
-    }
-}
-
-fn as_results(results: Results) -> Vec<RecordResult> {
-    let result = |(member, status)| RecordResult::new(record_id(member), status);
-    results.into_iter().map(result).collect()
-}
-
-pub(crate) fn record_id(member: usize) -> RecordId {
-    RecordId(Uuid::from_u128(member as u128))
-}
-
-pub(crate) fn member(id: RecordId) -> usize {
-    id.0.as_u128() as usize
 }
