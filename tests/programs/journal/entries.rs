@@ -69,7 +69,7 @@ fn all_entries_of_a_batch_are_found_by_its_id() {
     for (field, value) in [("ATTEMPT", "1"), ("HTTP_STATUS", "504"), ("RECORDS", "6")] {
         assert_eq!(failed[format!("FIELDSYNC_{field}")], value, "{failed:#}");
     }
-    for field in ["BYTES", "DURATION_MS"] {
+    for field in ["BYTES", "DURATION_MS", "IN_FLIGHT"] {
         assert!(failed[format!("FIELDSYNC_{field}")].as_str().unwrap().parse::<u64>().is_ok(), "{failed:#}");
     }
     assert_eq!((&failed["PRIORITY"], &failed["SYSLOG_IDENTIFIER"]), (&json!("6"), &json!("fieldsyncd")));

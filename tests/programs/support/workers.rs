@@ -90,12 +90,17 @@ impl ParallelServer {
         Self { server, ledger, workers }
     }
 
-    /// Each record arrived in batches of one id only: no record was in two batches.
+    /// Each record arrived in batches of one id only: no record was in two batches. A canary does not count: it is a
+    /// record that the server has, sent alone once more.
     #[track_caller]
     pub(crate) fn assert_one_batch_for_each_record(&self) {
         let mut batches: HashMap<String, HashSet<String>> = HashMap::new();
         for request in self.server.batches() {
-            for id in request.ids() {
+            let ids = request.ids();
+            if ids.len() == 1 && batches.contains_key(&ids[0]) {
+                continue;
+            }
+            for id in ids {
                 batches.entry(id).or_default().insert(request.batch_id().to_owned());
             }
         }

@@ -133,6 +133,10 @@ const showStatus = (status) => {
   element("bar").value = sync.done;
   show("left", sync.eta_s !== null);
   text("left", sync.eta_s === null ? "" : say("left", { time: formatDuration(sync.eta_s) }));
+  // One batch at a time is what people expect.
+  const batches = sync.batches.length;
+  show("batches", batches > 1);
+  text("batches", plural("batches", batches));
   text("last-sent", sync.last_success_at === null ? say("never_sent") : say("last_sent", { time: formatTime(sync.last_success_at) }));
   text("link", say(connectivity.metered ? "metered_link" : "link", {
     state: find("links", connectivity.state) ?? connectivity.state,
