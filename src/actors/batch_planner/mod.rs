@@ -202,10 +202,18 @@ impl BatchPlanner {
         self.announced.time_limit = self.scheduler.time_limit(&config);
         self.announced.per_record = self.scheduler.time_per_record();
         self.announced.denied = self.scheduler.denied_sets();
-        self.announced.batches = self.under_way.batches();
         self.follow_in_flight_limit();
         self.announced.eta =
             self.with_view(|scheduler, view| scheduler.estimate_remaining(view)).filter(|_| to_go > 0);
+        self.announce_batches();
+    }
+
+    /// Announces which batches are under way. What the scheduler decided stays as it was announced last.
+    fn announce_batches(&mut self) {
+        self.announced.batches = self.under_way.batches();
+        if let Some(in_flight) = &mut self.announced.in_flight {
+            in_flight.under_way = self.under_way.uploads().len();
+        }
         if *self.state.borrow() != self.announced {
             self.state.send_replace(self.announced.clone());
         }

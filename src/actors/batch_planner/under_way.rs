@@ -69,12 +69,13 @@ impl UnderWay {
         self.sent.iter().map(|sent| sent.announced.id).chain(self.canary).collect()
     }
 
+    /// Whether a query or a canary is to show how the server is.
+    pub(super) fn is_asking(&self) -> bool {
+        self.is_querying || self.canary.is_some()
+    }
+
     /// Whether nothing is under way, and nothing waits for the store.
     pub(super) fn is_idle(&self) -> bool {
-        !self.is_storing
-            && self.settlements.is_empty()
-            && self.sent.is_empty()
-            && self.canary.is_none()
-            && !self.is_querying
+        !self.is_storing && self.settlements.is_empty() && self.sent.is_empty() && !self.is_asking()
     }
 }

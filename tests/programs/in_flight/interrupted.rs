@@ -6,6 +6,7 @@ use super::{
 };
 use crate::support::daemon::Counts;
 use crate::support::fault_proxy::FaultProxy;
+use crate::support::server::Request;
 use crate::support::wait::wait_for;
 use crate::support::workers::ParallelServer;
 
@@ -57,7 +58,7 @@ fn all_batches_in_flight_are_settled_before_the_daemon_ends() {
     server.ledger.assert_holds(&ids);
     server.assert_one_batch_for_each_record();
     assert_sent_once(&server);
-    assert!(server.server.requests().iter().all(|request| request.is_batch()), "no outcome query is needed");
+    assert!(server.server.requests().iter().all(Request::is_batch), "no outcome query is needed");
 }
 
 #[test]

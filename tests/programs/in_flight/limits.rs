@@ -9,6 +9,7 @@ use super::{
     wait_for_several,
 };
 use crate::support::daemon::{Counts, Daemon};
+use crate::support::server::Request;
 use crate::support::workers::ParallelServer;
 
 #[test]
@@ -62,7 +63,7 @@ fn no_two_batches_under_way_have_records_of_a_key_and_its_records_arrive_in_orde
     server.workers.assert_no_shared_keys();
     server.ledger.assert_holds(&ids);
     let mut last: HashMap<String, u64> = HashMap::new();
-    for record in server.server.batches().iter().flat_map(|batch| batch.records()) {
+    for record in server.server.batches().iter().flat_map(Request::records) {
         let (key, n) = (record["key"].as_str().unwrap(), record["payload"]["n"].as_u64().unwrap());
         let before = last.insert(key.to_owned(), n);
         assert!(before.is_none_or(|before| before < n), "{before:?} before {n} of {key}");
