@@ -22,6 +22,9 @@ pub(crate) trait Contestant {
     /// Its name in the tables.
     fn name(&self) -> String;
 
+    /// Whether accepted records are synced to the disk.
+    fn is_synced(&self) -> bool;
+
     /// Why it cannot be measured here.
     fn find_obstacle(&self) -> Option<String> {
         None
@@ -85,6 +88,7 @@ impl Program {
                 if ended.is_some() || clock.now() > START_TIMEOUT {
                     let mut text = String::new();
                     File::open(&log).and_then(|mut log| log.read_to_string(&mut text)).expect("a log file");
+                    drop(program);
                     fail(&format!("{} did not start: {text}", contestant.name()));
                 }
                 thread::park_timeout(POLL_INTERVAL);

@@ -18,6 +18,10 @@ impl Contestant for Fieldsync {
         "fieldsync".to_owned()
     }
 
+    fn is_synced(&self) -> bool {
+        true
+    }
+
     fn command(&self, setup: &Setup<'_>) -> Command {
         let mut config = format!("[server]\nurl = \"http://{}\"\nproxy = \"none\"\n", setup.server);
         if let Some(limit) = setup.time_limit {

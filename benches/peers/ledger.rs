@@ -8,7 +8,10 @@ pub(crate) struct Ledger {
     /// Records of batches that were applied or will be.
     is_received: Vec<bool>,
     is_applied: Vec<bool>,
-    pub(crate) distinct: usize,
+    /// The record that counts as no delivery, because a good client need not deliver it.
+    faulty_record: Option<usize>,
+    /// Records that were applied, without the faulty one.
+    pub(crate) delivered: usize,
     /// Records that arrived in another request although they were received already.
     pub(crate) arrived_again: usize,
     /// Records that were applied although they were applied already. A server of the protocol recognizes them by id.
@@ -37,11 +40,12 @@ pub(crate) struct AppliedRecord {
 }
 
 impl Ledger {
-    pub(crate) fn new(records: usize) -> Self {
+    pub(crate) fn new(records: usize, faulty_record: Option<usize>) -> Self {
         Self {
             is_received: vec![false; records],
             is_applied: vec![false; records],
-            distinct: 0,
+            faulty_record,
+            delivered: 0,
             arrived_again: 0,
             applied_twice: 0,
             requests: 0,
@@ -70,8 +74,10 @@ impl Ledger {
         let is_new = !*is_applied;
         if is_new {
             *is_applied = true;
-            self.distinct += 1;
-            self.last_progress = now;
+            if self.faulty_record != Some(number) {
+                self.delivered += 1;
+                self.last_progress = now;
+            }
         } else if !knows_ids {
             self.applied_twice += 1;
         }

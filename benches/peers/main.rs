@@ -77,7 +77,7 @@ struct Options {
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     time_limit: Duration,
     /// A client is stuck if nothing new arrived for this long
-    #[arg(long, default_value = "20s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "15s", value_parser = humantime::parse_duration)]
     stall_limit: Duration,
     /// Directory for the files, on a real disk
     #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
@@ -151,8 +151,14 @@ fn measure_scene(scene: &Scene, options: &Options) {
         .into_iter()
         .filter(|contestant| contestant.find_obstacle().is_none())
         .collect();
-    let mut rows: Vec<Row> =
-        contestants.iter().map(|contestant| Row { name: contestant.name(), rounds: Vec::new() }).collect();
+    let mut rows: Vec<Row> = contestants
+        .iter()
+        .map(|contestant| Row {
+            name: contestant.name(),
+            is_synced: contestant.is_synced(),
+            rounds: Vec::new(),
+        })
+        .collect();
     for round in 1..=options.rounds {
         for (contestant, row) in contestants.iter().zip(&mut rows) {
             eprintln!("{}, {} records, round {round}: {}", scene.title, scene.records, row.name);
@@ -163,9 +169,9 @@ fn measure_scene(scene: &Scene, options: &Options) {
 }
 
 fn print_obstacles(options: &Options) {
-    for contestant in contestants(SceneName::Healthy, options) {
+    for contestant in contestants(SceneName::Kill, options) {
         if let Some(obstacle) = contestant.find_obstacle() {
-            println!("Not measured: {}. {obstacle}", contestant.name());
+            println!("Not measured: {}: {obstacle}.", contestant.name());
         }
     }
 }

@@ -41,6 +41,10 @@ impl Contestant for Outbox {
         format!("SQLite outbox, batch {}", self.batch)
     }
 
+    fn is_synced(&self) -> bool {
+        true
+    }
+
     fn command(&self, setup: &Setup<'_>) -> Command {
         let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
         let Load { records, producers, bulk } = setup.load;

@@ -5,8 +5,9 @@ use comfy_table::{Table, presets};
 use crate::run::{Ending, Figures};
 use crate::scene::Scene;
 
-const HEAD: [&str; 13] = [
+const HEAD: [&str; 14] = [
     "",
+    "synced",
     "accepted",
     "drained",
     "records/s",
@@ -24,6 +25,7 @@ const HEAD: [&str; 13] = [
 /// A contestant, with its figures in each round.
 pub(crate) struct Row {
     pub(crate) name: String,
+    pub(crate) is_synced: bool,
     pub(crate) rounds: Vec<Figures>,
 }
 
@@ -45,6 +47,7 @@ fn cells(row: &Row, reference: Option<&Row>) -> Vec<String> {
     let mib = |bytes: f64| bytes / f64::from(1 << 20);
     vec![
         row.name.clone(),
+        if row.is_synced { "yes" } else { "no" }.to_owned(),
         accepted(rounds),
         drained(rounds),
         rate(rounds),
@@ -55,7 +58,7 @@ fn cells(row: &Row, reference: Option<&Row>) -> Vec<String> {
         count(&|round| round.arrived_again),
         count(&|round| round.applied_twice),
         count(&|round| round.held_up),
-        count(&|round| round.lost),
+        lost(rounds),
         format!("{} ({})", count(&|round| round.requests), count(&|round| round.timeouts)),
     ]
 }
@@ -77,6 +80,11 @@ fn drained(rounds: &[Figures]) -> String {
         }
     }
     seconds(median(times))
+}
+
+fn lost(rounds: &[Figures]) -> String {
+    let lost: Option<Vec<f64>> = rounds.iter().map(|round| Some(round.lost? as f64)).collect();
+    lost.map_or_else(|| "–".to_owned(), |lost| group_digits(median(lost)))
 }
 
 fn rate(rounds: &[Figures]) -> String {

@@ -25,7 +25,11 @@ pub(crate) struct Rsyslog {
 
 impl Contestant for Rsyslog {
     fn name(&self) -> String {
-        format!("rsyslog{}, batch {}", if self.is_synced { ", synced" } else { "" }, self.batch)
+        format!("rsyslog, batch {}", self.batch)
+    }
+
+    fn is_synced(&self) -> bool {
+        self.is_synced
     }
 
     fn find_obstacle(&self) -> Option<String> {
@@ -67,7 +71,7 @@ impl Contestant for Rsyslog {
                  retry=\"on\" retry.ruleset=\"retry\" action.resumeRetryCount=\"-1\" action.resumeInterval=\"1\"\n\
                  {queue} queue.filename=\"records\" queue.dequeueBatchSize=\"{batch}\")\n\
              }}\n\
-             input(type=\"imptcp\" path=\"{socket}\" ruleset=\"send\")\n",
+             input(type=\"imptcp\" path=\"{socket}\" unlink=\"on\" ruleset=\"send\")\n",
         );
         let file = setup.dir.join("rsyslog.conf");
         fs::write(&file, config).expect("room for the configuration");

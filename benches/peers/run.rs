@@ -35,8 +35,9 @@ pub(crate) struct Figures {
     pub(crate) delivered: usize,
     /// Records that were not, although a good client delivers them.
     pub(crate) held_up: usize,
-    /// Records that were not delivered even after the server was healthy again.
-    pub(crate) lost: usize,
+    /// Accepted records that were not delivered even after the server was healthy again; unknown if some were not
+    /// accepted in time.
+    pub(crate) lost: Option<usize>,
     pub(crate) arrived_again: usize,
     pub(crate) applied_twice: usize,
     pub(crate) requests: usize,
@@ -99,6 +100,8 @@ impl Run<'_> {
         let mut earlier_usage = Usage::default();
         if self.scene.interruption.is_some() {
             accepted = self.wait_for_hold(start, &accepting);
+        }
+        if self.scene.interruption == Some(Interruption::Release) {
             drain_start = self.clock.now();
         }
         if self.scene.interruption == Some(Interruption::KillClient) {
@@ -116,7 +119,7 @@ impl Run<'_> {
         let usage = earlier_usage + Usage::of_process(program.id());
         let mut figures = self.collect_figures(ending, usage);
         figures.accepted = accepted.map(|accepted| accepted.saturating_sub(start));
-        figures.lost = self.count_lost();
+        figures.lost = accepted.map(|_| self.count_lost());
         figures
     }
 
@@ -139,7 +142,7 @@ impl Run<'_> {
     fn wait_for_drain(&self, start: Duration) -> Ending {
         let last_progress = self.wait_for_records(start, self.options.time_limit, self.options.stall_limit);
         let drain = last_progress.saturating_sub(start);
-        if self.server.ledger().distinct >= self.scene.deliverable_records() {
+        if self.server.ledger().delivered >= self.scene.deliverable_records() {
             Ending::Drained(drain)
         } else if self.time_left(start).is_zero() {
             Ending::OutOfTime(self.options.time_limit)
@@ -156,7 +159,7 @@ impl Run<'_> {
             let last_progress = self.server.ledger().last_progress.max(start);
             let stall_end = (last_progress + stall_limit).min(start + time_limit);
             let wait = stall_end.saturating_sub(self.clock.now());
-            if wait.is_zero() || self.server.wait_until(wait, |ledger| ledger.distinct >= wanted) {
+            if wait.is_zero() || self.server.wait_until(wait, |ledger| ledger.delivered >= wanted) {
                 return self.server.ledger().last_progress.max(start);
             }
         }
@@ -167,9 +170,9 @@ impl Run<'_> {
         Figures {
             accepted: None,
             ending,
-            delivered: ledger.distinct,
-            held_up: self.scene.deliverable_records().saturating_sub(ledger.distinct),
-            lost: 0,
+            delivered: ledger.delivered,
+            held_up: self.scene.deliverable_records().saturating_sub(ledger.delivered),
+            lost: None,
             arrived_again: ledger.arrived_again,
             applied_twice: ledger.applied_twice,
             requests: ledger.requests,
@@ -181,7 +184,7 @@ impl Run<'_> {
     /// Makes the server and the link healthy, and counts what the client does not deliver even then.
     fn count_lost(&self) -> usize {
         let missing =
-            |run: &Self| run.scene.deliverable_records().saturating_sub(run.server.ledger().distinct);
+            |run: &Self| run.scene.deliverable_records().saturating_sub(run.server.ledger().delivered);
         if missing(self) > 0 {
             self.server.heal();
             if let Some(link) = &self.link {

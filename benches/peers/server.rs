@@ -50,10 +50,11 @@ struct Shared {
 impl Server {
     /// Starts one that expects this many records; its times are those of `clock`.
     pub(crate) fn start(records: usize, behavior: ServerBehavior, clock: Clock) -> Self {
+        let faulty_record = behavior.faulty_record.map(|(number, _)| number);
         let shared = Arc::new(Shared {
             clock,
             behavior: Mutex::new(behavior),
-            ledger: Mutex::new(Ledger::new(records)),
+            ledger: Mutex::new(Ledger::new(records, faulty_record)),
             changed: Condvar::new(),
             is_released: watch::Sender::new(false),
             workers: Semaphore::new(WORKERS),
@@ -204,7 +205,7 @@ async fn wait_for_release(numbers: &[usize], behavior: &ServerBehavior, shared: 
     let mut is_released = shared.is_released.subscribe();
     let holds = {
         let mut ledger = lock(&shared.ledger);
-        let holds = !*is_released.borrow() && ledger.distinct + numbers.len() > hold_at;
+        let holds = !*is_released.borrow() && ledger.delivered + numbers.len() > hold_at;
         ledger.holds |= holds;
         holds
     };

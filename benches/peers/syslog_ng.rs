@@ -25,6 +25,10 @@ impl Contestant for SyslogNg {
         }
     }
 
+    fn is_synced(&self) -> bool {
+        false
+    }
+
     fn find_obstacle(&self) -> Option<String> {
         let mut command = Command::new(&self.program);
         self.name_modules(&mut command);
