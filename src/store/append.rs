@@ -94,6 +94,10 @@ impl Op for Append {
         reply.as_ref().is_ok_and(|done| done.accepted > 0)
     }
 
+    fn accepts_unlisted_records() -> bool {
+        true
+    }
+
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
         let new_flags = match transaction.find_new_records(&self.records, self.submitter)? {
             Ok(new_flags) => new_flags,
@@ -183,8 +187,11 @@ impl Transaction<'_, '_> {
         };
         body::write_payload(&mut self.tables.payload, &mut self.tables.chunks, &header, &record.payload)?;
         self.join_lane(header.lane_in(self.state.key_space).as_ref(), position)?;
-        self.write_row(id, &ManifestRow::new_pending(header), None)?;
+        let row = ManifestRow::new_pending(header.clone());
+        self.state.counters.count_change(&row, None, Some(row.state));
         self.state.counters.next_seq = seq + 1;
+        self.state.unlisted.insert(header);
+        self.appended_count += 1;
         Ok(())
     }
 }

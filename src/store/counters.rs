@@ -1,6 +1,7 @@
 //! How many records and bytes the store holds: in all, and of each user.
 //!
-//! The counters change in the transaction that changes what they count, and every commit writes them.
+//! The counters change in the transaction that changes what they count. Every commit writes them but a lone append, which
+//! follows from its payload (`unlisted.rs`).
 
 use std::collections::BTreeMap;
 
@@ -144,7 +145,7 @@ pub(super) struct Counters {
     pub(super) records: RecordCounts,
     /// Commits so far: tells whether a commit that reported an error took place.
     pub(super) commits: u64,
-    /// Steady time of the last commit.
+    /// Steady time of the last commit that wrote the counters.
     pub(super) steady: u64,
     /// In a row of their own.
     #[serde(skip)]

@@ -49,8 +49,8 @@ impl StoreView {
         let shift = (ID_DIGITS - digits.count) * DIGIT_BITS;
         let first = digits.value << shift;
         let last = first | ((1 << shift) - 1);
-        let ids = self.snapshot.manifest.range(first..=last)?.take(CANDIDATES_MAX);
-        ids.map(|item| Ok(RecordId(Uuid::from_u128(item?.0.value())))).collect()
+        let ids = self.list_ids(Bound::Included(first), Bound::Included(last))?.take(CANDIDATES_MAX);
+        ids.map(|id| Ok(RecordId(Uuid::from_u128(id?)))).collect()
     }
 
     /// Compares the next ids with these digits, at most `step` of them. `after`: the last id of the step before.
@@ -63,11 +63,11 @@ impl StoreView {
         let mask = (1_u128 << (digits.count * DIGIT_BITS)) - 1;
         let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.0.as_u128()));
         let mut matches = EndingMatches { found: Vec::new(), next: None };
-        for (compared, item) in self.snapshot.manifest.range((start, Bound::Unbounded))?.enumerate() {
+        for (compared, id) in self.list_ids(start, Bound::Unbounded)?.enumerate() {
             if compared == step {
                 return Ok(matches);
             }
-            let id = item?.0.value();
+            let id = id?;
             matches.next = Some(RecordId(Uuid::from_u128(id)));
             if id & mask == digits.value && matches.found.len() < CANDIDATES_MAX {
                 matches.found.push(RecordId(Uuid::from_u128(id)));
@@ -75,5 +75,25 @@ impl StoreView {
         }
         matches.next = None;
         Ok(matches)
+    }
+
+    /// The ids of all records in a range, in order.
+    fn list_ids(
+        &self,
+        start: Bound<u128>,
+        end: Bound<u128>,
+    ) -> Result<impl Iterator<Item = Result<u128, StoreError>>, StoreError> {
+        let mut unlisted = self.unlisted.ids((start, end)).peekable();
+        let mut listed = self.snapshot.manifest.range((start, end))?.peekable();
+        Ok(std::iter::from_fn(move || {
+            if let Some(id) = unlisted.next_if(|id| match listed.peek() {
+                Some(Ok((next, _))) => *id < next.value(),
+                Some(Err(_)) => false,
+                None => true,
+            }) {
+                return Some(Ok(id));
+            }
+            listed.next().map(|item| Ok(item?.0.value()))
+        }))
     }
 }

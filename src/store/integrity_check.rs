@@ -7,13 +7,16 @@ use super::codec;
 use super::counters::Counters;
 use super::disk_use::estimate_server_receipt_bytes;
 use super::error::StoreError;
-use super::schema::{BatchRow, ManifestRow, Snapshot, StoredState};
+use super::schema::{BatchRow, ManifestRow, Snapshot, StoredState, manifest_row};
 use super::server_receipts::decode_receipt;
+use super::unlisted::UnlistedRecords;
 
 /// Fails when a value cannot be decoded or tables contradict each other. redb may panic over damage.
 pub(super) fn check_integrity(database: &Database) -> Result<(), StoreError> {
     let tables = Snapshot::read_latest(database)?;
-    let counted = Counters::read_from(&tables.meta)?;
+    let mut counted = Counters::read_from(&tables.meta)?;
+    let unlisted = UnlistedRecords::read_from(&tables.meta, &tables.payload)?;
+    unlisted.count_into(&mut counted)?;
     let mut found = Counters { submitters: counted.submitters.to_zeroed(), ..Counters::default() };
     let (mut bytes, mut chunks) = (0, 0);
     for item in tables.payload.range::<u64>(..)? {
@@ -21,8 +24,13 @@ pub(super) fn check_integrity(database: &Database) -> Result<(), StoreError> {
         let read = body::read_payload(&tables.payload, &tables.chunks, position)?;
         let (header, body) =
             read.ok_or(StoreError::Inconsistent("a payload is not found at its position"))?;
-        let row = tables.manifest.get(header.id)?.map(|row| codec::decode_row::<ManifestRow>(row.value()));
-        let row = row.transpose()?.ok_or(StoreError::Inconsistent("a payload has no manifest entry"))?;
+        let listed = manifest_row(&tables.manifest, header.id)?;
+        let is_listed = listed.is_some();
+        let row = listed.or_else(|| unlisted.row_of(header.id));
+        let row = row.ok_or(StoreError::Inconsistent("a payload has no manifest entry"))?;
+        if !is_listed {
+            found.count_change(&row, None, Some(row.state));
+        }
         let same = row.position == position && header.position == position && row.digest == header.digest;
         if !same || !row.state.is_unsettled() {
             return Err(StoreError::Inconsistent("a payload and its manifest entry contradict each other"));

@@ -1,5 +1,7 @@
-//! Upgrades stores of schema version 1 and stores for another `queue.shared_keys`: rebuilds the lanes and the
-//! counters by user from the manifest.
+//! Upgrades stores of earlier schema versions and stores for another `queue.shared_keys`.
+//!
+//! For version 1 and for another key space, it rebuilds the lanes and the counters by user from the manifest. Version 2
+//! has no unlisted records, which version 3 reads as well: only the number changes.
 //!
 //! The upgrade is one transaction, so the file always holds either the old or the new store.
 
@@ -15,7 +17,10 @@ use super::schema::{
     DUE_WHEN_UNBLOCKED, LANES, LANES_OF_VERSION_1, META, ManifestRow, SCHEMA_VERSION, StoredState, Tables,
     meta, seq_of,
 };
+use super::unlisted::UnlistedRecords;
 
+/// The first version with lanes by user.
+const FIRST_VERSION_WITH_OWNED_LANES: u32 = 2;
 /// Records between two progress reports.
 const PROGRESS_INTERVAL_RECORDS: u64 = 1000;
 
@@ -26,8 +31,8 @@ pub(super) fn upgrade_schema(
     options: &StoreOptions,
 ) -> Result<(), StoreError> {
     let key_space = options.key_space;
-    if schema == SCHEMA_VERSION && has_lanes_of(database, key_space)? {
-        return Ok(());
+    if schema >= FIRST_VERSION_WITH_OWNED_LANES && has_lanes_of(database, key_space)? {
+        return if schema == SCHEMA_VERSION { Ok(()) } else { save_schema_version(database) };
     }
     tracing::info!(schema, ?key_space, "rebuilding the order within keys from all records");
     let transaction = database.begin_write()?;
@@ -35,7 +40,10 @@ pub(super) fn upgrade_schema(
     transaction.delete_table(LANES)?;
     {
         let mut tables = Tables::open_all(&transaction)?;
-        let counters = Counters::read_totals(&tables.meta)?;
+        let mut counters = Counters::read_totals(&tables.meta)?;
+        let mut unlisted = UnlistedRecords::read_from(&tables.meta, &tables.payload)?;
+        unlisted.count_into(&mut counters)?;
+        unlisted.write_rows(&mut tables.manifest)?;
         let submitters = rebuild_lanes(&mut tables, options)?;
         wake_blocked(&mut tables, counters.steady)?;
         let last_change = counters.last_change.or_else(|| Some(LastChange::new_history()));
@@ -43,6 +51,13 @@ pub(super) fn upgrade_schema(
         tables.meta.insert(meta::SCHEMA_KEY, codec::encode_row(&SCHEMA_VERSION)?.as_slice())?;
         save_key_space(&mut tables, key_space)?;
     }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn save_schema_version(database: &Database) -> Result<(), StoreError> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(META)?.insert(meta::SCHEMA_KEY, codec::encode_row(&SCHEMA_VERSION)?.as_slice())?;
     transaction.commit()?;
     Ok(())
 }

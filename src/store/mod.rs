@@ -5,7 +5,7 @@
 //! - An acknowledged record survives a power cut at any moment.
 //! - A batch is on disk, with its id and sequence, before its first byte is sent.
 //! - Memory use does not depend on the size of the backlog, and a status request never scans the queue.
-//! - Flash wears out: a commit of its own costs about 50 KB of writes, so operations share commits.
+//! - Flash wears out: a commit of its own costs about 40 KB of writes, so operations share commits.
 //!
 //! # Layout
 //!
@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | `payload` | position → sealed header and body | unsettled and quarantined records; each row is written once |
 //! | `chunks` | (position, index) → part of a body | the rest of a body that does not fit on a page: redb rounds larger values up to powers of two |
-//! | `manifest` | record id → state, attempts, last error, digest | every record until its receipt is pruned; also detects duplicates |
+//! | `manifest` | record id → state, attempts, last error, digest | every listed record until its receipt is pruned; also detects duplicates |
 //! | `batches` | batch id → members, sequence, attempt, parent | open batches: the durable claim on their members |
 //! | `retry` | (due time, position) | FAILED records that wait for a time and are in no batch |
 //! | `quarantine` | position → record id | quarantined records |
@@ -27,7 +27,8 @@
 //! A *position* orders the queue by priority, then by arrival ([`crate::model::QueuePosition`]). Claims find fresh records by
 //! walking `payload` from a cursor in memory. So there is no index of all waiting records: each tree that a
 //! single append touches costs 12 KB of flash. For the same reason SYNCING is not stored, a claim shares the
-//! commit that settles the previous batch, and only records with a key have an entry in `owned_lanes`.
+//! commit that settles the previous batch, only records with a key have an entry in `owned_lanes`, and a lone append
+//! leaves manifest and counters to a later commit: its record is *unlisted* until then (`unlisted.rs`).
 //!
 //! # Guarantees
 //!
@@ -36,7 +37,8 @@
 //! - *At most one batch*: the row of a batch claims its members. It is written in the transaction that closes
 //!   the previous batch. A record is SYNCING while a row in flight names it.
 //! - *Stable batches*: id, sequence and members survive a crash because they are in the row.
-//! - *Correct counters*: they change in the transaction that changes what they count.
+//! - *Correct counters*: they change in the transaction that changes what they count. Unlisted records are counted when
+//!   the store is opened.
 //! - *Order within a key*: a record is sent together with its predecessors in its lane, or after them
 //!   (`lanes.rs`). Records of one user do not wait for another user's, unless `queue.shared_keys` is set
 //!   (`key_space.rs`).
@@ -62,13 +64,14 @@
 //!
 //! | floor | files |
 //! |---|---|
-//! | 11 | `queue` |
-//! | 10 | `batches`, `recovery` |
-//! | 9 | `claim`, `replace_payload`, `review`, `salvage` |
-//! | 8 | `append`, `batch_rows` |
-//! | 7 | `id_parts`, `lanes`, `newest`, `notes`, `receipts`, `recently_synced` |
-//! | 6 | `backlog`, `batch_draft`, `integrity_check`, `op`, `read`, `space` |
-//! | 5 | `changes`, `unsent`, `lane_view`, `limits`, `migration`, `server_receipts`, `shared`, `state` |
+//! | 12 | `queue` |
+//! | 11 | `batches`, `recovery` |
+//! | 10 | `claim`, `replace_payload`, `review`, `salvage` |
+//! | 9 | `append`, `batch_rows` |
+//! | 8 | `id_parts`, `lanes`, `newest`, `notes`, `receipts`, `recently_synced` |
+//! | 7 | `backlog`, `batch_draft`, `integrity_check`, `op`, `read`, `space` |
+//! | 6 | `changes`, `unsent`, `lane_view`, `limits`, `migration`, `server_receipts`, `shared`, `state` |
+//! | 5 | `unlisted` |
 //! | 4 | `body`, `counters`, `medium`, `open_batches`, `urgent` |
 //! | 3 | `schema` |
 //! | 2 | `disk_use`, `error`, `options` |
@@ -117,6 +120,7 @@ mod space;
 mod state;
 #[cfg(test)]
 mod tests;
+mod unlisted;
 mod unsent;
 mod urgent;
 

@@ -11,7 +11,7 @@ use super::lane_view::LaneView;
 use super::read::{
     IdRange, PAGE_LANE_STEPS_MAX, PAGE_SCAN_RECORDS_MAX, PayloadRange, ReceiptRange, StoreView, visible_state,
 };
-use super::schema::{ManifestRow, RecordHeader, manifest_row};
+use super::schema::{ManifestRow, RecordHeader};
 use crate::model::{BatchId, ManifestEntry, PRIORITY_MAX, QueuePosition, RecordId, RecordState};
 
 /// Which records a page shows, the newest first.
@@ -58,7 +58,7 @@ impl StoreView {
             if page.entries.len() == filter.limit || lanes.steps_taken() >= PAGE_LANE_STEPS_MAX {
                 return Ok(page);
             }
-            if let Some(row) = manifest_row(&self.snapshot.manifest, id)?
+            if let Some(row) = self.manifest_row(id)?
                 && filter.wants(&row, visible_state(&self.open, &row))
                 && filter.batch.is_none_or(|batch| self.last_batch_of(&row) == Some(batch))
             {

@@ -11,6 +11,7 @@ use super::error::StoreError;
 use super::limits::QueueLimits;
 use super::schema::{self, ManifestRow, RecordHeader, StoredState, Tables};
 use super::state::QueueState;
+use super::unlisted::{UNLISTED_RECORDS_MAX, UNLISTED_TIME_MAX_MS};
 use crate::clock::Now;
 
 /// An operation that changes the queue.
@@ -33,6 +34,11 @@ pub trait Op: Send + 'static {
     fn has_changes(_reply: &Self::Reply) -> bool {
         true
     }
+
+    /// Whether it may be applied while there are unlisted records.
+    fn accepts_unlisted_records() -> bool {
+        false
+    }
 }
 
 impl<O: Op + Sync> Op for Arc<O> {
@@ -48,6 +54,10 @@ impl<O: Op + Sync> Op for Arc<O> {
 
     fn has_changes(reply: &Self::Reply) -> bool {
         O::has_changes(reply)
+    }
+
+    fn accepts_unlisted_records() -> bool {
+        O::accepts_unlisted_records()
     }
 }
 
@@ -81,6 +91,9 @@ impl<O: Op> SingleOp<O> {
 impl<O: Op> Group for SingleOp<O> {
     fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
         self.reply = None;
+        if !O::accepts_unlisted_records() {
+            transaction.list_records()?;
+        }
         let reply = self.op.apply(transaction)?;
         let changed = O::has_changes(&reply);
         self.reply = Some(reply);
@@ -104,12 +117,37 @@ pub struct Transaction<'q, 't> {
     pub(super) is_disk_low: bool,
     /// Whether a value could not be decoded.
     pub(super) is_damage_seen: Cell<bool>,
+    /// New records so far.
+    pub(super) appended_count: usize,
+    /// Whether an operation needed all records in the manifest.
+    pub(super) needs_all_rows: bool,
 }
 
 impl Transaction<'_, '_> {
     /// Reads the manifest row of a record.
     pub(super) fn manifest_row(&self, id: u128) -> Result<Option<ManifestRow>, StoreError> {
-        schema::manifest_row(&self.tables.manifest, id)
+        let row = schema::manifest_row(&self.tables.manifest, id)?;
+        Ok(row.or_else(|| self.state.unlisted.row_of(id)))
+    }
+
+    /// Writes the manifest rows of unlisted records, so that every record is in all tables.
+    pub(super) fn list_records(&mut self) -> Result<(), StoreError> {
+        self.needs_all_rows = true;
+        self.state.unlisted.write_rows(&mut self.tables.manifest)
+    }
+
+    /// Counts the commit. Writes the counters and the manifest rows of new records, unless the commit is a lone append
+    /// whose record may stay unlisted.
+    pub(super) fn complete_commit(&mut self) -> Result<(), StoreError> {
+        self.state.counters.commits += 1;
+        let is_lone_append = self.appended_count == 1 && !self.needs_all_rows;
+        let age = self.now.steady.saturating_sub(self.state.counters.steady);
+        if is_lone_append && self.state.unlisted.len() <= UNLISTED_RECORDS_MAX && age < UNLISTED_TIME_MAX_MS {
+            return Ok(());
+        }
+        self.list_records()?;
+        self.state.counters.steady = self.now.steady;
+        self.state.counters.write_to(&mut self.tables.meta)
     }
 
     /// Writes the manifest row of a record that changed, and counts the change of state.

@@ -174,13 +174,15 @@ impl Queue {
             admits_records: self.space.admits_records(),
             is_disk_low: self.space.is_low(),
             is_damage_seen: Cell::new(false),
+            appended_count: 0,
+            needs_all_rows: false,
         };
-        let changed = group.apply(&mut session)?;
+        let unlisted_before = session.state.unlisted.len();
+        let has_changes = group.apply(&mut session)?;
+        // Records may have been listed for an operation that then had nothing to do.
+        let changed = has_changes || session.state.unlisted.len() != unlisted_before;
         if changed {
-            let counters = &mut session.state.counters;
-            counters.commits += 1;
-            counters.steady = now.steady;
-            counters.write_to(&mut session.tables.meta)?;
+            session.complete_commit()?;
         }
         let is_damage_seen = session.is_damage_seen.get();
         drop(session);
@@ -306,7 +308,7 @@ impl Queue {
         super::panic_guard::mark_damage_on_panic(&self.shared.marker);
     }
 
-    /// Steady time of the last commit.
+    /// Steady time of the last commit that wrote the counters.
     pub fn last_steady(&self) -> u64 {
         self.state.counters.steady
     }

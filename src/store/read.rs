@@ -15,6 +15,7 @@ use super::open_batches::OpenBatches;
 use super::schema::{ManifestRow, RecordHeader, Snapshot, StoredState, manifest_row};
 use super::server_receipts::read_receipt;
 use super::shared::SharedDatabase;
+use super::unlisted::UnlistedRecords;
 use crate::clock::Now;
 use crate::model::{BatchId, LastError, ManifestEntry, QueuePosition, RecordId, RecordStanding, RecordState};
 use crate::protocol::receipt::Receipt;
@@ -55,6 +56,7 @@ pub struct StoreReader(Arc<SharedDatabase>);
 /// The queue as of the last commit.
 pub struct StoreView {
     pub(super) snapshot: Snapshot,
+    pub(super) unlisted: UnlistedRecords,
     pub(super) open: Arc<OpenBatches>,
     pub(super) key_space: KeySpace,
     now: Now,
@@ -75,7 +77,8 @@ impl StoreReader {
         // Read before the snapshot: a batch settled in between is shown by the outcomes of its records.
         let open = self.0.open_batches();
         let snapshot = Snapshot::read_latest(database.as_ref().ok_or(StoreError::Closed)?)?;
-        read(&StoreView { snapshot, open, key_space: self.0.key_space, now })
+        let unlisted = UnlistedRecords::read_from(&snapshot.meta, &snapshot.payload)?;
+        read(&StoreView { snapshot, unlisted, open, key_space: self.0.key_space, now })
     }
 
     /// From now on, an unexpected panic of this thread makes the next start check the store.
@@ -85,10 +88,15 @@ impl StoreReader {
 }
 
 impl StoreView {
+    /// The manifest row of a record.
+    pub(super) fn manifest_row(&self, id: u128) -> Result<Option<ManifestRow>, StoreError> {
+        Ok(manifest_row(&self.snapshot.manifest, id)?.or_else(|| self.unlisted.row_of(id)))
+    }
+
     /// The entry of a record.
     pub fn find_entry(&self, id: RecordId) -> Result<Option<ManifestEntry>, StoreError> {
         let mut lanes = LaneView::new(&self.snapshot, &self.open, self.key_space);
-        let row = manifest_row(&self.snapshot.manifest, id.0.as_u128())?;
+        let row = self.manifest_row(id.0.as_u128())?;
         row.map(|row| self.to_entry(&mut lanes, id, row)).transpose()
     }
 
@@ -101,7 +109,7 @@ impl StoreView {
         let mut lanes = LaneView::new(&self.snapshot, &self.open, self.key_space);
         let mut found = Vec::with_capacity(ids.len().min(PAGE_SCAN_RECORDS_MAX));
         for id in ids.iter().take(PAGE_SCAN_RECORDS_MAX) {
-            let row = manifest_row(&self.snapshot.manifest, id.0.as_u128())?;
+            let row = self.manifest_row(id.0.as_u128())?;
             found.push((*id, row.map(|row| self.to_entry(&mut lanes, *id, row)).transpose()?));
             if lanes.steps_taken() >= PAGE_LANE_STEPS_MAX {
                 break;
@@ -147,7 +155,7 @@ impl StoreView {
 
     /// The payload of a record that is not synced, and the user who submitted it.
     pub fn read_payload(&self, id: RecordId) -> Result<Option<(Box<str>, u32)>, StoreError> {
-        let Some(row) = manifest_row(&self.snapshot.manifest, id.0.as_u128())? else {
+        let Some(row) = self.manifest_row(id.0.as_u128())? else {
             return Ok(None);
         };
         let read = body::read_payload(&self.snapshot.payload, &self.snapshot.chunks, row.position)?;
@@ -156,7 +164,7 @@ impl StoreView {
 
     /// The user who submitted a record. Known as long as the record is, even without its payload.
     pub fn submitter_of(&self, id: RecordId) -> Result<Option<u32>, StoreError> {
-        Ok(manifest_row(&self.snapshot.manifest, id.0.as_u128())?.map(|row| row.submitter))
+        Ok(self.manifest_row(id.0.as_u128())?.map(|row| row.submitter))
     }
 
     /// A page of the manifest.
@@ -173,7 +181,7 @@ impl StoreView {
             if page.entries.len() == filter.limit || lanes.steps_taken() >= PAGE_LANE_STEPS_MAX {
                 return Ok(page);
             }
-            let Some(row) = manifest_row(&self.snapshot.manifest, id)? else {
+            let Some(row) = self.manifest_row(id)? else {
                 continue;
             };
             let state = visible_state(&self.open, &row);

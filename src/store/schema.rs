@@ -13,7 +13,7 @@ use super::key_space::{KeySpace, Lane, LanePosition};
 use crate::model::{BatchPhase, LastError, QueuePosition, SizeRule, Stage};
 
 /// The schema version that this program writes.
-pub(super) const SCHEMA_VERSION: u32 = 2;
+pub(super) const SCHEMA_VERSION: u32 = 3;
 
 /// Position → sealed [`RecordHeader`] and body, of unsettled and quarantined records.
 pub(super) const PAYLOAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("payload");

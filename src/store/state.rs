@@ -11,6 +11,7 @@ use super::error::StoreError;
 use super::key_space::KeySpace;
 use super::open_batches::OpenBatches;
 use super::schema::{Snapshot, StoredPhase, meta};
+use super::unlisted::UnlistedRecords;
 use super::urgent::UrgentRecords;
 use crate::model::{Blocker, Damage, Pause};
 
@@ -29,6 +30,7 @@ pub(super) type InFlight = BTreeMap<u32, (u64, u64)>;
 #[derive(Default)]
 pub(super) struct QueueState {
     pub(super) counters: Counters,
+    pub(super) unlisted: UnlistedRecords,
     pub(super) open: Arc<OpenBatches>,
     /// The key space that the lanes were built for.
     pub(super) key_space: KeySpace,
@@ -106,8 +108,16 @@ impl QueueState {
         let snapshot = Snapshot::read_latest(database)?;
         let mut counters = Counters::read_from(&snapshot.meta)?;
         counters.last_change.get_or_insert_with(LastChange::new_history);
-        let mut state =
-            Self { counters, key_space, blockers_changed: true, waits_changed: true, ..Self::default() };
+        let unlisted = UnlistedRecords::read_from(&snapshot.meta, &snapshot.payload)?;
+        unlisted.count_into(&mut counters)?;
+        let mut state = Self {
+            counters,
+            unlisted,
+            key_space,
+            blockers_changed: true,
+            waits_changed: true,
+            ..Self::default()
+        };
         state.paused = snapshot.meta.get(meta::PAUSED_KEY)?.is_some();
         let pause = snapshot.meta.get(meta::PAUSE_KEY)?.filter(|_| state.paused);
         state.pause = pause.and_then(|note| serde_json::from_slice(note.value()).ok());

@@ -17,7 +17,7 @@ use crate::support::server::{Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 
 /// One store for each version that may exist in the field, by the commit of its daemon.
-const OLDER: [&str; 3] = ["8f3e237", "3fe1d04", OF_TWO_USERS];
+const OLDER: [&str; 4] = ["8f3e237", "3fe1d04", OF_TWO_USERS, "4b2755b"];
 /// A store of version 1 with records of two users.
 const OF_TWO_USERS: &str = "d7d69aa";
 const NEWER: &str = "newer";
@@ -215,7 +215,7 @@ fn a_store_of_a_newer_version_is_refused_with_what_to_do_and_left_unchanged() {
         assert_eq!(status.code(), Some(78), "{}", home.log());
     }
     for words in [
-        "has schema version 3, this program knows 2",
+        "has schema version 4, this program knows 3",
         "install the newer version again",
         "Nothing was changed",
     ] {

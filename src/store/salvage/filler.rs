@@ -6,6 +6,7 @@ use redb::{
 };
 use uuid::Uuid;
 
+use super::salvaged_meta::SalvagedMeta;
 use crate::journal;
 use crate::model::{Damage, QueuePosition};
 use crate::protocol::receipt::Receipt;
@@ -15,7 +16,7 @@ use crate::store::counters::{Counters, LastChange};
 use crate::store::error::StoreError;
 use crate::store::key_space::KeySpace;
 use crate::store::migration::save_key_space;
-use crate::store::schema::{ManifestRow, RecordHeader, SCHEMA_VERSION, StoredState, Tables, meta};
+use crate::store::schema::{ManifestRow, RecordHeader, SCHEMA_VERSION, StoredState, Tables, meta, seq_of};
 use crate::store::server_receipts::insert_receipt;
 
 /// Record id → row of an unsettled record whose payload has not been found.
@@ -50,19 +51,6 @@ pub(super) enum SalvagedItem {
     PartialRow { id: u128, digest: u128, offset: u64 },
     /// A chunk in the raw file.
     Chunk { digest: u128, index: u32, offset: u64 },
-}
-
-/// Data of the store besides its records.
-#[derive(Default)]
-pub(super) struct SalvagedMeta {
-    pub(super) device: Option<u128>,
-    pub(super) paused: bool,
-    pub(super) counters: Counters,
-    pub(super) damage: Vec<Damage>,
-    /// Of other components.
-    pub(super) notes: Vec<(String, Vec<u8>)>,
-    /// Whether every manifest row was read: then a record without a row no longer exists.
-    pub(super) all_rows_read: bool,
 }
 
 pub(super) struct StoreFiller<'d> {
@@ -119,6 +107,7 @@ impl<'d> StoreFiller<'d> {
             counters: &mut counters,
             key_space: self.key_space,
             all_rows_read: self.known.all_rows_read,
+            first_unlisted_seq: self.known.first_unlisted_seq(),
         };
         for found in self.found.drain(..) {
             put.put_item(found)?;
@@ -220,6 +209,7 @@ struct FillTransaction<'t, 'c> {
     counters: &'c mut Counters,
     key_space: KeySpace,
     all_rows_read: bool,
+    first_unlisted_seq: u64,
 }
 
 impl FillTransaction<'_, '_> {
@@ -377,7 +367,7 @@ impl FillTransaction<'_, '_> {
             Some(row) if row.digest == header.digest => self.put_record(header, body, Some(row)),
             // A payload that the record had before it was replaced.
             Some(row) => self.put_missing(header.id, row),
-            None if self.all_rows_read => Ok(()),
+            None if self.all_rows_read && seq_of(header.position) < self.first_unlisted_seq => Ok(()),
             // Without any other trace of it, this may be part of a text that an application submitted.
             None if !is_plausible(&header.record_type, header.key.as_deref()) => Ok(()),
             None => self.put_record(header, body, None),

@@ -2,8 +2,8 @@
 //!
 //! The tables are read first, entry by entry. If they are incomplete, the raw bytes are searched. A record that is
 //! not in the tables may have been settled long ago without being overwritten. It is taken only if some manifest rows
-//! could not be read and no receipt names it. The server recognizes duplicates by their id. The digest in the row
-//! tells a replaced payload from the one before.
+//! could not be read and no receipt names it, or if it is newer than the counters on disk. The server recognizes
+//! duplicates by their id. The digest in the row tells a replaced payload from the one before.
 //!
 //! Memory use does not depend on the size of the file: it is a block, a payload and 2 MiB of items. What has been
 //! seen is looked up in the new database.
@@ -14,6 +14,7 @@ mod filler;
 #[cfg(fuzzing)]
 pub(super) mod fuzzing;
 mod raw_file;
+mod salvaged_meta;
 mod table_walk;
 mod tables;
 
@@ -35,6 +36,7 @@ use crate::model::{Damage, NewRecord, QueuePosition, RecordId};
 use damaged_tables::DamagedTables;
 use filler::StoreFiller;
 use raw_file::RawFile;
+use salvaged_meta::SalvagedMeta;
 
 /// How to read a damaged file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +64,8 @@ pub(super) fn salvage_file(
         Some(source) => tables::salvage_tables(source, &mut filler, progress)?,
         None => false,
     };
-    if !is_complete && (!filler.known.all_rows_read || filler.has_missing_payloads()?) {
+    let SalvagedMeta { all_rows_read, all_payloads_read, .. } = filler.known;
+    if !is_complete && (!all_rows_read || !all_payloads_read || filler.has_missing_payloads()?) {
         carve::carve_file(&raw, source, &mut filler, progress)?;
     }
     filler.finish_store(note)

@@ -13,7 +13,7 @@ use crate::store::codec;
 use crate::store::counters::Counters;
 use crate::store::error::StoreError;
 use crate::store::options::ProgressCallback;
-use crate::store::schema::{ManifestRow, RecordHeader, StoredError, StoredState, meta};
+use crate::store::schema::{ManifestRow, RecordHeader, StoredError, StoredState, meta, seq_of};
 
 /// Entries of the table with the notes of other components to read, and the largest size of a note.
 const NOTES_MAX: usize = 24;
@@ -132,20 +132,24 @@ impl TableReader<'_, '_> {
 
     fn read_payloads(&mut self) -> Result<(), StoreError> {
         let mut walk = TableWalk::new(self.source, |parts: &OpenedTables| parts.payload.as_ref());
+        let mut all_read = true;
         while let Some((position, sealed)) = walk.next(self.source) {
             self.report_progress();
             let Ok(header) = codec::unseal_row::<RecordHeader>(&sealed).map(|row| row.header) else {
-                self.is_complete = false;
+                all_read = false;
                 continue;
             };
-            let row = self.read_row(header.id);
+            let is_unlisted = seq_of(position) >= self.filler.known.first_unlisted_seq();
+            let unlisted = is_unlisted.then(|| ManifestRow::new_pending(header.clone()));
+            let row = self.read_row(header.id).or(unlisted);
             let entries = header.bytes as usize / 1000;
             let read = self.source.with_tables(entries, |parts| {
                 let (Some(payload), Some(chunks)) = (&parts.payload, &parts.chunks) else { return Ok(None) };
                 body::read_payload(payload, chunks, position)
             });
             let read = read.ok().flatten().filter(|_| header.position == position);
-            self.is_complete &= read.is_some() && row.is_some();
+            all_read &= read.is_some();
+            self.is_complete &= row.is_some();
             let Some((header, body)) = read else { continue };
             let row = match row {
                 Some(row) => Some(self.with_confirmed_state(header.id, row)),
@@ -153,7 +157,9 @@ impl TableReader<'_, '_> {
             };
             self.filler.add_item(SalvagedItem::Record { header, body, row })?;
         }
-        self.is_complete &= walk.is_complete;
+        all_read &= walk.is_complete;
+        self.is_complete &= all_read;
+        self.filler.known.all_payloads_read = all_read;
         Ok(())
     }
 

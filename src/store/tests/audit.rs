@@ -1,6 +1,7 @@
 //! Checks invariants of the tables, the counters and the state in memory. They must hold after every commit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use redb::ReadOnlyTable;
 
@@ -17,11 +18,12 @@ use crate::store::schema::{
     BatchRow, DUE_WHEN_UNBLOCKED, ManifestRow, MemberRow, Snapshot, StoredPhase, StoredState,
 };
 use crate::store::server_receipts::decode_receipt;
+use crate::store::unlisted::{UNLISTED_RECORDS_MAX, UnlistedRecords};
 
 /// Reads everything and compares it.
 pub(super) fn audit(queue: &mut Queue) {
     let tables = queue.take_snapshot().unwrap();
-    let rows: BTreeMap<u64, (u128, ManifestRow)> = tables
+    let mut rows: BTreeMap<u64, (u128, ManifestRow)> = tables
         .manifest
         .range::<u128>(..)
         .unwrap()
@@ -31,6 +33,12 @@ pub(super) fn audit(queue: &mut Queue) {
             (row.position, (id.value(), row))
         })
         .collect();
+    let unlisted = UnlistedRecords::read_from(&tables.meta, &tables.payload).unwrap();
+    assert!(unlisted.len() <= UNLISTED_RECORDS_MAX, "few records are unlisted");
+    for id in unlisted.ids((Bound::Unbounded, Bound::Unbounded)) {
+        let row = unlisted.row_of(id).unwrap();
+        assert!(rows.insert(row.position, (id, row)).is_none(), "an unlisted record is listed");
+    }
     let of = |states: &[StoredState]| -> BTreeMap<u64, u128> {
         let wanted = rows.iter().filter(|(_, (_, row))| states.contains(&row.state));
         wanted.map(|(position, (id, _))| (*position, *id)).collect()
@@ -103,7 +111,9 @@ pub(super) fn audit(queue: &mut Queue) {
         ..known.clone()
     };
     assert_eq!(known, counters, "counters equal a full scan");
-    assert_eq!(Counters::read_from(&tables.meta).unwrap(), counters, "and so do those on disk");
+    let mut on_disk = Counters::read_from(&tables.meta).unwrap();
+    unlisted.count_into(&mut on_disk).unwrap();
+    assert_eq!(on_disk, counters, "and so do those on disk");
     let backlog = queue.read_backlog().unwrap();
     audit_submitters(queue, &backlog, &rows);
     audit_blockers(queue, &backlog);

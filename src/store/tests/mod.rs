@@ -31,4 +31,5 @@ mod server_receipts;
 mod steps;
 mod submitters;
 pub(super) mod support;
+mod unlisted;
 mod unreadable;
