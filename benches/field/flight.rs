@@ -128,6 +128,8 @@ fn flight_figures(world: &World, device: usize) -> Figures {
     figures.extend([
         ("429s", f64::from(tally.throttled)),
         ("429s_later", f64::from(tally.throttled_later) / f64::from(later)),
+        ("window", tally.window as f64),
+        ("window_changes", f64::from(tally.window_changes)),
         ("doubled", f64::from(tally.doubled)),
         ("under_way", tally.under_way.as_secs_f64() / world.measured_time().as_secs_f64()),
     ]);

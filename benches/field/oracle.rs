@@ -242,6 +242,9 @@ fn choose_size(world: &mut World, device: DeviceId, plan: Plan, window: usize) -
     for count in 1..=count_max {
         let alone = spec.mean(now, waiting[..count].iter().map(|member| &world.records[*member]));
         let mean = alone * slowdown;
+        if mean > limit && count > 1 {
+            break;
+        }
         let bytes = world.bytes(&waiting[..count]);
         let upload = up.upload(bytes).as_secs_f64();
         let safe = mean <= plan.share * TIME_LIMIT_SHARE * limit

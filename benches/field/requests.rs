@@ -256,6 +256,16 @@ impl World {
         }
     }
 
+    /// The client sends at most so many batches at once from now on.
+    pub(crate) fn note_window(&mut self, device: DeviceId, window: usize, rule: &str) {
+        let tally = &mut self.devices[device].tally;
+        if tally.window != window {
+            tally.window = window;
+            tally.window_changes += 1;
+            self.trace_request(device, self.now, || format!("at most {window} at once: {rule}"));
+        }
+    }
+
     fn trace_post(
         &self,
         device: DeviceId,

@@ -16,6 +16,9 @@ pub(crate) struct Tally {
     pub(crate) throttled_later: u32,
     /// Records that were sent in two requests at once.
     pub(crate) doubled: u32,
+    /// How many batches the client sends at once at most.
+    pub(crate) window: usize,
+    pub(crate) window_changes: u32,
     /// The durations of all requests with batches.
     pub(crate) under_way: Duration,
     /// Batches that failed at the server because of a record in them.

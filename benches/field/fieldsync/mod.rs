@@ -39,11 +39,11 @@ const STEP_DURATION: Duration = Duration::from_millis(1);
 /// The wall clock at the start.
 const EPOCH_MS: u64 = 1_000_000;
 
-/// A request under way.
+/// A request under way; of batches with the time when they were sent.
 #[derive(Clone, Copy, Debug)]
 enum UnderWay {
-    Batch(BatchId),
-    Canary(BatchId),
+    Batch(BatchId, Duration),
+    Canary(BatchId, Duration),
     Query(BatchId),
     /// Shows whether the link leads to the server.
     LinkProbe,
@@ -88,10 +88,6 @@ impl Client for Driver {
         if now < self.ready {
             return world.wake_at(self.device, self.ready);
         }
-        // The present policy decides one request at a time.
-        if !self.under_way.is_empty() {
-            return;
-        }
         match self.with_view(world, |scheduler, view| scheduler.next_action(view)) {
             Action::Rest { until, .. } => return self.rest(world, until),
             action => self.start_action(world, action),
@@ -109,9 +105,9 @@ impl Client for Driver {
         let Some(under_way) = self.under_way.remove(&request) else { return };
         let now = world.now;
         match (under_way, ended) {
-            (UnderWay::Batch(id), Ok(exchange)) => self.batch_ended(world, id, exchange),
-            (UnderWay::Canary(id), Ok(exchange)) => {
-                self.note_exchange(world, id, &exchange);
+            (UnderWay::Batch(id, sent_at), Ok(exchange)) => self.batch_ended(world, id, sent_at, exchange),
+            (UnderWay::Canary(id, sent_at), Ok(exchange)) => {
+                self.note_exchange(world, id, sent_at, &exchange);
                 self.with_view(world, |scheduler, view| {
                     scheduler.on_canary_response(view, id, &exchange.verdict);
                 });
@@ -122,7 +118,7 @@ impl Client for Driver {
                     self.link_restored(now);
                 }
             }
-            (UnderWay::Batch(_) | UnderWay::Canary(_) | UnderWay::Query(_), _) => {}
+            (UnderWay::Batch(..) | UnderWay::Canary(..) | UnderWay::Query(_), _) => {}
         }
         self.end_step(world);
     }
@@ -133,11 +129,12 @@ impl Client for Driver {
 }
 
 impl Driver {
-    fn new(world: &mut World, device: DeviceId, _max_in_flight: usize) -> Self {
+    fn new(world: &mut World, device: DeviceId, max_in_flight: usize) -> Self {
         let mut rng = world.rng.fork();
         let mut config = Config::default();
         config.server.url = "https://sync.example".into();
         config.server.request_timeout.0 = world.configured_limit();
+        config.batch.max_in_flight = max_in_flight;
         Self {
             device,
             scheduler: Scheduler::new(Vec::new(), Learned::default(), rng.fork()),
@@ -221,6 +218,7 @@ impl Driver {
             }
             Action::Send(id, _) => self.start_upload(world, id),
             Action::QueryOutcome(id) => {
+                self.scheduler.start_query(id);
                 let request = world.start_query(self.device, id);
                 self.under_way.insert(request, UnderWay::Query(id));
             }
@@ -251,7 +249,7 @@ impl Driver {
         self.queue.count_attempt(&members);
         let deadline = self.scheduler.response_deadline(&self.config, id);
         let request = self.post(world, id, &members, deadline);
-        self.under_way.insert(request, UnderWay::Batch(id));
+        self.under_way.insert(request, UnderWay::Batch(id, world.now));
     }
 
     fn post(
@@ -272,12 +270,13 @@ impl Driver {
         }
         let Some(sample) = self.queue.canary else { return };
         let id = world.new_batch_id();
+        self.scheduler.start_canary(world.now, id);
         let request = self.post(world, id, &[sample], None);
-        self.under_way.insert(request, UnderWay::Canary(id));
+        self.under_way.insert(request, UnderWay::Canary(id, world.now));
     }
 
-    fn batch_ended(&mut self, world: &mut World, id: BatchId, exchange: Exchange) {
-        self.note_exchange(world, id, &exchange);
+    fn batch_ended(&mut self, world: &mut World, id: BatchId, sent_at: Duration, exchange: Exchange) {
+        self.note_exchange(world, id, sent_at, &exchange);
         let Exchange { verdict, status, elapsed, sending } = exchange;
         let error = LastError {
             class: verdict.class().into(),
@@ -297,12 +296,14 @@ impl Driver {
         };
         let disposition = self.with_view(world, |scheduler, view| scheduler.on_response(view, id, &result));
         self.settle_batch(world, id, disposition);
+        let in_flight = self.with_view(world, |scheduler, view| scheduler.in_flight(view));
+        world.note_window(self.device, in_flight.limit, in_flight.rule.name());
     }
 
     /// What the end of a request shows about the server and the link.
-    fn note_exchange(&mut self, world: &mut World, id: BatchId, exchange: &Exchange) {
+    fn note_exchange(&mut self, world: &mut World, id: BatchId, sent_at: Duration, exchange: &Exchange) {
         let effect = exchange.verdict.effect();
-        self.breaker.record_response(world.now, effect, &self.config.breaker, &mut self.rng);
+        self.breaker.record_response(world.now, sent_at, effect, &self.config.breaker, &mut self.rng);
         self.link.request_ended(world, self.device);
         match exchange.verdict {
             Verdict::Intercepted if self.scheduler.is_denied_alone(id) => {}
