@@ -4,7 +4,8 @@
 //! limit even if the server gained nothing, and measures by how much they take longer than the model expects. If at
 //! least a third of the ideal gain in throughput is left, the number stays doubled; otherwise it is tried again later,
 //! after twice as many responses each time. A larger number is earned again and again: after 50 responses it is halved,
-//! and tried once more. A 504 does not change it: the size of the batches answers that.
+//! and tried once more. A 504 does not change it: the size of the batches answers that. Beyond a number that led to a
+//! 429, a trial adds one batch.
 //!
 //! It is related to TCP's slow start (RFC 5681), TCP Vegas (Brakmo and Peterson, 1995), Netflix's gradient limiter and
 //! Vector's adaptive concurrency, and differs from them: it is judged by the gain in throughput, not by durations that
@@ -219,7 +220,7 @@ impl InFlightWindow {
 
     /// The number that is tried next.
     fn next_size(&self, max: usize) -> usize {
-        (2 * self.size).min(max).min(self.throttle.allowed().unwrap_or(usize::MAX))
+        (2 * self.size).min(max).min(self.throttle.most_to_try(self.size))
     }
 
     fn consider_trial(&mut self, now: Duration, prospects: &Prospects<'_>) {

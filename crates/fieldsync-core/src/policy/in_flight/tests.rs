@@ -177,6 +177,20 @@ fn a_429_limits_the_number_for_a_time_and_each_time_for_longer() {
 }
 
 #[test]
+fn beyond_a_number_that_led_to_a_429_one_more_is_tried_at_a_time() {
+    let mut device = Device::new(16.0);
+    (device.max, device.waiting_records) = (16, 1_000_000);
+    device.exchange_rounds(30);
+    let now = device.now + Duration::from_secs(10);
+    device.window.record_throttling(now, device.now, 4);
+    device.now = now;
+    let limits = device.exchange_rounds(60);
+    let more = |limit: &&usize| **limit > 4;
+    assert_eq!(limits.iter().find(more), Some(&5), "one batch shows whether more get a 429");
+    assert_eq!(limits.last(), Some(&16), "the server changed, and allows more");
+}
+
+#[test]
 fn a_504_in_a_trial_is_a_measurement_and_changes_nothing_otherwise() {
     let mut device = Device::new(4.0);
     device.exchange_rounds(4);

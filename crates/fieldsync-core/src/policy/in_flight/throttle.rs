@@ -26,6 +26,16 @@ impl Throttle {
         self.allowed.filter(|_| self.responses_left > 0)
     }
 
+    /// The most that may be tried beside `size`. Beyond a number that led to a 429 before, it is one more at a time: each
+    /// further batch would get a 429 of its own.
+    pub(super) fn most_to_try(&self, size: usize) -> usize {
+        match (self.allowed(), self.allowed) {
+            (Some(allowed), _) => allowed,
+            (None, Some(former)) => former.max(size) + 1,
+            (None, None) => usize::MAX,
+        }
+    }
+
     pub(super) fn count_response(&mut self) {
         self.responses_left = self.responses_left.saturating_sub(1);
     }
