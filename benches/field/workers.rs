@@ -72,7 +72,7 @@ impl Workers {
     }
 
     fn make_progress(&mut self, now: Duration) {
-        let progress = (now - self.as_of).as_secs_f64() * self.sharing.speed(self.working.len());
+        let progress = now.saturating_sub(self.as_of).as_secs_f64() * self.sharing.speed(self.working.len());
         for working in &mut self.working {
             working.left -= progress;
         }
