@@ -23,22 +23,8 @@ use crate::store::unlisted::{UNLISTED_RECORDS_MAX, UnlistedRecords};
 /// Reads everything and compares it.
 pub(super) fn audit(queue: &mut Queue) {
     let tables = queue.take_snapshot().unwrap();
-    let mut rows: BTreeMap<u64, (u128, ManifestRow)> = tables
-        .manifest
-        .range::<u128>(..)
-        .unwrap()
-        .map(|item| {
-            let (id, row) = item.unwrap();
-            let row: ManifestRow = codec::decode_row(row.value()).unwrap();
-            (row.position, (id.value(), row))
-        })
-        .collect();
     let unlisted = UnlistedRecords::read_from(&tables.meta, &tables.payload).unwrap();
-    assert!(unlisted.len() <= UNLISTED_RECORDS_MAX, "few records are unlisted");
-    for id in unlisted.ids((Bound::Unbounded, Bound::Unbounded)) {
-        let row = unlisted.row_of(id).unwrap();
-        assert!(rows.insert(row.position, (id, row)).is_none(), "an unlisted record is listed");
-    }
+    let rows = rows_with_unlisted(&tables, &unlisted);
     let of = |states: &[StoredState]| -> BTreeMap<u64, u128> {
         let wanted = rows.iter().filter(|(_, (_, row))| states.contains(&row.state));
         wanted.map(|(position, (id, _))| (*position, *id)).collect()
@@ -131,6 +117,24 @@ pub(super) fn audit(queue: &mut Queue) {
             counters.records.bytes
         )
     );
+}
+
+/// All records by position: those of the manifest, and those whose rows follow from their payloads.
+fn rows_with_unlisted(tables: &Snapshot, unlisted: &UnlistedRecords) -> BTreeMap<u64, (u128, ManifestRow)> {
+    let items = tables.manifest.range::<u128>(..).unwrap();
+    let mut rows: BTreeMap<u64, (u128, ManifestRow)> = items
+        .map(|item| {
+            let (id, row) = item.unwrap();
+            let row: ManifestRow = codec::decode_row(row.value()).unwrap();
+            (row.position, (id.value(), row))
+        })
+        .collect();
+    assert!(unlisted.len() <= UNLISTED_RECORDS_MAX, "few records are unlisted");
+    for id in unlisted.ids((Bound::Unbounded, Bound::Unbounded)) {
+        let row = unlisted.row_of(id).unwrap();
+        assert!(rows.insert(row.position, (id, row)).is_none(), "an unlisted record is listed");
+    }
+    rows
 }
 
 /// The ids in a table, by position.
