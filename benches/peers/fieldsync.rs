@@ -11,11 +11,19 @@ use crate::http_client::HttpClient;
 
 pub(crate) struct Fieldsync {
     pub(crate) program: PathBuf,
+    /// Most records in a batch.
+    pub(crate) max_batch: usize,
+    /// Most batches under way, if not the default.
+    pub(crate) max_in_flight: Option<usize>,
 }
 
 impl Contestant for Fieldsync {
     fn name(&self) -> String {
-        "fieldsync".to_owned()
+        match self.max_in_flight {
+            Some(1) => "fieldsync, one batch at a time".to_owned(),
+            Some(most) => format!("fieldsync, at most {most} batches at a time"),
+            None => "fieldsync".to_owned(),
+        }
     }
 
     fn is_synced(&self) -> bool {
@@ -27,6 +35,10 @@ impl Contestant for Fieldsync {
         if let Some(limit) = setup.time_limit {
             writeln!(config, "request_timeout = \"{}\"", humantime::format_duration(limit))
                 .expect("a text grows");
+        }
+        writeln!(config, "[batch]\nmax_batch_records = {}", self.max_batch).expect("a text grows");
+        if let Some(most) = self.max_in_flight {
+            writeln!(config, "max_in_flight = {most}").expect("a text grows");
         }
         write!(
             config,

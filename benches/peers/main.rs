@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, reason = "without a working setup there is nothing to measure")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
+mod bare_loop;
 mod contestant;
 mod fieldsync;
 mod hand_over;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
+use crate::bare_loop::{BareLoop, BareLoopProcess};
 use crate::contestant::Contestant;
 use crate::fieldsync::Fieldsync;
 use crate::outbox::{Outbox, OutboxProcess};
@@ -82,6 +84,12 @@ struct Options {
     /// Directory for the files, on a real disk
     #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
     dir: PathBuf,
+    /// Most records in a batch of fieldsync, and those of the bare loop; the default is that of fieldsync
+    #[arg(long, default_value_t = 1000)]
+    max_batch: usize,
+    /// distant: the time of a round trip
+    #[arg(long, default_value = "200ms", value_parser = humantime::parse_duration)]
+    round_trip: Duration,
     /// Another build of the daemon
     #[arg(long, default_value = env!("CARGO_BIN_EXE_fieldsyncd"))]
     fieldsyncd: PathBuf,
@@ -110,10 +118,17 @@ enum ChildProcess {
     /// Runs as an outbox that is measured or killed
     #[command(hide = true)]
     Outbox(OutboxProcess),
+    /// Runs as a bare loop
+    #[command(hide = true)]
+    BareLoop(BareLoopProcess),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Peer {
+    /// fieldsync with `batch.max_in_flight = 1`
+    Serial,
+    /// backlog: posts from memory, and a log that is synced once a batch
+    BareLoop,
     /// An outbox in SQLite
     Outbox,
     /// syslog-ng with a reliable disk buffer
@@ -124,8 +139,10 @@ enum Peer {
 
 fn main() {
     let mut options = Options::parse();
-    if let Some(ChildProcess::Outbox(outbox)) = options.child.take() {
-        return outbox.run();
+    match options.child.take() {
+        Some(ChildProcess::Outbox(outbox)) => return outbox.run(),
+        Some(ChildProcess::BareLoop(bare_loop)) => return bare_loop.run(),
+        None => {}
     }
     if !options.bench {
         println!("nothing is measured here: cargo bench --bench peers");
@@ -178,8 +195,12 @@ fn print_obstacles(options: &Options) {
 
 /// fieldsync is the first, because the others are compared to it.
 fn contestants(scene: SceneName, options: &Options) -> Vec<Box<dyn Contestant>> {
-    let mut contestants: Vec<Box<dyn Contestant>> =
-        vec![Box::new(Fieldsync { program: options.fieldsyncd.clone() })];
+    let fieldsync = |max_in_flight| Fieldsync {
+        program: options.fieldsyncd.clone(),
+        max_batch: options.max_batch,
+        max_in_flight,
+    };
+    let mut contestants: Vec<Box<dyn Contestant>> = vec![Box::new(fieldsync(None))];
     let sizes = match scene {
         SceneName::Limit => vec![options.batch, options.fitting_batch],
         _ => vec![options.batch],
@@ -187,9 +208,16 @@ fn contestants(scene: SceneName, options: &Options) -> Vec<Box<dyn Contestant>> 
     // A synced record takes rsyslog milliseconds: elsewhere, no scene would begin before the time is over.
     let sync_modes: &[bool] = if scene == SceneName::Healthy { &[true, false] } else { &[false] };
     let peers = if options.peers.is_empty() { Peer::value_variants() } else { &options.peers };
+    if peers.contains(&Peer::Serial) {
+        contestants.push(Box::new(fieldsync(Some(1))));
+    }
+    if peers.contains(&Peer::BareLoop) && scene == SceneName::Backlog {
+        contestants.push(Box::new(BareLoop { batch: options.max_batch }));
+    }
     for peer in peers {
         for batch in &sizes {
             match peer {
+                Peer::Serial | Peer::BareLoop => {}
                 Peer::Outbox => contestants.push(Box::new(Outbox { batch: *batch })),
                 Peer::SyslogNg => contestants.push(Box::new(SyslogNg {
                     program: options.syslog_ng.clone(),

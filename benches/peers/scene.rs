@@ -6,8 +6,6 @@ use clap::ValueEnum;
 
 use crate::Options;
 
-/// How far away the server is in the scene `distant`.
-const DISTANT_ROUND_TRIP: Duration = Duration::from_millis(200);
 /// How many records reach the gateway's time limit in the scene `limit`.
 const LIMIT_RECORDS: u32 = 30;
 /// How long a batch takes in the scene `kill`.
@@ -19,7 +17,7 @@ pub(crate) enum SceneName {
     Healthy,
     /// As healthy, but nothing is answered before all records are accepted: the drain alone
     Backlog,
-    /// As healthy, over 200 ms of round trip
+    /// As healthy, over a long round trip
     Distant,
     /// 30 records reach the time limit: 504, although the batch is applied
     Limit,
@@ -34,7 +32,7 @@ pub(crate) enum SceneName {
 /// A scene for a number of records.
 pub(crate) struct Scene {
     pub(crate) name: SceneName,
-    pub(crate) title: &'static str,
+    pub(crate) title: String,
     pub(crate) records: usize,
     pub(crate) behavior: ServerBehavior,
     /// Of the link to the server.
@@ -76,7 +74,7 @@ impl Scene {
     pub(crate) fn new(name: SceneName, records: usize, options: &Options) -> Self {
         let mut scene = Self {
             name,
-            title: title_of(name),
+            title: title_of(name, options),
             records,
             behavior: ServerBehavior::default(),
             round_trip: None,
@@ -89,7 +87,7 @@ impl Scene {
                 scene.behavior.hold_at = Some(0);
                 scene.interruption = Some(Interruption::Release);
             }
-            SceneName::Distant => scene.round_trip = Some(DISTANT_ROUND_TRIP),
+            SceneName::Distant => scene.round_trip = Some(options.round_trip),
             SceneName::Limit => {
                 scene.records = records.min(options.limit_records);
                 scene.behavior.record_cost = options.record_cost;
@@ -112,14 +110,17 @@ impl Scene {
     }
 }
 
-fn title_of(name: SceneName) -> &'static str {
-    match name {
+fn title_of(name: SceneName, options: &Options) -> String {
+    let title = match name {
         SceneName::Healthy => "Healthy",
         SceneName::Backlog => "Healthy, the drain alone",
-        SceneName::Distant => "Healthy, over 200 ms of round trip",
+        SceneName::Distant => {
+            return format!("Healthy, over {} ms of round trip", options.round_trip.as_millis());
+        }
         SceneName::Limit => "A time limit that 30 records reach",
         SceneName::Kill => "kill -9 in the middle of the drain",
         SceneName::Poison => "One poison record: 500",
         SceneName::Firewall => "A firewall's 403 for one record",
-    }
+    };
+    title.to_owned()
 }
