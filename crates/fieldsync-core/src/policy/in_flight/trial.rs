@@ -72,9 +72,11 @@ impl Trial {
         self
     }
 
-    /// By what factor a batch takes longer if the larger number gains nothing.
+    /// By what factor a batch takes longer if the larger number gains nothing, or more than that if an earlier trial
+    /// showed that it loses.
     pub(super) fn load_factor(&self) -> f64 {
-        self.own_factor * to_float(self.size) / to_float(self.from)
+        let gains_nothing = self.own_factor * to_float(self.size) / to_float(self.from);
+        gains_nothing.max(self.service.load_factor(to_float(self.size)))
     }
 
     pub(super) fn record_response(
