@@ -151,14 +151,14 @@ impl BatchPlanner {
             Phase::Syncing => None,
             _ => wait,
         };
-        if phase == Phase::Syncing || !self.under_way.is_asking() {
+        if self.under_way.is_only_asking() {
+            // The reply to a query, or to a canary, shows in a moment what a denial or a failure is about.
+            self.announce_batches();
+        } else {
             self.announced.phase = phase;
             self.announced.wait_cause = cause;
             self.announced.until = announced_wait.map(|wait| wall_ms().saturating_add(millis(wait)));
             self.announce_state();
-        } else {
-            // The reply to a query, or to a canary, shows in a moment what a denial or a failure is about.
-            self.announce_batches();
         }
         let wait = wait.into_iter().chain(rest_of_pause).min();
         self.timer = wait.map(|wait| ctx.notify_later(Wake::Changed, wait));

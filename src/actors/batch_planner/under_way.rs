@@ -69,8 +69,12 @@ impl UnderWay {
         self.sent.iter().map(|sent| sent.announced.id).chain(self.canary).collect()
     }
 
-    /// Whether a query or a canary is to show how the server is.
-    pub(super) fn is_asking(&self) -> bool {
+    /// Whether nothing but a query or a canary is under way, which is to show how the server is.
+    pub(super) fn is_only_asking(&self) -> bool {
+        self.sent.is_empty() && self.is_asking()
+    }
+
+    fn is_asking(&self) -> bool {
         self.is_querying || self.canary.is_some()
     }
 
