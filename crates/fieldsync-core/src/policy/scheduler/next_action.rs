@@ -26,8 +26,6 @@ impl Scheduler {
     pub fn next_action(&self, view: &View<'_>) -> Action {
         match self.choose_action(view) {
             Action::Rest { until, .. } if self.uploads() > 0 => {
-                // What is due already waits for a response, not for a time.
-                let until = until.filter(|until| *until > view.now);
                 Action::Rest { phase: Phase::Syncing, until, cause: None }
             }
             action => action,
@@ -212,10 +210,12 @@ impl Scheduler {
             .next_due_at
             .filter(|_| self.has_room())
             .map(|due| view.now + Duration::from_millis(due.saturating_sub(view.steady_ms)));
-        if self.has_free_slot(view) {
-            return self.open.next_due().into_iter().chain(records).min();
-        }
-        self.open.next_query(view.config).filter(|_| self.under_way.query.is_none())
+        let (is_query_awaited, may_send) = (self.under_way.query.is_some(), self.has_free_slot(view));
+        let queries = self.open.query_dues(view.config).filter(|_| !is_query_awaited);
+        let sends = self.open.send_dues(view.config).chain(records).filter(|_| may_send);
+        // What is due already and was not chosen waits for a response or a reply, not for a time.
+        let is_busy = is_query_awaited || self.uploads() > 0;
+        queries.chain(sends).filter(|due| !is_busy || *due > view.now).min()
     }
 
     /// Whether new records may be claimed. While every batch is denied, those that are open show when that ends.

@@ -6,6 +6,7 @@ mod request_history;
 mod results;
 mod search;
 mod simulation;
+mod under_way;
 mod world;
 
 use std::time::Duration;
@@ -167,17 +168,17 @@ fn the_next_action_follows_from_the_view() {
     assert_eq!(planner(&|planner| planner.link = LinkState::CaptivePortal), rests(Phase::Offline, None));
     let (soon, later) = (99 * SECOND, 101 * SECOND);
     let stop_until = |planner: &mut TestPlanner, until| {
-        planner.scheduler.waits.wait_until(planner.now, until, WaitReason::AuthRequired);
+        planner.scheduler.waits.wait_until(planner.now, planner.now, until, WaitReason::AuthRequired);
         planner.scheduler.waits.confirm();
     };
     assert_eq!(planner(&|planner| stop_until(planner, later)), rests(Phase::AuthRequired, Some(later)));
     assert!(sends(&planner(&|planner| stop_until(planner, soon)), open.id));
     let backs_off = |planner: &mut TestPlanner| {
-        planner.scheduler.waits.wait_until(planner.now, later, WaitReason::BackOff);
+        planner.scheduler.waits.wait_until(planner.now, planner.now, later, WaitReason::BackOff);
     };
     assert_eq!(planner(&backs_off), waits_for(later, WaitCause::BackOff));
     let asked = |planner: &mut TestPlanner| {
-        planner.scheduler.waits.wait_until(planner.now, later, WaitReason::ServerAsked);
+        planner.scheduler.waits.wait_until(planner.now, planner.now, later, WaitReason::ServerAsked);
     };
     assert_eq!(planner(&asked), waits_for(later, WaitCause::ServerAsked));
     let open_for_longer = |planner: &mut TestPlanner| {

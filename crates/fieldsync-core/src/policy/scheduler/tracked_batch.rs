@@ -242,14 +242,6 @@ impl TrackedBatch {
         }
     }
 
-    /// When its next step is due.
-    pub(super) fn next_due(&self) -> Option<Duration> {
-        match self.step {
-            NextStep::Send { due } | NextStep::Query(PendingQuery { due, .. }) => Some(due),
-            NextStep::InFlight => None,
-        }
-    }
-
     /// Counted failures of the one record alone.
     pub(super) fn lone_failures(&self) -> u32 {
         self.evidence.counted

@@ -114,13 +114,13 @@ impl TrackedBatches {
         due
     }
 
-    /// The earliest time at which a batch is due.
-    pub(super) fn next_due(&self) -> Option<Duration> {
-        self.iter().filter_map(TrackedBatch::next_due).min()
+    /// When batches are to be sent.
+    pub(super) fn send_dues(&self, config: &Config) -> impl Iterator<Item = Duration> {
+        self.iter().filter_map(|tracked| tracked.send_due(config))
     }
 
-    /// The earliest time at which an outcome is to be queried.
-    pub(super) fn next_query(&self, config: &Config) -> Option<Duration> {
-        self.iter().filter_map(|tracked| tracked.query_due(config)).min()
+    /// When outcomes are to be queried.
+    pub(super) fn query_dues(&self, config: &Config) -> impl Iterator<Item = Duration> {
+        self.iter().filter_map(|tracked| tracked.query_due(config))
     }
 }

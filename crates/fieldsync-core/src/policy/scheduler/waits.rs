@@ -90,8 +90,23 @@ impl Waits {
         self.current.is_some_and(|wait| wait.reason == WaitReason::ServerAsked)
     }
 
-    /// Starts a wait, in place of any other.
-    pub(super) fn wait_until(&mut self, since: Duration, until: Duration, reason: WaitReason) {
+    /// Starts a wait, in place of any other. `since`: now; `sent_at`: when the request was sent that is the reason. If
+    /// others that were under way with it are the reason of the present wait, the longer one holds, and a back-off
+    /// replaces none that the server asked for or that calls for a person.
+    pub(super) fn wait_until(
+        &mut self,
+        since: Duration,
+        sent_at: Duration,
+        until: Duration,
+        reason: WaitReason,
+    ) {
+        let is_weaker = |present: Wait| {
+            let is_mere_backoff = reason == WaitReason::BackOff && present.reason != WaitReason::BackOff;
+            is_mere_backoff || present.until >= until
+        };
+        if self.current(since).is_some_and(|present| sent_at < present.since && is_weaker(present)) {
+            return;
+        }
         let is_unconfirmed = reason.stop_phase().is_some();
         self.current = Some(Wait { since, until, reason, is_unconfirmed });
     }
@@ -113,7 +128,7 @@ impl Waits {
         rng: &mut fastrand::Rng,
     ) {
         let until = view.now + self.next_backoff(view, sent_at, longest, rng);
-        self.wait_until(view.now, until, WaitReason::BackOff);
+        self.wait_until(view.now, sent_at, until, WaitReason::BackOff);
     }
 
     /// Something on the way to the server fails: a short back-off.
@@ -152,7 +167,7 @@ impl Waits {
             Verdict::EndpointNotFound => (retry.max_backoff.0 / STOP_RETRIES, WaitReason::Misconfigured),
             _ => return self.wait_for_link(view, sent_at, rng),
         };
-        self.wait_until(view.now, view.now + wait, reason);
+        self.wait_until(view.now, sent_at, view.now + wait, reason);
     }
 
     /// An outcome query failed. A present wait continues.
