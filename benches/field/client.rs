@@ -1,4 +1,4 @@
-//! Clients that start several requests and are told what happens, alone or several in one world.
+//! Clients that start several requests and are notified of what happens, alone or several in one world.
 
 use crate::events::DeviceId;
 use crate::world::{Notice, World};

@@ -1,6 +1,6 @@
 //! The simulated field: a clock, the server, and devices with their queues and links. Requests and waits are events;
-//! the clock jumps from one to the next. A serial client waits for each of its requests; the others are told what
-//! happens.
+//! the clock jumps from one to the next. A serial client waits for each of its requests; the others are notified
+//! of what happens.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -83,10 +83,12 @@ impl Handler<QueryOutcome> for CircuitBreaker {
 
     /// An outcome query is cheap and has no effect, so it always passes. Its result shows the condition of the server.
     fn handle(&mut self, query: QueryOutcome, _: &mut Self::Context) -> Self::Result {
-        Box::pin(self.uploader.send(query).into_actor(self).map(|outcome, actor, _| {
+        let sent_at = self.clock.now();
+        Box::pin(self.uploader.send(query).into_actor(self).map(move |outcome, actor, _| {
             let outcome = outcome.unwrap_or_else(|_| QueriedOutcome::unreachable());
             let config = actor.config.borrow().breaker.clone();
-            actor.breaker.record_query(actor.clock.now(), outcome.reply.effect(), &config, &mut actor.rng);
+            let (now, effect) = (actor.clock.now(), outcome.reply.effect());
+            actor.breaker.record_query(now, sent_at, effect, &config, &mut actor.rng);
             actor.publish_state();
             outcome
         }))

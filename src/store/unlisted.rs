@@ -18,7 +18,7 @@ use crate::model::{PRIORITY_MAX, QueuePosition};
 
 /// Unlisted records at most: each reader reads all of them.
 pub(super) const UNLISTED_RECORDS_MAX: usize = 64;
-/// How long the counters on disk stay unchanged: after a crash, the steady clock continues from them.
+/// A lone append after this time writes the counters again: after a crash, the steady clock continues from them.
 pub(super) const UNLISTED_TIME_MAX_MS: u64 = 60_000;
 
 /// The unlisted records.

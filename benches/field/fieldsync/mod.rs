@@ -39,12 +39,12 @@ const STEP_DURATION: Duration = Duration::from_millis(1);
 /// The wall clock at the start.
 const EPOCH_MS: u64 = 1_000_000;
 
-/// A request under way; of batches with the time when they were sent.
+/// A request under way, with the time when it was sent.
 #[derive(Clone, Copy, Debug)]
 enum UnderWay {
     Batch(BatchId, Duration),
     Canary(BatchId, Duration),
-    Query(BatchId),
+    Query(BatchId, Duration),
     /// Shows whether the link leads to the server.
     LinkProbe,
 }
@@ -112,13 +112,13 @@ impl Client for Driver {
                     scheduler.on_canary_response(view, id, &exchange.verdict);
                 });
             }
-            (UnderWay::Query(id), Err(reply)) => self.query_ended(world, id, &reply),
+            (UnderWay::Query(id, sent_at), Err(reply)) => self.query_ended(world, id, sent_at, &reply),
             (UnderWay::LinkProbe, _) => {
                 if self.link.probe_ended(&mut self.rng) {
                     self.link_restored(now);
                 }
             }
-            (UnderWay::Batch(..) | UnderWay::Canary(..) | UnderWay::Query(_), _) => {}
+            (UnderWay::Batch(..) | UnderWay::Canary(..) | UnderWay::Query(..), _) => {}
         }
         self.end_step(world);
     }
@@ -218,9 +218,9 @@ impl Driver {
             }
             Action::Send(id, _) => self.start_upload(world, id),
             Action::QueryOutcome(id) => {
-                self.scheduler.start_query(id);
+                self.scheduler.start_query(world.now);
                 let request = world.start_query(self.device, id);
-                self.under_way.insert(request, UnderWay::Query(id));
+                self.under_way.insert(request, UnderWay::Query(id, world.now));
             }
             Action::Quarantine(id) => {
                 let disposition =
@@ -241,7 +241,7 @@ impl Driver {
         for record in members.iter().map(|member| &world.records[*member]) {
             load.add_record(RECORD_TYPES[record.kind], record.bytes);
         }
-        self.scheduler.start_send(world.now, &open, load);
+        self.with_view(world, |scheduler, view| scheduler.start_send(view, &open, load));
         if self.breaker.permit(world.now).is_err() {
             let disposition = self.with_view(world, |scheduler, view| scheduler.defer_send(view, id));
             return self.settle_batch(world, id, disposition);
@@ -315,9 +315,9 @@ impl Driver {
         }
     }
 
-    fn query_ended(&mut self, world: &mut World, id: BatchId, reply: &OutcomeReply) {
+    fn query_ended(&mut self, world: &mut World, id: BatchId, sent_at: Duration, reply: &OutcomeReply) {
         let effect = reply.effect();
-        self.breaker.record_query(world.now, effect, &self.config.breaker, &mut self.rng);
+        self.breaker.record_query(world.now, sent_at, effect, &self.config.breaker, &mut self.rng);
         self.link.request_ended(world, self.device);
         if let Some(disposition) =
             self.with_view(world, |scheduler, view| scheduler.on_outcome_reply(view, id, reply))

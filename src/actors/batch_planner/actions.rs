@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use super::completion::{Completion, SendReport};
 use super::pause::PauseTimer;
 use super::report::{batch_report, load_of, log_outcome_reply, log_sending, types_of};
-use super::under_way::SentBatch;
+use super::under_way::AwaitedBatch;
 use super::{BatchPlanner, DrainStage, Wake};
 use crate::actors::{QueryOutcome, Upload};
 use crate::api::BatchInFlight;
@@ -89,6 +89,7 @@ impl BatchPlanner {
         ctx: &mut Context<Self>,
     ) {
         self.under_way.is_storing = true;
+        self.restraints_at_choice = self.scheduler.restraints();
         ctx.spawn(action.into_actor(self).map(|completion, planner, ctx| {
             if let Some(completion) = completion {
                 planner.under_way.is_storing = false;
@@ -185,12 +186,14 @@ impl BatchPlanner {
 
     pub(super) fn upload_batch(&mut self, batch: Batch, ctx: &mut Context<Self>) {
         let id = batch.open.id;
-        self.scheduler.start_send(self.inputs.clock.now(), &batch.open, load_of(&batch));
-        if self.is_draining() {
-            return self.defer_send(id);
+        self.with_view(|scheduler, view| scheduler.start_send(view, &batch.open, load_of(&batch)));
+        // A response that arrived during the commit may forbid what was chosen before it.
+        if self.is_draining() || self.scheduler.restraints() != self.restraints_at_choice {
+            let withdrawn = self.with_view(|scheduler, view| scheduler.withdraw_send(view, id));
+            return self.settle_batch(id, withdrawn, None);
         }
         let in_flight = self.with_view(|scheduler, view| scheduler.in_flight(view));
-        self.under_way.batch_sent(SentBatch {
+        self.under_way.batch_sent(AwaitedBatch {
             announced: BatchInFlight {
                 id,
                 sequence: batch.sequence,
@@ -258,7 +261,7 @@ impl BatchPlanner {
 
     fn query_outcome(&mut self, id: BatchId, ctx: &mut Context<Self>) {
         self.under_way.is_querying = true;
-        self.scheduler.start_query(id);
+        self.scheduler.start_query(self.inputs.clock.now());
         let querying = self.peers.breaker.send(QueryOutcome(id)).map(move |outcome| {
             let outcome = outcome.unwrap_or_else(|_| QueriedOutcome::unreachable());
             Completion::OutcomeReplied(id, outcome)

@@ -101,6 +101,8 @@ pub struct BatchPlanner {
     state: watch::Sender<PlannerState>,
     announced: PlannerState,
     under_way: UnderWay,
+    /// [`Scheduler::restraints`] when the store began its operation.
+    restraints_at_choice: (u64, usize),
     /// Ends the rest that the scheduler asked for.
     timer: Option<SpawnHandle>,
     /// The credentials were renewed, and these batches may have been sent with the old ones.
@@ -142,6 +144,7 @@ impl BatchPlanner {
             state,
             announced: PlannerState { last_success_at, outage_since, last_error, ..PlannerState::default() },
             under_way: UnderWay::default(),
+            restraints_at_choice: (0, 0),
             timer: None,
             sent_before_renewal: None,
             drain: DrainStage::Running,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::under_way::SentBatch;
+use super::under_way::AwaitedBatch;
 use crate::api::BatchReport;
 use crate::clock::millis;
 use crate::journal;
@@ -15,7 +15,7 @@ use crate::policy::verdict::{UploadResult, Verdict};
 /// The report of a send, without the number of synced records.
 pub(super) fn batch_report(
     batch: &Batch,
-    sent: Option<&SentBatch>,
+    sent: Option<&AwaitedBatch>,
     result: &UploadResult,
     disposition: &Disposition,
     expected: Option<Forecast>,

@@ -9,7 +9,7 @@ use crate::api::BatchInFlight;
 use crate::model::{BatchId, InFlightRule};
 
 /// A batch whose response is awaited.
-pub(super) struct SentBatch {
+pub(super) struct AwaitedBatch {
     /// For people.
     pub(super) announced: BatchInFlight,
     /// How many batches were under way once it was sent, and why not more.
@@ -25,7 +25,7 @@ pub(super) struct UnderWay {
     /// One for each batch at most.
     settlements: VecDeque<PendingSettlement>,
     /// In the order in which they were sent.
-    sent: Vec<SentBatch>,
+    sent: Vec<AwaitedBatch>,
     /// The canary.
     pub(super) canary: Option<BatchId>,
     /// Whether an outcome is queried.
@@ -49,12 +49,12 @@ impl UnderWay {
     }
 
     /// A batch is sent.
-    pub(super) fn batch_sent(&mut self, batch: SentBatch) {
+    pub(super) fn batch_sent(&mut self, batch: AwaitedBatch) {
         self.sent.push(batch);
     }
 
     /// The response to a batch came, or does not come any more.
-    pub(super) fn batch_ended(&mut self, id: BatchId) -> Option<SentBatch> {
+    pub(super) fn batch_ended(&mut self, id: BatchId) -> Option<AwaitedBatch> {
         let index = self.sent.iter().position(|sent| sent.announced.id == id)?;
         Some(self.sent.remove(index))
     }

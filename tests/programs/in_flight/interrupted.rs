@@ -17,7 +17,7 @@ fn a_reload_in_the_middle_of_several_batches_lets_them_end_and_its_limit_holds_f
     let (daemon, ids) = busy_daemon(&settings);
     daemon.reload(&settings.with("batch.max_in_flight", "1"));
     daemon.wait_until("the others to end", |status| under_way(status) <= 1);
-    server.workers.count_anew();
+    server.workers.reset_most();
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(RECORDS as u64));
     assert_eq!(server.workers.most(), 1);
     server.ledger.assert_holds(&ids);

@@ -44,7 +44,7 @@ fn a_server_that_asks_for_one_batch_at_a_time_gets_one_at_a_time() {
     let daemon = Daemon::start(&several_at_once(&server.server.url()));
     let mut ids = daemon.enqueue_many(1);
     daemon.wait_until_done();
-    server.workers.count_anew();
+    server.workers.reset_most();
     ids.extend(daemon.paused(|daemon| daemon.enqueue_many(RECORDS)));
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(RECORDS as u64 + 1));
     assert_eq!(server.workers.most(), 1);

@@ -47,7 +47,7 @@ impl Workers {
     }
 
     /// Forgets [`Self::most`].
-    pub(crate) fn count_anew(&self) {
+    pub(crate) fn reset_most(&self) {
         self.0.lock().unwrap().most = 0;
     }
 

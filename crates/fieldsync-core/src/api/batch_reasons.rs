@@ -1,5 +1,5 @@
-//! Explains in words why a batch has its size, and why as many are under way. The journal, the tables and the status use the same wording, so that
-//! people recognise a batch in each of them.
+//! Explains in words why a batch has its size, and why as many are under way. The journal, the tables and the status use
+//! the same wording, so that people recognise a batch in each of them.
 
 use super::{BatchReport, Batching, OpenEnum};
 use crate::model::{BatchId, InFlightRule, SizeRule};

@@ -8,10 +8,10 @@
 //! ```
 //!
 //! Batches that were under way together fail together: a failure counts only if its batch was sent after the last one
-//! that counted was known. Only failures of batches count. An unreachable server, throttling, a refused credential or a portal say nothing
-//! about batches (`Effect::Neutral`). An outcome query that the server fails to process counts, too. While open, an
-//! outcome query is the probe if the server supports it: it is cheap, so it may be sent three times as often. Then
-//! exactly one micro-batch decides.
+//! that counted was known. Only failures of batches count. An unreachable server, throttling, a refused credential or a
+//! portal say nothing about batches (`Effect::Neutral`). An outcome query that the server fails to process counts, too.
+//! While open, an outcome query is the probe if the server supports it: it is cheap, so it may be sent three times as
+//! often. Then exactly one micro-batch decides.
 
 use std::time::Duration;
 
@@ -205,10 +205,11 @@ impl Breaker {
         }
     }
 
-    /// Records the response to an outcome query.
+    /// Records the response to an outcome query that was sent then.
     pub fn record_query(
         &mut self,
         now: Duration,
+        sent_at: Duration,
         effect: Effect,
         config: &config::Breaker,
         rng: &mut fastrand::Rng,
@@ -220,7 +221,7 @@ impl Breaker {
                 let most = (config.open_max.0 / QUERIES_PER_BATCH).max(config.open_min.0);
                 self.open_until_backoff(now, most, config, rng);
             }
-            (_, Effect::Failure) => self.record_response(now, now, effect, config, rng),
+            (_, Effect::Failure) => self.record_response(now, sent_at, effect, config, rng),
             // A server that responds to queries need not be able to process batches.
             (_, Effect::Success | Effect::Neutral) => {}
         }
@@ -342,19 +343,19 @@ mod tests {
             let wait = bench.wait();
             assert!(wait <= 200 * SECOND || bench.breaker.state().openings == 1, "{wait:?}");
             bench.now += wait;
-            bench.breaker.record_query(bench.now, Effect::Failure, &bench.config, &mut bench.rng);
+            bench.breaker.record_query(bench.now, bench.now, Effect::Failure, &bench.config, &mut bench.rng);
             assert_eq!(bench.breaker.state().mode.name(), "open");
         }
         let wait = bench.wait();
         bench.now += wait;
-        bench.breaker.record_query(bench.now, Effect::Neutral, &bench.config, &mut bench.rng);
+        bench.breaker.record_query(bench.now, bench.now, Effect::Neutral, &bench.config, &mut bench.rng);
         assert_eq!(bench.breaker.state().mode.name(), "open", "it said nothing");
-        bench.breaker.record_query(bench.now, Effect::Success, &bench.config, &mut bench.rng);
+        bench.breaker.record_query(bench.now, bench.now, Effect::Success, &bench.config, &mut bench.rng);
         assert_eq!(bench.breaker.state().mode, Mode::Probing);
         assert_eq!(bench.after(&[Effect::Success]), "micro");
-        bench.breaker.record_query(bench.now, Effect::Success, &bench.config, &mut bench.rng);
+        bench.breaker.record_query(bench.now, bench.now, Effect::Success, &bench.config, &mut bench.rng);
         assert_eq!(bench.after(&[Effect::Failure]), "micro");
-        bench.breaker.record_query(bench.now, Effect::Failure, &bench.config, &mut bench.rng);
+        bench.breaker.record_query(bench.now, bench.now, Effect::Failure, &bench.config, &mut bench.rng);
         assert_eq!(bench.breaker.state().mode.name(), "open", "a look-up that fails counts");
     }
 

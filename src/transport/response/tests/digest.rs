@@ -118,7 +118,7 @@ fn decide(verdict: &Verdict, found: &OutcomeReply, hints: ServerHints, seen: &Re
     assert!(kept <= ERROR_BYTES_MAX, "{kept} bytes for each record");
     let timed_out = Verdict::Ambiguous(Ambiguity::TimedOut);
     for verdict in [verdict, &timed_out, verdict] {
-        scheduler.start_send(Duration::from_secs(1), &open, load.clone());
+        scheduler.start_send(&view(1), &open, load.clone());
         let result = UploadResult {
             verdict: verdict.clone(),
             error: error.clone(),

@@ -6,8 +6,9 @@
 //! - or the batches that were sent next before and next after it were stored, and at every moment of its flight another
 //!   batch was under way that was stored.
 //!
-//! An outage that meets any other batch produces no evidence. A failure is judged once all batches that matter have
-//! ended. A batch fails together with those that it was cut from, so they are not others.
+//! In either case, none that was under way beside it ended without showing anything, as a request does that did not reach
+//! the server. An outage that meets any other batch produces no evidence. A failure is judged once all batches that
+//! matter have ended. A batch fails together with those that it was cut from, so they are not others.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,14 +17,18 @@ use crate::model::BatchId;
 
 /// A success of another record shows that the server was healthy if it is at most this far from the failure.
 pub const SUCCESS_WINDOW: Duration = Duration::from_mins(15);
-/// Sends that are remembered. What was sent before cannot become evidence any more.
+/// Sends that are remembered. Beyond that, what quick batches show beside a slow one is summed up.
 const SENDS_MAX: usize = 512;
+/// Of those before the first that is still needed, so many are enough to show what was before it.
+const EARLIER_SENDS_MAX: usize = 64;
 
 /// The recent sends of all batches, and how they ended.
 #[derive(Debug, Default)]
 pub struct SendLog {
     /// In the order in which they were sent.
     sends: VecDeque<LoggedSend>,
+    /// When the oldest failure was sent that is not judged yet.
+    undecided_since: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +46,8 @@ enum SendEnd {
     /// The server stored records of it.
     Stored(Duration),
     Failed(Duration),
+    /// It showed nothing: it did not reach the server, or the server stored none of its records.
+    Inconclusive(Duration),
 }
 
 /// The flight of a record that was sent alone and failed.
@@ -80,7 +87,7 @@ impl LoggedSend {
     fn ended_at(&self) -> Duration {
         match self.end {
             SendEnd::Awaited => Duration::MAX,
-            SendEnd::Stored(at) | SendEnd::Failed(at) => at,
+            SendEnd::Stored(at) | SendEnd::Failed(at) | SendEnd::Inconclusive(at) => at,
         }
     }
 }
@@ -89,7 +96,7 @@ impl SendLog {
     /// A batch is about to be sent; `parent`: it fails for the same reason as the batch that it was cut from.
     pub fn start_send(&mut self, now: Duration, id: BatchId, parent: Option<BatchId>) {
         if self.sends.len() >= SENDS_MAX {
-            self.sends.pop_front();
+            self.shorten();
         }
         self.sends.push_back(LoggedSend { id, parent, sent_at: now, end: SendEnd::Awaited });
     }
@@ -108,9 +115,41 @@ impl SendLog {
         }
     }
 
-    /// What became of the send says nothing about the server.
+    /// It is over, and showed nothing about the server.
+    pub fn end_inconclusively(&mut self, now: Duration, id: BatchId) {
+        self.end_send(id, SendEnd::Inconclusive(now));
+    }
+
+    /// It was not sent after all.
     pub fn forget_send(&mut self, id: BatchId) {
         self.sends.retain(|send| send.id != id || !send.is_awaited());
+    }
+
+    /// The oldest failure that is not judged yet was sent then: what was sent after that is needed.
+    pub fn note_undecided(&mut self, since: Option<Duration>) {
+        self.undecided_since = since;
+    }
+
+    /// Removes a send that matters the least: an old one; or, beside a slow batch, one of two that were stored one
+    /// after the other, whose flights become one if they overlap.
+    fn shorten(&mut self) {
+        let is_needed = |send: &LoggedSend| {
+            send.is_awaited() || self.undecided_since.is_some_and(|since| send.sent_at >= since)
+        };
+        let first_needed = self.sends.iter().position(is_needed).unwrap_or(self.sends.len());
+        let stored_end = |at: usize| self.sends.get(at).and_then(LoggedSend::stored_at);
+        let is_pair = |at: &usize| stored_end(*at).is_some() && stored_end(*at + 1).is_some();
+        let pair = (first_needed..self.sends.len()).find(is_pair);
+        let Some(first) = pair.filter(|_| first_needed <= EARLIER_SENDS_MAX) else {
+            self.sends.pop_front();
+            return;
+        };
+        let Some(removed) = self.sends.remove(first + 1) else { return };
+        if let Some(send) = self.sends.get_mut(first)
+            && removed.sent_at <= send.ended_at()
+        {
+            send.end = SendEnd::Stored(send.ended_at().max(removed.ended_at()));
+        }
     }
 
     fn end_send(&mut self, id: BatchId, end: SendEnd) -> bool {
@@ -119,10 +158,17 @@ impl SendLog {
     }
 
     fn judge(&self, failure: &LoneFailure) -> Judgement {
+        let is_inconclusive = |send: &LoggedSend| {
+            let SendEnd::Inconclusive(ended_at) = send.end else { return false };
+            send.sent_at <= failure.failed_at && ended_at >= failure.sent_at
+        };
+        if self.others(failure).any(|(_, send)| is_inconclusive(send)) {
+            return Judgement::Void;
+        }
         self.judge_by_neighbours(failure).max(self.judge_by_companions(failure))
     }
 
-    /// Others were stored wholly before and wholly after it, and none between them failed.
+    /// Whether others were stored wholly before and wholly after it, and none between them failed.
     fn judge_by_neighbours(&self, failure: &LoneFailure) -> Judgement {
         let others = || self.others(failure).map(|(_, send)| send);
         let before = others().filter_map(LoggedSend::stored_at).filter(|at| *at <= failure.sent_at).max();
@@ -145,13 +191,15 @@ impl SendLog {
         }
     }
 
-    /// The nearest sends before and after it were stored, and so was one beside it at each moment.
+    /// Whether the nearest sends before and after it were stored, and so was one beside it at each moment.
     fn judge_by_companions(&self, failure: &LoneFailure) -> Judgement {
         let own =
             self.sends.iter().rposition(|send| send.id == failure.id && send.sent_at == failure.sent_at);
         let Some(own) = own else { return Judgement::Void };
-        let before = self.others(failure).take_while(|(at, _)| *at < own).last();
-        let after = self.others(failure).find(|(at, _)| *at > own);
+        let conclusive =
+            || self.others(failure).filter(|(_, send)| !matches!(send.end, SendEnd::Inconclusive(_)));
+        let before = conclusive().take_while(|(at, _)| *at < own).last();
+        let after = conclusive().find(|(at, _)| *at > own);
         let judge_neighbour = |neighbour: Option<(usize, &LoggedSend)>, none| match neighbour {
             None => none,
             Some((_, send)) if send.has_failed() => Judgement::Void,
@@ -175,7 +223,8 @@ impl SendLog {
     fn judge_coverage(&self, failure: &LoneFailure) -> Judgement {
         let (mut surely, mut perhaps) = (failure.sent_at, failure.sent_at);
         // In the order of their sends, so that each extends what those before it cover.
-        for (_, send) in self.others(failure).filter(|(_, send)| !send.has_failed()) {
+        let may_be_stored = |send: &LoggedSend| send.is_awaited() || send.stored_at().is_some();
+        for (_, send) in self.others(failure).filter(|(_, send)| may_be_stored(send)) {
             if send.sent_at <= perhaps {
                 perhaps = perhaps.max(send.ended_at());
             }
@@ -257,6 +306,12 @@ impl FaultEvidence {
         counts
     }
 
+    /// When the failure was sent that may yet count.
+    pub fn undecided_since(&self) -> Option<Duration> {
+        let unconfirmed = self.unconfirmed.filter(|(_, judgement)| *judgement == Judgement::Pending);
+        self.pending.or(unconfirmed.map(|(failure, _)| failure)).map(|failure| failure.sent_at)
+    }
+
     /// Whether a failure counts, or would count after a success of others.
     pub fn has_failure(&self) -> bool {
         self.counted > 0 || self.awaits_success()
@@ -264,8 +319,7 @@ impl FaultEvidence {
 
     /// Whether a failure waits for a success of others: until then, another test shows nothing new.
     pub fn awaits_success(&self) -> bool {
-        let is_pending = |(_, judgement): (LoneFailure, Judgement)| judgement == Judgement::Pending;
-        self.pending.is_some() || self.unconfirmed.is_some_and(is_pending)
+        self.undecided_since().is_some()
     }
 }
 

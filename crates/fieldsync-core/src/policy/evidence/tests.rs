@@ -124,6 +124,42 @@ fn what_is_no_failure_leaves_no_trace() {
 }
 
 #[test]
+fn a_request_beside_it_that_showed_nothing_makes_a_failure_void() {
+    for (sent, ended, expected) in
+        [(2, 3, Judgement::Void), (0, 2, Judgement::Void), (4, 5, Judgement::Counts)]
+    {
+        let (mut log, failure) = log_with_suspect(&[Stored(0, 1), Stored(6, 7)], (2, 3));
+        assert_eq!(log.judge(&failure), Judgement::Counts);
+        log.start_send(seconds(sent), id(50), None);
+        log.end_inconclusively(seconds(ended), id(50));
+        assert_eq!(log.judge(&failure), expected, "{sent} to {ended}");
+    }
+}
+
+#[test]
+fn a_slow_failure_counts_beside_any_number_of_quick_successes() {
+    let millis = Duration::from_millis;
+    for slots in [2, 3] {
+        let mut log = SendLog::default();
+        log.start_send(millis(0), id(1), None);
+        log.record_success(millis(100), id(1));
+        log.start_send(millis(200), id(SUSPECT), None);
+        for number in 0..2_000u64 {
+            let (quick, sent_at) = (id(10_000 + u128::from(number)), millis(150 + number * 20));
+            log.start_send(sent_at, quick, None);
+            log.record_success(sent_at + millis(if slots == 3 { 30 } else { 10 }), quick);
+        }
+        let failure = LoneFailure { id: id(SUSPECT), sent_at: millis(200), failed_at: millis(39_000) };
+        log.record_failure(failure.failed_at, failure.id);
+        log.note_undecided(Some(failure.sent_at));
+        log.start_send(millis(40_200), id(2), None);
+        log.record_success(millis(40_300), id(2));
+        assert!(log.sends.len() <= SENDS_MAX);
+        assert_eq!(log.judge(&failure), Judgement::Counts, "{slots} slots");
+    }
+}
+
+#[test]
 fn an_unconfirmed_failure_is_judged_by_its_own_time() {
     let (mut log, failure) = log_with_suspect(&[Stored(0, 1)], (2, 3));
     let mut evidence = FaultEvidence::default();
@@ -141,8 +177,9 @@ fn an_unconfirmed_failure_is_judged_by_its_own_time() {
 #[test]
 fn the_log_is_bounded_and_what_it_forgot_is_no_evidence() {
     let (mut log, failure) = log_with_suspect(&[Stored(0, 1)], (2, 3));
-    for number in 0..SENDS_MAX as u128 {
+    for number in 0..2 * SENDS_MAX as u128 {
         log.start_send(seconds(4), id(2_000 + number), None);
+        log.record_failure(seconds(5), id(2_000 + number));
     }
     assert_eq!(log.sends.len(), SENDS_MAX);
     assert_eq!(log.judge(&failure), Judgement::Void);

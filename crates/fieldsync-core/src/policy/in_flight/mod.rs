@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::service_time::ServiceTime;
 use crate::model::InFlightRule;
 use throttle::Throttle;
-pub use trial::SentBatch;
+pub use trial::MeasuredBatch;
 use trial::{Refusals, Trial, TrialResult};
 
 /// A number is halved and tried again after so many responses.
@@ -126,12 +126,11 @@ impl InFlightWindow {
         }
     }
 
-    /// The server processed a batch in `elapsed`, from its body to its response.
+    /// The server processed a batch.
     pub fn record_response(
         &mut self,
         now: Duration,
-        sent: &SentBatch,
-        elapsed: Duration,
+        batch: &MeasuredBatch,
         prospects: &Prospects<'_>,
         rng: &mut fastrand::Rng,
     ) {
@@ -139,10 +138,10 @@ impl InFlightWindow {
         self.refusals.count_response();
         self.trial = self.trial.take().filter(|trial| trial.size() <= prospects.max);
         if let Some(trial) = &mut self.trial {
-            let result = trial.record_response(now, sent, elapsed);
+            let result = trial.record_response(now, batch);
             return self.end_trial(now, result, prospects, rng);
         }
-        if sent.at < self.set_at {
+        if batch.sent_at < self.set_at {
             return;
         }
         self.responses += 1;
@@ -165,19 +164,23 @@ impl InFlightWindow {
         }
     }
 
-    /// A batch got a 504: it took at least `elapsed`.
+    /// A batch got a 504: it took at least that long.
     pub fn record_timeout(
         &mut self,
         now: Duration,
-        sent: &SentBatch,
-        elapsed: Duration,
+        batch: &MeasuredBatch,
         prospects: &Prospects<'_>,
         rng: &mut fastrand::Rng,
     ) {
         if let Some(trial) = &mut self.trial {
-            let result = trial.record_timeout(sent, elapsed);
+            let result = trial.record_timeout(batch);
             self.end_trial(now, result, prospects, rng);
         }
+    }
+
+    /// The server fails or denies requests: one batch at a time shows nothing about more.
+    pub fn drop_trial(&mut self) {
+        self.trial = None;
     }
 
     /// The server responded 429 to a batch that was sent while `before` others were under way.
@@ -220,7 +223,7 @@ impl InFlightWindow {
 
     /// The number that is tried next.
     fn next_size(&self, max: usize) -> usize {
-        (2 * self.size).min(max).min(self.throttle.most_to_try(self.size))
+        (2 * self.size.max(1)).min(max).min(self.throttle.most_to_try(self.size))
     }
 
     fn consider_trial(&mut self, now: Duration, prospects: &Prospects<'_>) {

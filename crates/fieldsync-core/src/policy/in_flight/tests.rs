@@ -80,12 +80,12 @@ impl Device {
         self.now += Duration::from_secs_f64(seconds);
         for _ in 0..limit {
             let elapsed = Duration::from_secs_f64(seconds);
-            let sent = SentBatch { at: sent_at, load: load(records) };
+            let sent = MeasuredBatch { sent_at, elapsed, under_way, load: load(records) };
             let measured = Measured { under_way, ..Measured::alone(elapsed) };
             Arc::make_mut(&mut self.service).record_response(&sent.load, measured, T);
             let now = self.now;
             self.with_prospects(|window, prospects, rng| {
-                window.record_response(now, &sent, elapsed, prospects, rng);
+                window.record_response(now, &sent, prospects, rng);
             });
         }
     }
@@ -197,16 +197,33 @@ fn a_504_in_a_trial_is_a_measurement_and_changes_nothing_otherwise() {
     assert_eq!(device.rule(), InFlightRule::Trial);
     let tried = device.window.limit(4);
     for _ in 0..tried {
-        let sent = SentBatch { at: device.now, load: load(20) };
+        let sent = MeasuredBatch { sent_at: device.now, elapsed: T, under_way: 4.0, load: load(20) };
         let now = device.now;
-        device.with_prospects(|window, prospects, rng| window.record_timeout(now, &sent, T, prospects, rng));
+        device.with_prospects(|window, prospects, rng| window.record_timeout(now, &sent, prospects, rng));
     }
     assert!(device.window.limit(4) < tried, "60 s for 20 records show no gain");
     let before = device.window.size;
-    let sent = SentBatch { at: device.now, load: load(20) };
+    let sent = MeasuredBatch { sent_at: device.now, elapsed: T, under_way: 4.0, load: load(20) };
     let now = device.now;
-    device.with_prospects(|window, prospects, rng| window.record_timeout(now, &sent, T, prospects, rng));
+    device.with_prospects(|window, prospects, rng| window.record_timeout(now, &sent, prospects, rng));
     assert_eq!(device.window.size, before);
+}
+
+#[test]
+fn batches_that_were_under_way_alone_do_not_decide_a_trial() {
+    let mut device = Device::new(4.0);
+    device.exchange_rounds(4);
+    assert_eq!(device.rule(), InFlightRule::Trial);
+    for _ in 0..20 {
+        let (sent_at, elapsed) = (device.now, Duration::from_secs(2));
+        let sent = MeasuredBatch { sent_at, elapsed, under_way: 1.0, load: load(20) };
+        device.now += elapsed;
+        let now = device.now;
+        device.with_prospects(|window, prospects, rng| window.record_response(now, &sent, prospects, rng));
+    }
+    assert_eq!((device.window.size, device.rule()), (1, InFlightRule::Trial));
+    device.window.drop_trial();
+    assert_eq!(device.window.limit(4), 1);
 }
 
 #[test]
@@ -228,19 +245,19 @@ proptest! {
         let mut device = Device::new(4.0);
         for (kind, seconds, records, before, max) in events {
             device.max = max;
-            let sent = SentBatch { at: device.now, load: load(records) };
             let elapsed = Duration::from_secs_f64(seconds);
+            let sent = MeasuredBatch { sent_at: device.now, elapsed, under_way: 8.0, load: load(records) };
             device.now += elapsed;
             let now = device.now;
             match kind {
                 0 => device.with_prospects(|window, prospects, rng| {
-                    window.record_timeout(now, &sent, elapsed, prospects, rng);
+                    window.record_timeout(now, &sent, prospects, rng);
                 }),
-                1 => device.window.record_throttling(now, sent.at, before),
+                1 => device.window.record_throttling(now, sent.sent_at, before),
                 _ => {
                     Arc::make_mut(&mut device.service).record_response(&sent.load, Measured::alone(elapsed), T);
                     device.with_prospects(|window, prospects, rng| {
-                        window.record_response(now, &sent, elapsed, prospects, rng);
+                        window.record_response(now, &sent, prospects, rng);
                     });
                 }
             }

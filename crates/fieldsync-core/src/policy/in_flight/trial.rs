@@ -16,11 +16,15 @@ const REFUSED_RESPONSES_MAX: u32 = 1600;
 /// … and is longer by up to this share, so that the clients of a fleet do not try together.
 const REFUSED_SPREAD: f64 = 0.3;
 
-/// A batch that was sent.
+/// A batch that the server processed, or that timed out.
 #[derive(Clone, Debug)]
-pub struct SentBatch {
-    /// When.
-    pub at: Duration,
+pub struct MeasuredBatch {
+    /// When it was sent.
+    pub sent_at: Duration,
+    /// From the end of its body to the response.
+    pub elapsed: Duration,
+    /// How many were under way on average over its flight, itself included.
+    pub under_way: f64,
     /// What it holds.
     pub load: Load,
 }
@@ -79,19 +83,11 @@ impl Trial {
         gains_nothing.max(self.service.load_factor(to_float(self.size)))
     }
 
-    pub(super) fn record_response(
-        &mut self,
-        now: Duration,
-        sent: &SentBatch,
-        elapsed: Duration,
-    ) -> TrialResult {
+    pub(super) fn record_response(&mut self, now: Duration, batch: &MeasuredBatch) -> TrialResult {
         match self.measuring_since {
-            Some(since) if sent.at >= since => {
-                let expected = self.expected_seconds(sent);
-                self.record(elapsed.as_secs_f64() / expected)
-            }
+            Some(since) if batch.sent_at >= since => self.record(batch),
             // From the first response on, the others are under way beside each batch.
-            None if sent.at >= self.opened_at => {
+            None if batch.sent_at >= self.opened_at => {
                 self.measuring_since = Some(now);
                 TrialResult::Running
             }
@@ -99,15 +95,18 @@ impl Trial {
         }
     }
 
-    /// It took at least `elapsed`.
-    pub(super) fn record_timeout(&mut self, sent: &SentBatch, elapsed: Duration) -> TrialResult {
-        if sent.at < self.opened_at {
-            return TrialResult::Running;
-        }
-        self.record(elapsed.as_secs_f64() / self.expected_seconds(sent))
+    /// It took at least that long.
+    pub(super) fn record_timeout(&mut self, batch: &MeasuredBatch) -> TrialResult {
+        if batch.sent_at < self.opened_at { TrialResult::Running } else { self.record(batch) }
     }
 
-    fn record(&mut self, ratio: f64) -> TrialResult {
+    fn record(&mut self, batch: &MeasuredBatch) -> TrialResult {
+        // With fewer under way, nothing was tried.
+        if batch.under_way < f64::midpoint(to_float(self.from), to_float(self.size)) {
+            return TrialResult::Running;
+        }
+        let expected = self.service.forecast(&batch.load).mean * self.own_factor;
+        let ratio = batch.elapsed.as_secs_f64() / expected;
         if ratio > 0.0 && ratio.is_finite() {
             self.sum += ratio.ln();
             self.count += 1;
@@ -121,10 +120,6 @@ impl Trial {
         } else {
             TrialResult::Useless
         }
-    }
-
-    fn expected_seconds(&self, sent: &SentBatch) -> f64 {
-        self.service.forecast(&sent.load).mean * self.own_factor
     }
 }
 

@@ -42,7 +42,7 @@ impl Scheduler {
 
     /// Whether an outcome query may be sent. It has a slot that no upload takes, unless requests go one after the other.
     pub(super) fn has_query_slot(&self, config: &Config) -> bool {
-        self.under_way.query.is_none() && (self.is_parallel(config) || self.uploads() == 0)
+        !self.under_way.has_query() && (self.is_parallel(config) || self.uploads() == 0)
     }
 
     /// Whether requests may be under way beside each other at all.
@@ -73,6 +73,9 @@ impl Scheduler {
     ) {
         // What a trial would be like depends on the present number.
         let (mut window, mut rng) = (self.learned.in_flight.clone(), self.rng.fork());
+        if self.is_restricted(view) {
+            window.drop_trial();
+        }
         self.with_prospects(view, |prospects| update(&mut window, prospects, &mut rng));
         self.learned.in_flight = window;
     }
@@ -86,6 +89,7 @@ impl Scheduler {
         let before = self.open.iter().filter(is_before).count();
         if before > 0 {
             self.learned.in_flight.record_throttling(view.now, sent_at, before);
+            self.throttlings += 1;
         }
         before > 0
     }
@@ -95,7 +99,7 @@ impl Scheduler {
         if self.is_restricted(view) { 1 } else { self.learned.in_flight.limit(max) }
     }
 
-    fn in_flight_max(&self, config: &Config) -> usize {
+    pub(super) fn in_flight_max(&self, config: &Config) -> usize {
         let configured = config.batch.max_in_flight;
         self.hints.max_in_flight.map_or(configured, |hint| hint.min(configured)).max(1)
     }

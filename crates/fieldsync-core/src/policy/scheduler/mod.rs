@@ -10,7 +10,7 @@
 //! | `tracked_batches`, `tracked_batch`, `denials` | each open batch: its last result, and its next step |
 //! | `server_health` | whether the server supports outcome queries, and whether its health is in doubt |
 //! | `waits` | why nothing is sent, and until when |
-//! | `under_way` | which other requests are under way, and how many batches beside each other |
+//! | `parallel_requests` | which other requests are under way, and how many batches beside each other |
 //! | `fault_search` | what failed lately, and the parts of batches that were cut |
 //!
 //! The parts do not know the scheduler, which puts them together:
@@ -32,6 +32,7 @@ mod fault_search;
 mod in_flight;
 mod next_action;
 mod outcome_replies;
+mod parallel_requests;
 mod query_timing;
 mod responses;
 mod server_health;
@@ -40,7 +41,6 @@ mod sizes;
 mod tests;
 mod tracked_batch;
 mod tracked_batches;
-mod under_way;
 mod view;
 mod waits;
 
@@ -53,11 +53,11 @@ use crate::model::{BatchId, OpenBatch};
 use crate::protocol::exchange::ServerHints;
 use denials::OtherTraffic;
 use fault_search::FaultSearch;
+use parallel_requests::ParallelRequests;
 use server_health::ServerHealth;
 pub use sizes::UsualSize;
 use tracked_batch::{NextStep, TrackedBatch};
 use tracked_batches::TrackedBatches;
-use under_way::UnderWay;
 pub(in crate::policy) use view::HELD_CODE;
 pub use view::{Action, ClaimOrder, Disposition, Outcome, View};
 use waits::Waits;
@@ -74,8 +74,12 @@ pub struct Scheduler {
     server: ServerHealth,
     waits: Waits,
     search: FaultSearch,
-    under_way: UnderWay,
+    under_way: ParallelRequests,
     last_timeout_at: Option<Duration>,
+    /// How often the server responded 429 because of the number of batches.
+    throttlings: usize,
+    /// How many records were ever enqueued when a batch was last sent.
+    enqueued_at_last_send: u64,
     rng: fastrand::Rng,
 }
 
@@ -90,8 +94,10 @@ impl Scheduler {
             server: ServerHealth::default(),
             waits: Waits::default(),
             search: FaultSearch::default(),
-            under_way: UnderWay::default(),
+            under_way: ParallelRequests::default(),
             last_timeout_at: None,
+            throttlings: 0,
+            enqueued_at_last_send: 0,
             rng,
         };
         scheduler.track_batches(Duration::ZERO, open);
@@ -108,13 +114,15 @@ impl Scheduler {
     }
 
     /// A batch is about to be sent.
-    pub fn start_send(&mut self, now: Duration, batch: &OpenBatch, load: Load) {
+    pub fn start_send(&mut self, view: &View<'_>, batch: &OpenBatch, load: Load) {
+        let now = view.now;
         if batch.attempt == 1 {
             self.sent_in_run += 1;
         }
         let service = &self.learned.service;
-        let factor = self.learned.in_flight.load_factor(service, usize::MAX);
+        let factor = self.load_factor(view);
         let expected = service.has_measurements().then(|| service.forecast(&load).scaled(factor));
+        self.enqueued_at_last_send = enqueued_total(view);
         let unsent = OpenBatch { attempt: batch.attempt.saturating_sub(1), ..batch.clone() };
         let tracked = self.open.get_or_insert(batch.id, || TrackedBatch::new(unsent, NextStep::InFlight));
         tracked.start_send(now, batch, load, expected);
@@ -146,12 +154,18 @@ impl Scheduler {
     /// The canary was not sent after all.
     pub fn canary_deferred(&mut self, now: Duration, id: BatchId) {
         self.under_way.end_canary();
+        self.search.log.forget_send(id);
         self.end_send(now, id);
     }
 
-    /// The outcome of a batch is about to be queried.
-    pub fn start_query(&mut self, id: BatchId) {
-        self.under_way.query = Some(id);
+    /// An outcome is about to be queried.
+    pub fn start_query(&mut self, now: Duration) {
+        self.under_way.start_query(now);
+    }
+
+    /// Changes whenever a wait begins, or fewer batches may be under way: what was chosen to be sent before is not sent.
+    pub fn restraints(&self) -> (u64, usize) {
+        (self.waits.begun, self.throttlings)
     }
 
     /// Whether a batch is to be sent over another connection than those that are open: its record failed alone.
@@ -172,6 +186,9 @@ impl Scheduler {
         if is_another {
             (self.server, self.hints) = (ServerHealth::default(), ServerHints::default());
             self.search.server_switched();
+            for tracked in self.open.iter_mut().filter(|tracked| tracked.is_in_flight()) {
+                tracked.is_at_former_server = true;
+            }
         }
         is_another
     }
@@ -244,7 +261,7 @@ impl Scheduler {
 
     /// A batch is under way no longer. What became of it may show whether failures of others count.
     fn end_send(&mut self, now: Duration, id: BatchId) {
-        self.search.log.forget_send(id);
+        self.search.log.end_inconclusively(now, id);
         self.count_under_way(now);
         self.review_evidence(now);
     }
@@ -253,6 +270,8 @@ impl Scheduler {
         for tracked in self.open.iter_mut() {
             tracked.review_evidence(now, &self.search.log);
         }
+        let undecided = self.open.iter().filter_map(TrackedBatch::undecided_since).min();
+        self.search.log.note_undecided(undecided);
     }
 
     /// A batch is no longer open under its id.
@@ -261,4 +280,9 @@ impl Scheduler {
         self.search.batch_closed(&tracked, got_through, &mut self.learned.glitches);
         Some(tracked)
     }
+}
+
+/// How many records were ever enqueued, but for those that were discarded.
+fn enqueued_total(view: &View<'_>) -> u64 {
+    view.backlog.settled_total + view.backlog.to_go()
 }

@@ -6,7 +6,7 @@ use super::denials::FREE_DENIALS;
 use super::sizes::usual_record_bytes;
 use super::tracked_batch::TrackedBatch;
 use super::waits::Wait;
-use super::{Action, ClaimOrder, Scheduler, View};
+use super::{Action, ClaimOrder, Scheduler, View, enqueued_total};
 use crate::model::{BatchId, Phase, Sequence, WaitCause};
 use crate::policy::breaker::{BreakerState, Mode};
 use crate::policy::sizing::BatchLimit;
@@ -75,7 +75,7 @@ impl Scheduler {
         {
             return Action::QueryOutcome(id);
         }
-        let is_query_awaited = self.under_way.query.is_some();
+        let is_query_awaited = self.under_way.has_query();
         if is_query_awaited && (probe.is_some() || !self.is_parallel(view.config)) {
             return rest(Phase::Waiting, None);
         }
@@ -91,7 +91,7 @@ impl Scheduler {
         if let Action::QueryOutcome(_) = action {
             return self.has_query_slot(view.config);
         }
-        let is_query_awaited = self.under_way.query.is_some() && !self.is_parallel(view.config);
+        let is_query_awaited = self.under_way.has_query() && !self.is_parallel(view.config);
         self.has_free_slot(view) && !is_query_awaited
     }
 
@@ -175,7 +175,16 @@ impl Scheduler {
         let Offer { limit, sequence } = offer;
         let one_per_key = self.sends_one_per_key();
         let order = || ClaimOrder { limit: limit.clone(), sequence: *sequence, one_per_key };
-        (may_claim(view) && self.has_room()).then(|| Action::Claim(order()))
+        let is_wanted = self.uploads() == 0 || self.is_worth_a_slot(view, offer);
+        (may_claim(view) && self.has_room() && is_wanted).then(|| Action::Claim(order()))
+    }
+
+    /// Whether a fresh batch is sent beside others: it is of the usual size, or no more records arrive. Else records that
+    /// arrive one by one would be sent one by one.
+    fn is_worth_a_slot(&self, view: &View<'_>, offer: &Offer) -> bool {
+        let usual = offer.limit.usual_records(usual_record_bytes(view)) as u64;
+        let waiting = view.backlog.pending + view.backlog.failed;
+        waiting >= usual || enqueued_total(view) == self.enqueued_at_last_send
     }
 
     /// Sends a batch, or first cuts it.
@@ -210,7 +219,7 @@ impl Scheduler {
             .next_due_at
             .filter(|_| self.has_room())
             .map(|due| view.now + Duration::from_millis(due.saturating_sub(view.steady_ms)));
-        let (is_query_awaited, may_send) = (self.under_way.query.is_some(), self.has_free_slot(view));
+        let (is_query_awaited, may_send) = (self.under_way.has_query(), self.has_free_slot(view));
         let queries = self.open.query_dues(view.config).filter(|_| !is_query_awaited);
         let sends = self.open.send_dues(view.config).chain(records).filter(|_| may_send);
         // What is due already and was not chosen waits for a response or a reply, not for a time.

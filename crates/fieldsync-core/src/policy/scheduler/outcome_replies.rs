@@ -61,9 +61,9 @@ impl Scheduler {
         id: BatchId,
         reply: &OutcomeReply,
     ) -> Option<Disposition> {
-        self.under_way.query = None;
-        self.learn_from_reply(view, reply);
-        let disposition = self.continue_by_reply(view, id, reply);
+        let asked_at = self.under_way.end_query().unwrap_or(view.now);
+        self.learn_from_reply(view, asked_at, reply);
+        let disposition = self.continue_by_reply(view, id, asked_at, reply);
         self.count_under_way(view.now);
         self.review_evidence(view.now);
         disposition
@@ -73,6 +73,7 @@ impl Scheduler {
         &mut self,
         view: &View<'_>,
         id: BatchId,
+        asked_at: Duration,
         reply: &OutcomeReply,
     ) -> Option<Disposition> {
         let tracked = self.open.get(id)?;
@@ -80,7 +81,7 @@ impl Scheduler {
             NextStep::Query(query) => query,
             NextStep::Send { .. } => {
                 let OutcomeReply::Completed(results) = reply else { return None };
-                return Some(self.close_completed(view, id, view.now, results, view.wall_ms));
+                return Some(self.close_completed(view, id, asked_at, results, view.wall_ms));
             }
             NextStep::InFlight => return None,
         };
@@ -94,7 +95,7 @@ impl Scheduler {
                 if query.tries == 0 && is_fitting {
                     self.learned.glitches.record_faultless_failure();
                 }
-                Some(self.close_completed(view, id, view.now, results, view.wall_ms))
+                Some(self.close_completed(view, id, asked_at, results, view.wall_ms))
             }
             OutcomeReply::Processing { retry_after } => {
                 if self.is_overdue(view, query.since) {
@@ -137,17 +138,17 @@ impl Scheduler {
         self.open.set_step(id, NextStep::Query(PendingQuery { due, tries: query.tries + 1, ..query }));
     }
 
-    fn learn_from_reply(&mut self, view: &View<'_>, reply: &OutcomeReply) {
+    fn learn_from_reply(&mut self, view: &View<'_>, asked_at: Duration, reply: &OutcomeReply) {
         self.server.query_ended(reply);
         match reply {
             OutcomeReply::Unsupported => {}
             OutcomeReply::Completed(_) | OutcomeReply::Processing { .. } | OutcomeReply::UnknownBatch => {
                 // If several batches are denied, a successful query says nothing about batches.
-                self.waits.query_answered(!self.search.have_several_failed());
+                self.waits.query_answered(asked_at, !self.search.have_several_failed());
                 self.open.note_traffic(None, OtherTraffic::Answered);
             }
             OutcomeReply::Failed | OutcomeReply::Throttled | OutcomeReply::Unreachable => {
-                self.waits.query_failed(view, self.server.is_in_question(), &mut self.rng);
+                self.waits.query_failed(view, asked_at, self.server.is_in_question(), &mut self.rng);
             }
         }
     }

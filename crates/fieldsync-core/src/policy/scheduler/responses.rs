@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::denials::OtherTraffic;
 use super::query_timing::{PROCESSING_WAIT_MIN, query_wait};
-use super::tracked_batch::{NextStep, PendingQuery, TrackedBatch};
+use super::tracked_batch::{NextStep, PendingQuery};
 use super::{Disposition, Outcome, Scheduler, View};
+use crate::config::Config;
 use crate::model::{BatchId, LastError, OpenBatch, Stage};
-use crate::policy::in_flight::SentBatch;
+use crate::policy::in_flight::MeasuredBatch;
 use crate::policy::service_time::Measured;
 use crate::policy::verdict::{Ambiguity, UploadResult, Verdict};
 use crate::protocol::exchange::{ServerHints, truncate_text};
@@ -23,7 +24,18 @@ impl Scheduler {
     pub fn defer_send(&mut self, view: &View<'_>, id: BatchId) -> Disposition {
         self.waits.pause(view, view.now, view.config.retry.initial_backoff.0, &mut self.rng);
         let lone_failures = self.open.get(id).map_or(0, |tracked| tracked.batch.lone_failures);
+        self.put_back_batch(view, id, lone_failures)
+    }
+
+    /// The batch was not sent after all, because a wait began in the meantime.
+    pub fn withdraw_send(&mut self, view: &View<'_>, id: BatchId) -> Disposition {
+        let lone_failures = self.open.get(id).map_or(0, |tracked| tracked.batch.lone_failures);
+        self.put_back_batch(view, id, lone_failures)
+    }
+
+    fn put_back_batch(&mut self, view: &View<'_>, id: BatchId, lone_failures: u32) -> Disposition {
         let disposition = self.send_again(view.now, id, lone_failures);
+        self.search.log.forget_send(id);
         self.end_send(view.now, id);
         disposition
     }
@@ -37,6 +49,9 @@ impl Scheduler {
 
     fn continue_by_response(&mut self, view: &View<'_>, id: BatchId, result: &UploadResult) -> Disposition {
         let now = view.now;
+        if self.open.get(id).is_some_and(|tracked| tracked.is_at_former_server) {
+            return self.settle_at_former_server(view, id, result);
+        }
         if let Some(hints) = result.hints {
             self.take_hints(hints, &result.verdict);
         }
@@ -52,9 +67,9 @@ impl Scheduler {
             Verdict::Completed(results) => {
                 let measured = self.learn_from_results(view, &batch, results, result);
                 let disposition = self.close_completed(view, id, sent_at, results, result.error.at);
-                if let Some((sent, elapsed)) = measured {
+                if let Some(measured) = measured {
                     self.update_window(view, |window, prospects, rng| {
-                        window.record_response(now, &sent, elapsed, prospects, rng);
+                        window.record_response(now, &measured, prospects, rng);
                     });
                 }
                 disposition
@@ -111,6 +126,29 @@ impl Scheduler {
         }
     }
 
+    /// What the former server did with a batch counts, and says nothing about the present one.
+    fn settle_at_former_server(
+        &mut self,
+        view: &View<'_>,
+        id: BatchId,
+        result: &UploadResult,
+    ) -> Disposition {
+        let lone_failures = self.open.lone_failures(id);
+        match &result.verdict {
+            Verdict::Completed(results) => {
+                self.close_batch(id, true);
+                close_by_results(view.config, results, result.error.at)
+            }
+            Verdict::Ambiguous(_) | Verdict::StillProcessing { .. } => {
+                let (due, ambiguity) = (view.now, Ambiguity::ConnectionLost);
+                let query = PendingQuery { due, tries: 0, since: view.now, ambiguity };
+                self.open.set_step(id, NextStep::Query(query));
+                Disposition::keep_unclear(None, lone_failures)
+            }
+            _ => self.send_again(view.now, id, lone_failures),
+        }
+    }
+
     /// Hints hold until the next response of the server's own.
     fn take_hints(&mut self, hints: ServerHints, verdict: &Verdict) {
         self.hints = hints;
@@ -160,7 +198,7 @@ impl Scheduler {
         batch: &OpenBatch,
         results: &[RecordResult],
         result: &UploadResult,
-    ) -> Option<(SentBatch, Duration)> {
+    ) -> Option<MeasuredBatch> {
         let config = view.config;
         self.learned.glitches.record_send();
         if !result.is_replayed {
@@ -184,7 +222,7 @@ impl Scheduler {
         if batch.stage == Stage::Fresh {
             service.record_fit(batch.records, wait);
         }
-        Some((tracked.as_sent(), wait))
+        Some(tracked.as_measured(wait, under_way))
     }
 
     fn learn_from_silence(
@@ -210,14 +248,16 @@ impl Scheduler {
         if ambiguity != Ambiguity::TimedOut || batch.stage != Stage::Fresh {
             return;
         }
-        let Some(sent) = self.open.get(batch.id).map(TrackedBatch::as_sent) else { return };
+        let Some(tracked) = self.open.get(batch.id) else { return };
+        let under_way = self.under_way.average(view.now, tracked.sent_at, tracked.flight_seconds_before);
+        let measured = tracked.as_measured(result.elapsed, under_way);
         // Batches that were under way together time out for one reason.
-        if self.last_timeout_at.is_none_or(|last| sent.at >= last) {
+        if self.last_timeout_at.is_none_or(|last| measured.sent_at >= last) {
             self.learned.service_mut().record_timeout(batch.records);
             self.last_timeout_at = Some(view.now);
         }
         self.update_window(view, |window, prospects, rng| {
-            window.record_timeout(view.now, &sent, result.elapsed, prospects, rng);
+            window.record_timeout(view.now, &measured, prospects, rng);
         });
     }
 
@@ -235,17 +275,7 @@ impl Scheduler {
             self.search.log.record_success(view.now, id);
         }
         self.on_success(view, sent_at, results);
-        let missing = LastError {
-            class: "no_result".into(),
-            http_status: None,
-            code: None,
-            message: "the server's answer has no result for this record".into(),
-            field: None,
-            at,
-        };
-        let outcomes = results.iter().map(|result| (result.id, outcome_of(result, at))).collect();
-        let retry_after = longest_retry_after(results).min(view.config.retry.max_retry_after.0);
-        Disposition::Close { outcomes, missing: Outcome::Retry(missing), retry_after }
+        close_by_results(view.config, results, at)
     }
 
     /// The server works: it gave results for records, to a request that was sent then.
@@ -277,6 +307,21 @@ impl Scheduler {
         self.open.set_step(id, NextStep::Send { due: now });
         Disposition::keep_waiting(lone_failures)
     }
+}
+
+/// Each record continues by its own result.
+fn close_by_results(config: &Config, results: &[RecordResult], at: u64) -> Disposition {
+    let missing = LastError {
+        class: "no_result".into(),
+        http_status: None,
+        code: None,
+        message: "the server's answer has no result for this record".into(),
+        field: None,
+        at,
+    };
+    let outcomes = results.iter().map(|result| (result.id, outcome_of(result, at))).collect();
+    let retry_after = longest_retry_after(results).min(config.retry.max_retry_after.0);
+    Disposition::Close { outcomes, missing: Outcome::Retry(missing), retry_after }
 }
 
 /// The longest wait that the server asks for. Records that are sent again wait together, so that they travel together.

@@ -73,7 +73,8 @@ impl Scheduler {
 
     /// How long the server can be processing a batch.
     pub(super) fn processing_limit(&self, config: &Config) -> Duration {
-        let factor = self.learned.in_flight.load_factor(&self.learned.service, config.batch.max_in_flight);
+        let max = self.in_flight_max(config);
+        let factor = self.learned.in_flight.load_factor(&self.learned.service, max);
         processing_limit(self.time_limit(config), factor)
     }
 

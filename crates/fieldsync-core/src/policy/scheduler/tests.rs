@@ -2,11 +2,12 @@
 
 mod behaviour;
 mod denials;
+mod flights;
+mod parallel_requests;
 mod request_history;
 mod results;
 mod search;
 mod simulation;
-mod under_way;
 mod world;
 
 use std::time::Duration;
@@ -102,8 +103,12 @@ impl TestPlanner {
     /// With one batch in flight.
     fn sent(open: &OpenBatch) -> Self {
         let mut planner = Self::new(Vec::new());
-        planner.scheduler.start_send(planner.now, open, load(open.records));
+        planner.start_send(open, load(open.records));
         planner
+    }
+
+    fn start_send(&mut self, open: &OpenBatch, load: Load) {
+        self.with_view(|scheduler, view| scheduler.start_send(view, open, load));
     }
 
     fn with_view<T>(&mut self, decide: impl FnOnce(&mut Scheduler, &View<'_>) -> T) -> T {
@@ -281,11 +286,7 @@ fn a_full_scheduler_waits_for_a_batch_although_records_are_due() {
     let mut planner = TestPlanner::new(Vec::new());
     for number in 0..1000 {
         let id = BatchId(Uuid::from_u128(number));
-        planner.scheduler.start_send(
-            planner.now,
-            &OpenBatch { id, ..batch(1, BatchPhase::InFlight) },
-            load(1),
-        );
+        planner.start_send(&OpenBatch { id, ..batch(1, BatchPhase::InFlight) }, load(1));
         planner.scheduler.open.set_step(id, NextStep::Send { due: 200 * SECOND });
     }
     planner.backlog.next_due_at = Some(1);

@@ -7,7 +7,7 @@ use super::server_health::queries_enabled;
 use crate::config::Config;
 use crate::model::{BatchId, BatchPhase, LastError, OpenBatch, Stage};
 use crate::policy::evidence::{FaultEvidence, LoneFailure, SendLog};
-use crate::policy::in_flight::SentBatch;
+use crate::policy::in_flight::MeasuredBatch;
 use crate::policy::isolation::Glitches;
 use crate::policy::service_time::{Forecast, Load, ServiceTime};
 use crate::policy::verdict::Ambiguity;
@@ -52,9 +52,11 @@ pub(super) struct TrackedBatch {
     pub(super) ancestors: u32,
     /// How often these records were sent as one batch, under any id.
     pub(super) sends: u32,
+    /// It was last sent to a server that is not configured any more.
+    pub(super) is_at_former_server: bool,
     /// When it was last sent.
     pub(super) sent_at: Duration,
-    /// [`UnderWay::flight_seconds`](super::under_way::UnderWay::flight_seconds) at that time.
+    /// [`ParallelRequests::flight_seconds`](super::parallel_requests::ParallelRequests::flight_seconds) at that time.
     pub(super) flight_seconds_before: f64,
     /// What it holds, once it was sent.
     pub(super) load: Load,
@@ -90,6 +92,7 @@ impl TrackedBatch {
             refusal: None,
             ancestors: u32::from(batch.parent.is_some()),
             sends: batch.attempt,
+            is_at_former_server: false,
             sent_at: Duration::ZERO,
             flight_seconds_before: 0.0,
             load: Load::default(),
@@ -147,7 +150,7 @@ impl TrackedBatch {
     ) {
         self.batch.clone_from(batch);
         self.sends += 1;
-        self.sent_at = now;
+        (self.sent_at, self.is_at_former_server) = (now, false);
         self.step = NextStep::InFlight;
         (self.load, self.expected) = (load, expected);
     }
@@ -181,9 +184,9 @@ impl TrackedBatch {
         self.refusal = Some(error.clone());
     }
 
-    /// Its last send.
-    pub(super) fn as_sent(&self) -> SentBatch {
-        SentBatch { at: self.sent_at, load: self.load.clone() }
+    /// Its last send, once it took that long beside so many.
+    pub(super) fn as_measured(&self, elapsed: Duration, under_way: f64) -> MeasuredBatch {
+        MeasuredBatch { sent_at: self.sent_at, elapsed, under_way, load: self.load.clone() }
     }
 
     fn lone_failure(&self, now: Duration) -> LoneFailure {
@@ -195,6 +198,11 @@ impl TrackedBatch {
         if self.evidence.review(log) {
             self.send_at(now);
         }
+    }
+
+    /// When the failure of the one record was sent that may yet count.
+    pub(super) fn undecided_since(&self) -> Option<Duration> {
+        self.evidence.undecided_since()
     }
 
     /// Records of another batch were stored: that is enough for one more test of a record that was refused.

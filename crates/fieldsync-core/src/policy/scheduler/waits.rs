@@ -75,6 +75,8 @@ pub(super) struct Waits {
     setbacks: u32,
     /// When the last one began.
     setback_at: Duration,
+    /// How many waits began.
+    pub(super) begun: u64,
     /// A person asked to send the waiting records despite a deferral, until this many are settled.
     deferral_override: Option<u64>,
 }
@@ -108,6 +110,7 @@ impl Waits {
             return;
         }
         let is_unconfirmed = reason.stop_phase().is_some();
+        self.begun += 1;
         self.current = Some(Wait { since, until, reason, is_unconfirmed });
     }
 
@@ -171,20 +174,27 @@ impl Waits {
     }
 
     /// An outcome query failed. A present wait continues.
-    pub(super) fn query_failed(&mut self, view: &View<'_>, is_in_question: bool, rng: &mut fastrand::Rng) {
+    pub(super) fn query_failed(
+        &mut self,
+        view: &View<'_>,
+        asked_at: Duration,
+        is_in_question: bool,
+        rng: &mut fastrand::Rng,
+    ) {
         if self.current(view.now).is_some() {
             return;
         }
         if is_in_question {
-            self.pause(view, view.now, view.config.retry.max_backoff.0 / QUERIES_PER_BATCH, rng);
+            self.pause(view, asked_at, view.config.retry.max_backoff.0 / QUERIES_PER_BATCH, rng);
         } else {
-            self.wait_for_link(view, view.now, rng);
+            self.wait_for_link(view, asked_at, rng);
         }
     }
 
-    /// An outcome query got a response. `ends_stops`: the response shows that the sender is not denied.
-    pub(super) fn query_answered(&mut self, ends_stops: bool) {
+    /// An outcome query that was sent then got a response. `ends_stops`: it shows that the sender is not denied.
+    pub(super) fn query_answered(&mut self, asked_at: Duration, ends_stops: bool) {
         self.current = self.current.filter(|wait| match wait.reason {
+            _ if asked_at < wait.since => true,
             WaitReason::ServerAsked => true,
             WaitReason::AuthRequired | WaitReason::Misconfigured => !ends_stops,
             WaitReason::BackOff => false,

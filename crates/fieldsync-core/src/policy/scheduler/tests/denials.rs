@@ -18,7 +18,7 @@ fn numbered(number: u128, records: usize) -> OpenBatch {
 
 impl TestPlanner {
     fn send(&mut self, open: &OpenBatch) {
-        self.scheduler.start_send(self.now, open, load(open.records));
+        self.start_send(open, load(open.records));
     }
 
     fn deny(&mut self, open: &OpenBatch) -> Disposition {

@@ -8,7 +8,7 @@ fn experienced() -> TestPlanner {
     for number in 0..10 {
         let open =
             OpenBatch { id: BatchId(Uuid::from_u128(number)), attempt: 1, ..batch(20, BatchPhase::InFlight) };
-        planner.scheduler.start_send(planner.now, &open, load(20));
+        planner.start_send(&open, load(20));
         let result = upload_result(&Verdict::Completed(Vec::new()), 10 * SECOND);
         planner.with_view(|scheduler, view| scheduler.on_response(view, open.id, &result));
     }
@@ -21,7 +21,7 @@ fn experienced() -> TestPlanner {
 /// A fresh batch fails, and the server does not have it: its parts.
 fn cut_up(planner: &mut TestPlanner) -> Vec<OpenBatch> {
     let open = OpenBatch { id: BatchId(Uuid::from_u128(100)), attempt: 1, ..batch(20, BatchPhase::InFlight) };
-    planner.scheduler.start_send(planner.now, &open, load(20));
+    planner.start_send(&open, load(20));
     planner.respond_to(&open, &Verdict::Ambiguous(Ambiguity::TimedOut));
     let Some(Disposition::Cut { cut, .. }) = planner
         .with_view(|scheduler, view| scheduler.on_outcome_reply(view, open.id, &OutcomeReply::UnknownBatch))
@@ -45,7 +45,7 @@ fn cut_up(planner: &mut TestPlanner) -> Vec<OpenBatch> {
 fn a_suspected_batch_gets_a_shorter_deadline_only_with_outcome_queries() {
     let mut planner = experienced();
     let whole = OpenBatch { id: BatchId(Uuid::from_u128(50)), ..batch(20, BatchPhase::InFlight) };
-    planner.scheduler.start_send(planner.now, &whole, load(20));
+    planner.start_send(&whole, load(20));
     assert_eq!(
         planner.scheduler.response_deadline(&planner.config, whole.id),
         None,
@@ -53,7 +53,7 @@ fn a_suspected_batch_gets_a_shorter_deadline_only_with_outcome_queries() {
     );
     planner.scheduler.forget_batch(whole.id);
     let part = cut_up(&mut planner).remove(0);
-    planner.scheduler.start_send(planner.now, &part, load(part.records));
+    planner.start_send(&part, load(part.records));
     let deadline = planner.scheduler.response_deadline(&planner.config, part.id).unwrap();
     assert!(deadline >= 10 * SECOND && deadline < 40 * SECOND, "{deadline:?}");
     planner.config.server.outcome_lookup = OutcomeLookup::Off;
@@ -67,7 +67,7 @@ fn a_whole_batch_goes_again_where_most_failures_had_no_reason() {
         planner.scheduler.learned.glitches.record_faultless_failure();
     }
     let open = OpenBatch { id: BatchId(Uuid::from_u128(100)), attempt: 1, ..batch(20, BatchPhase::InFlight) };
-    planner.scheduler.start_send(planner.now, &open, load(20));
+    planner.start_send(&open, load(20));
     planner.respond_to(&open, &Verdict::Ambiguous(Ambiguity::TimedOut));
     let unknown = |planner: &mut TestPlanner| {
         planner.with_view(|scheduler, view| {
@@ -76,7 +76,7 @@ fn a_whole_batch_goes_again_where_most_failures_had_no_reason() {
     };
     assert!(matches!(unknown(&mut planner), Some(Disposition::Keep { phase: BatchPhase::Waiting, .. })));
     let again = OpenBatch { attempt: 2, ..open.clone() };
-    planner.scheduler.start_send(planner.now, &again, load(20));
+    planner.start_send(&again, load(20));
     planner.respond_to(&again, &Verdict::Ambiguous(Ambiguity::TimedOut));
     assert!(matches!(unknown(&mut planner), Some(Disposition::Cut { .. })), "once is enough");
 }

@@ -7,18 +7,16 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::behaviour::{Behaviour, QueryBehaviour};
+use super::flights::{Flight, FlightKind};
 use super::request_history::{PastRequest, RequestEffect, RequestHistory};
-use super::{SECOND, batch, config, error, upload_result};
+use super::{SECOND, batch, config};
 use crate::config::Config;
-use crate::model::{
-    Backlog, BatchId, BatchPhase, LastError, LinkState, OpenBatch, QueuePosition, RecordId, Stage,
-};
+use crate::model::{Backlog, BatchId, BatchPhase, LinkState, OpenBatch, QueuePosition, RecordId, Stage};
 use crate::policy::breaker::Breaker;
 use crate::policy::learned::Learned;
-use crate::policy::outcome_reply::OutcomeReply;
 use crate::policy::scheduler::{Action, ClaimOrder, Disposition, Outcome, Scheduler, View};
 use crate::policy::service_time::Load;
-use crate::policy::verdict::{Ambiguity, UploadResult, Verdict};
+use crate::policy::verdict::{Ambiguity, Verdict};
 use crate::protocol::wire::{ErrorDetail, RecordResult, RecordStatus};
 
 /// Payload bytes of each record.
@@ -28,7 +26,7 @@ const RECORD_BYTES: u64 = 300;
 const RESTS_IN_A_ROW_MAX: usize = 6;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum RecordPlace {
+pub(super) enum RecordPlace {
     Free,
     Due(u64),
     In(BatchId),
@@ -37,16 +35,16 @@ enum RecordPlace {
 }
 
 pub(super) struct World {
-    scheduler: Scheduler,
-    breaker: Breaker,
+    pub(super) scheduler: Scheduler,
+    pub(super) breaker: Breaker,
     pub(super) config: Config,
     pub(super) now: Duration,
-    records: Vec<RecordPlace>,
-    open: BTreeMap<BatchId, (OpenBatch, Vec<usize>)>,
-    rng: fastrand::Rng,
+    pub(super) records: Vec<RecordPlace>,
+    pub(super) open: BTreeMap<BatchId, (OpenBatch, Vec<usize>)>,
+    pub(super) rng: fastrand::Rng,
     pub(super) queries: QueryBehaviour,
     stored: BTreeSet<usize>,
-    known: BTreeSet<BatchId>,
+    pub(super) known: BTreeSet<BatchId>,
     history: RequestHistory,
     /// When records were last stored, and the longest time without that although some could be.
     last_stored: Duration,
@@ -60,17 +58,7 @@ pub(super) struct World {
     pub(super) restarts: usize,
     /// Records that applications still enqueue, one at each rest.
     pub(super) arriving: usize,
-    flights: Vec<Flight>,
-}
-
-/// A request whose response is on its way.
-struct Flight {
-    ends: Duration,
-    sent_at: Duration,
-    id: BatchId,
-    members: Vec<usize>,
-    verdict: Verdict,
-    is_canary: bool,
+    pub(super) flights: Vec<Flight>,
 }
 
 impl World {
@@ -128,7 +116,7 @@ impl World {
         }
     }
 
-    fn with_view<T>(&mut self, decide: impl FnOnce(&mut Scheduler, &View<'_>) -> T) -> T {
+    pub(super) fn with_view<T>(&mut self, decide: impl FnOnce(&mut Scheduler, &View<'_>) -> T) -> T {
         let (backlog, wall_ms) = (self.backlog(), self.wall());
         let view = View {
             now: self.now,
@@ -176,7 +164,7 @@ impl World {
                 }
                 Action::Claim(order) => self.claim(&order),
                 Action::Send(id, _) => self.upload(id),
-                Action::QueryOutcome(id) => self.query_outcome(id),
+                Action::QueryOutcome(id) => self.start_query(id),
                 Action::Quarantine(id) => {
                     let disposition =
                         self.with_view(|scheduler, view| scheduler.quarantine_isolated(view, id));
@@ -242,56 +230,16 @@ impl World {
         for _ in &members {
             load.add_record("Visits", RECORD_BYTES);
         }
-        self.scheduler.start_send(self.now, &open, load);
+        self.with_view(|scheduler, view| scheduler.start_send(view, &open, load));
         if self.breaker.permit(self.now).is_err() {
             let disposition = self.with_view(|scheduler, view| scheduler.defer_send(view, id));
             return self.settle(id, disposition);
         }
-        self.start_flight(id, members, false);
-    }
-
-    fn start_flight(&mut self, id: BatchId, members: Vec<usize>, is_canary: bool) {
-        self.requests += 1;
-        let most = self.config.batch.max_in_flight;
-        assert!(self.flights.len() < most, "more than {most} under way");
         let (verdict, elapsed) = self.serve(id, &members);
-        // With one slot, responses take the same time; with several, they overtake each other.
-        let spread = if most > 1 { self.rng.u32(500..3000) } else { 1000 };
-        let ends = self.now + elapsed.mul_f64(f64::from(spread) / 1000.0);
-        self.flights.push(Flight { ends, sent_at: self.now, id, members, verdict, is_canary });
+        self.start_flight(id, elapsed, FlightKind::Batch(members, verdict));
     }
 
-    fn next_response(&self) -> Option<Duration> {
-        self.flights.iter().map(|flight| flight.ends).min()
-    }
-
-    fn deliver_response(&mut self) {
-        let next = (0..self.flights.len()).min_by_key(|at| self.flights[*at].ends).unwrap();
-        let Flight { ends, sent_at, id, members, verdict, is_canary } = self.flights.swap_remove(next);
-        self.now = ends.max(self.now);
-        let elapsed = self.now.checked_sub(sent_at).unwrap();
-        self.note_response(sent_at, &members, &verdict);
-        self.breaker.record_response(
-            self.now,
-            sent_at,
-            verdict.effect(),
-            &self.config.breaker,
-            &mut self.rng,
-        );
-        if is_canary {
-            return self.with_view(|scheduler, view| scheduler.on_canary_response(view, id, &verdict));
-        }
-        let http_status = match verdict {
-            Verdict::Ambiguous(Ambiguity::TimedOut) => Some(504),
-            _ => verdict.is_denial().then_some(403),
-        };
-        let error = LastError { http_status, ..error() };
-        let result = UploadResult { error, ..upload_result(&verdict, elapsed) };
-        let disposition = self.with_view(|scheduler, view| scheduler.on_response(view, id, &result));
-        self.settle(id, disposition);
-    }
-
-    fn note_response(&mut self, sent_at: Duration, members: &[usize], verdict: &Verdict) {
+    pub(super) fn note_response(&mut self, sent_at: Duration, members: &[usize], verdict: &Verdict) {
         let effect = RequestEffect::of(verdict);
         if effect == RequestEffect::Stored {
             let could = self.records.iter().enumerate().any(|(index, at)| {
@@ -319,7 +267,8 @@ impl World {
             .expect("a record that was confirmed");
         let id = BatchId(Uuid::from_u128(self.rng.u128(..)));
         self.scheduler.start_canary(self.now, id);
-        self.start_flight(id, vec![known], true);
+        let (verdict, elapsed) = self.serve(id, &[known]);
+        self.start_flight(id, elapsed, FlightKind::Canary(known, verdict));
     }
 
     fn behaviour(&mut self, members: &[usize]) -> Behaviour {
@@ -330,12 +279,12 @@ impl World {
         members.iter().find_map(|member| self.poison.get(member)).copied().unwrap_or(Behaviour::Fine)
     }
 
-    fn results(members: &[usize], status: RecordStatus) -> Vec<RecordResult> {
+    pub(super) fn results(members: &[usize], status: RecordStatus) -> Vec<RecordResult> {
         let result = |member: &usize| RecordResult::new(id(*member), status);
         members.iter().map(result).collect()
     }
 
-    fn serve(&mut self, id: BatchId, members: &[usize]) -> (Verdict, Duration) {
+    pub(super) fn serve(&mut self, id: BatchId, members: &[usize]) -> (Verdict, Duration) {
         let behaviour = self.behaviour(members);
         if matches!(behaviour, Behaviour::Fine | Behaviour::Late) {
             self.stored.extend(members);
@@ -369,35 +318,7 @@ impl World {
         (verdict, SECOND)
     }
 
-    fn query_outcome(&mut self, id: BatchId) {
-        self.scheduler.start_query(id);
-        let found = match self.queries {
-            QueryBehaviour::Missing => OutcomeReply::Unsupported,
-            QueryBehaviour::Failing => OutcomeReply::Failed,
-            QueryBehaviour::Throttled => OutcomeReply::Throttled,
-            QueryBehaviour::Unreachable => OutcomeReply::Unreachable,
-            QueryBehaviour::Good if !self.open.contains_key(&id) => OutcomeReply::UnknownBatch,
-            QueryBehaviour::Good if self.known.contains(&id) => {
-                OutcomeReply::Completed(Self::results(&self.open[&id].1, RecordStatus::Applied))
-            }
-            QueryBehaviour::Good if self.rng.u8(..4) == 0 => {
-                OutcomeReply::Processing { retry_after: Some(10 * SECOND) }
-            }
-            QueryBehaviour::Good => OutcomeReply::UnknownBatch,
-        };
-        self.breaker.record_query(self.now, found.effect(), &self.config.breaker, &mut self.rng);
-        if let (OutcomeReply::Completed(results), Some((_, members))) = (&found, self.open.get(&id)) {
-            let (members, verdict) = (members.clone(), Verdict::Completed(results.clone()));
-            self.note_response(self.now, &members, &verdict);
-        }
-        if let Some(disposition) =
-            self.with_view(|scheduler, view| scheduler.on_outcome_reply(view, id, &found))
-        {
-            self.settle(id, disposition);
-        }
-    }
-
-    fn settle(&mut self, id: BatchId, disposition: Disposition) {
+    pub(super) fn settle(&mut self, id: BatchId, disposition: Disposition) {
         let (open, members) = self.open.remove(&id).unwrap();
         match disposition {
             Disposition::Close { outcomes, missing, .. } => {

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use crate::model::BatchId;
-
 /// The requests that are under way.
 #[derive(Debug, Default)]
-pub(super) struct UnderWay {
-    pub(super) query: Option<BatchId>,
+pub(super) struct ParallelRequests {
+    /// When the outcome query was sent that is under way.
+    query_sent_at: Option<Duration>,
     /// When the canary was sent that is under way.
     canary_sent_at: Option<Duration>,
     batches: usize,
@@ -15,7 +14,20 @@ pub(super) struct UnderWay {
     flight_seconds: f64,
 }
 
-impl UnderWay {
+impl ParallelRequests {
+    pub(super) fn start_query(&mut self, now: Duration) {
+        self.query_sent_at = Some(now);
+    }
+
+    /// The query is not under way any more. Returns when it was sent.
+    pub(super) fn end_query(&mut self) -> Option<Duration> {
+        self.query_sent_at.take()
+    }
+
+    pub(super) fn has_query(&self) -> bool {
+        self.query_sent_at.is_some()
+    }
+
     pub(super) fn start_canary(&mut self, now: Duration) {
         self.canary_sent_at = Some(now);
     }
