@@ -1,5 +1,5 @@
-//! What a drain costs at least: a loop that posts batches one after the other from memory, and syncs a line of a log for
-//! each. It keeps nothing, so it is no peer; it is the physical limit of the scene `backlog`.
+//! What a drain costs at least: a loop that posts batches one after the other from memory, gets a result for each record,
+//! and syncs a line of a log for each batch. It keeps nothing, so it is no peer; it is the physical limit of the scene `backlog`.
 
 use std::fs::File;
 use std::io::{BufRead, Write, stdin, stdout};
@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
+use fieldsync::protocol::wire::{BATCH_ID, BATCH_PATH};
+
 use crate::contestant::{Contestant, Intake, Setup};
 use crate::http_client::HttpClient;
-use crate::record::write_record;
-use crate::server::PLAIN_PATH;
+use crate::record::{id_of, write_record};
 
 pub(crate) struct BareLoop {
     /// Records in a batch.
@@ -66,7 +67,8 @@ impl BareLoopProcess {
                 write_record(number, &mut body);
             }
             body.push(b']');
-            let status = client.post(PLAIN_PATH, "application/json", &body).expect("the server responds");
+            let fields = format!("Content-Type: application/json\r\n{BATCH_ID}: {}\r\n", id_of(first));
+            let status = client.post_with_fields(BATCH_PATH, &fields, &body).expect("the server responds");
             assert_eq!(status, 200, "a healthy server applies each batch");
             writeln!(log, "{first}").and_then(|()| log.sync_data()).expect("the disk is well");
         }

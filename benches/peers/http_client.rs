@@ -15,10 +15,14 @@ impl<S: Read + Write> HttpClient<S> {
 
     /// Posts a body, and returns the status of the response.
     pub(crate) fn post(&mut self, path: &str, content_type: &str, body: &[u8]) -> io::Result<u16> {
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
+        self.post_with_fields(path, &format!("Content-Type: {content_type}\r\n"), body)
+    }
+
+    /// As [`Self::post`], with these lines as header fields.
+    pub(crate) fn post_with_fields(&mut self, path: &str, fields: &str, body: &[u8]) -> io::Result<u16> {
+        let length = body.len();
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: {length}\r\n\r\n");
         let stream = self.stream.get_mut();
         stream.write_all(head.as_bytes())?;
         stream.write_all(body)?;

@@ -22,6 +22,8 @@ use crate::protocol::wire::{ErrorDetail, RecordResult, RecordStatus};
 /// Payload bytes of each record.
 const RECORD_BYTES: u64 = 300;
 
+/// Steps of a run for each batch that may be under way.
+const STEPS_PER_SLOT_MAX: usize = 20_000;
 /// Consecutive waits: when one wait ends, another may still be in effect.
 const RESTS_IN_A_ROW_MAX: usize = 6;
 
@@ -134,7 +136,7 @@ impl World {
     /// Runs until nothing is left to send. Returns the quarantined records.
     pub(super) fn run(&mut self) -> Vec<usize> {
         let mut rests = 0;
-        for _ in 0..20_000 {
+        for _ in 0..STEPS_PER_SLOT_MAX * self.config.batch.max_in_flight {
             let action = self.with_view(|scheduler, view| scheduler.next_action(view));
             let is_idle = self.flights.is_empty();
             rests = if is_idle && matches!(action, Action::Rest { .. }) { rests + 1 } else { 0 };
