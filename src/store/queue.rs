@@ -178,6 +178,7 @@ impl Queue {
             needs_all_rows: false,
         };
         let unlisted_before = session.state.unlisted.len();
+        let counters_before = cfg!(debug_assertions).then(|| session.state.counters.clone());
         let has_changes = group.apply(&mut session)?;
         // Records may have been listed for an operation that then had nothing to do.
         let changed = has_changes || session.state.unlisted.len() != unlisted_before;
@@ -195,6 +196,10 @@ impl Queue {
             self.require_in_place()?;
             self.shared.publish_batches(&self.state.open);
         } else {
+            debug_assert!(
+                counters_before.is_none_or(|before| before == self.state.counters),
+                "an operation that changed nothing counted something"
+            );
             transaction.abort()?;
         }
         Ok(changed)

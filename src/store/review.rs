@@ -93,7 +93,7 @@ impl Op for Review {
             }
             changed.push(RecordId(Uuid::from_u128(id)));
         }
-        if matches!(self.action, ReviewAction::Discard { .. }) {
+        if matches!(self.action, ReviewAction::Discard { .. }) && !changed.is_empty() {
             transaction.make_room_for_receipts(changed.len())?;
         }
         Ok(ReviewSummary { changed, next })
