@@ -59,6 +59,11 @@ impl Scheduler {
         self.learned.in_flight.load_factor(&self.learned.service, max)
     }
 
+    /// How many batches were under way on average since a batch was sent, itself included.
+    pub(super) fn average_under_way(&self, now: Duration, tracked: &TrackedBatch) -> f64 {
+        self.under_way.average(now, tracked.sent_at, tracked.flight_seconds_before)
+    }
+
     /// Counts again how many batches are under way.
     pub(super) fn count_under_way(&mut self, now: Duration) {
         let batches = self.uploads() + self.open.count_unclear();

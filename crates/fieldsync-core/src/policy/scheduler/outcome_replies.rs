@@ -165,7 +165,7 @@ impl Scheduler {
         let after = before.saturating_sub(query_wait(view.config, query.tries));
         let after = after.max(tracked.failed_after).min(before);
         let half = before.saturating_sub(after) / 2;
-        let under_way = self.under_way.average(view.now, tracked.sent_at, tracked.flight_seconds_before);
+        let under_way = self.average_under_way(view.now, tracked);
         let measured = Measured { elapsed: after + half, inexact: half, under_way };
         self.learned.service_mut().record_completion(&tracked.load, measured, limit);
     }

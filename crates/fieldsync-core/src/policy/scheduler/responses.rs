@@ -23,17 +23,12 @@ impl Scheduler {
     /// The batch was not sent after all: it waits briefly for the obstacle to disappear.
     pub fn defer_send(&mut self, view: &View<'_>, id: BatchId) -> Disposition {
         self.waits.pause(view, view.now, view.config.retry.initial_backoff.0, &mut self.rng);
-        let lone_failures = self.open.get(id).map_or(0, |tracked| tracked.batch.lone_failures);
-        self.put_back_batch(view, id, lone_failures)
+        self.withdraw_send(view, id)
     }
 
     /// The batch was not sent after all, because a wait began in the meantime.
     pub fn withdraw_send(&mut self, view: &View<'_>, id: BatchId) -> Disposition {
         let lone_failures = self.open.get(id).map_or(0, |tracked| tracked.batch.lone_failures);
-        self.put_back_batch(view, id, lone_failures)
-    }
-
-    fn put_back_batch(&mut self, view: &View<'_>, id: BatchId, lone_failures: u32) -> Disposition {
         let disposition = self.send_again(view.now, id, lone_failures);
         self.search.log.forget_send(id);
         self.end_send(view.now, id);
@@ -215,7 +210,7 @@ impl Scheduler {
         let limit = self.time_limit(config);
         let wait = result.elapsed.saturating_sub(result.network.sent.unwrap_or_default());
         let tracked = self.open.get(batch.id)?;
-        let under_way = self.under_way.average(view.now, tracked.sent_at, tracked.flight_seconds_before);
+        let under_way = self.average_under_way(view.now, tracked);
         let service = self.learned.service_mut();
         let measured = Measured { under_way, ..Measured::alone(wait) };
         service.record_response(&tracked.load, measured, limit);
@@ -249,7 +244,7 @@ impl Scheduler {
             return;
         }
         let Some(tracked) = self.open.get(batch.id) else { return };
-        let under_way = self.under_way.average(view.now, tracked.sent_at, tracked.flight_seconds_before);
+        let under_way = self.average_under_way(view.now, tracked);
         let measured = tracked.as_measured(result.elapsed, under_way);
         // Batches that were under way together time out for one reason.
         if self.last_timeout_at.is_none_or(|last| measured.sent_at >= last) {
