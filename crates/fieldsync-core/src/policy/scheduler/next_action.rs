@@ -128,8 +128,9 @@ impl Scheduler {
     fn next_batch(&self, view: &View<'_>) -> Option<Action> {
         let offer = self.plan_claim(view);
         let mut due = self.open.due_batches(view);
-        if self.open.in_flight().any(TrackedBatch::is_suspected) {
-            // One suspect at a time: fresh batches beside it show whether the server works.
+        if self.open.in_flight().any(TrackedBatch::is_suspected) || self.under_way.has_canary() {
+            // One suspect at a time: fresh batches beside it show whether the server works. Beside a canary, none: if each
+            // fails between two canaries, with another suspect before or after it, no failure ever counts.
             due.retain(|tracked| !tracked.is_suspected());
         }
         let send = |tracked: &&TrackedBatch| self.send_action(view, tracked, &offer);

@@ -129,3 +129,14 @@ fn a_record_that_was_still_processed_while_others_failed_is_not_blamed() {
     world.script = vec![(25 * MINUTE, behaviours)];
     world.run();
 }
+
+/// While a canary was under way, another suspect was sent, so that no failure of either counted.
+#[test]
+fn several_records_that_fail_alone_are_tested_one_between_two_canaries() {
+    let places = [22, 24, 29, 36, 77, 86, 97, 99];
+    let mut world = World::new(250, 758_992_844_791_649_945).with_slots(2);
+    world.arriving = 500;
+    world.poison = places.into_iter().map(|place| (place, Behaviour::Refused)).collect();
+    assert_eq!(world.run(), places);
+    assert!(world.requests < 1000, "{} requests", world.requests);
+}
