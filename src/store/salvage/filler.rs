@@ -376,7 +376,7 @@ impl FillTransaction<'_, '_> {
 }
 
 /// Whether a store assigns this position, so that claims examine it and later records follow it.
-fn is_valid_position(position: QueuePosition) -> bool {
+pub(super) fn is_valid_position(position: QueuePosition) -> bool {
     QueuePosition::new(position.priority(), position.seq()) == position && position.seq() < 2 * SEQ_LIMIT
 }
 

@@ -5,9 +5,9 @@
 //! record is settled, and a receipt from then on.
 
 use super::damaged_tables::{DamagedTables, OpenedTables};
-use super::filler::{SalvagedItem, StoreFiller};
+use super::filler::{SalvagedItem, StoreFiller, is_valid_position};
 use super::table_walk::TableWalk;
-use crate::model::Damage;
+use crate::model::{Damage, QueuePosition};
 use crate::store::body;
 use crate::store::codec;
 use crate::store::counters::Counters;
@@ -214,7 +214,7 @@ impl TableReader<'_, '_> {
     /// Reads the manifest. Returns whether every row was read.
     fn read_manifest(&mut self) -> Result<bool, StoreError> {
         let mut walk = TableWalk::new(self.source, |parts: &OpenedTables| parts.manifest.as_ref());
-        let mut decoded = self.source.is_latest;
+        let (mut decoded, mut listed_seq_end) = (self.source.is_latest, 0);
         while let Some((id, value)) = walk.next(self.source) {
             self.report_progress();
             let Ok(row) = codec::decode_row::<ManifestRow>(&value) else {
@@ -222,6 +222,9 @@ impl TableReader<'_, '_> {
                 continue;
             };
             let position = row.position;
+            if is_valid_position(QueuePosition(position)) {
+                listed_seq_end = listed_seq_end.max(seq_of(position) + 1);
+            }
             let payload = self.source.with_tables(1, |parts| match &parts.payload {
                 Some(table) => Ok(Some(table.get(position)?.is_some())),
                 None => Ok(None),
@@ -238,6 +241,7 @@ impl TableReader<'_, '_> {
             };
             self.filler.add_item(found)?;
         }
+        self.filler.known.listed_seq_end = Some(listed_seq_end);
         Ok(decoded && walk.is_complete)
     }
 }
