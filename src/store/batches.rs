@@ -183,7 +183,7 @@ impl Transaction<'_, '_> {
             by_id.entry(record.0.as_u128()).or_insert(outcome);
         }
         let mut known = 0;
-        let mut to_retry = Vec::new();
+        let (mut to_retry, mut sent_payloads) = (Vec::new(), Vec::new());
         for member in &row.members {
             let given = by_id.remove(&member.id);
             known += usize::from(given.is_some());
@@ -199,7 +199,7 @@ impl Transaction<'_, '_> {
                     entry.state = StoredState::Synced;
                     entry.error = None;
                     self.state.open_mut().release_member(member.position);
-                    self.remove_payload(member.position)?;
+                    sent_payloads.push(member.position);
                     self.tables.receipts.insert(member.position, (member.id, self.now.steady))?;
                     if let Some(receipt) = receipt {
                         let table = &mut self.tables.server_receipts;
@@ -235,6 +235,7 @@ impl Transaction<'_, '_> {
             }
             self.save_row(member.id, &entry, Some(was))?;
         }
+        self.remove_payloads(&mut sent_payloads)?;
         settled.foreign = total - known;
         settled.failed = to_retry.len();
         Ok(to_retry)

@@ -47,7 +47,7 @@ pub(super) struct ChangesRead {
     pub(super) next: ChangeCursor,
 }
 
-/// Appends a change. Removes the oldest ones beyond the bound, and those of other histories.
+/// Appends a change.
 pub(super) fn append_change(
     table: &mut Table<'_, (u64, u64), u128>,
     counters: &mut Counters,
@@ -55,19 +55,31 @@ pub(super) fn append_change(
 ) -> Result<(), StoreError> {
     let last = counters.last_change.get_or_insert_with(LastChange::new_history);
     last.seq += 1;
-    let history = last.history;
-    table.insert((history, last.seq), id)?;
-    // Two at a time, so that the list becomes shorter if the bound was lowered.
-    for _ in 0..2 {
-        if table.len()? <= CHANGES_MAX {
-            break;
+    table.insert((last.history, last.seq), id)?;
+    Ok(())
+}
+
+/// Removes changes beyond the bound: those of other histories, then the oldest ones. At most two for each that was
+/// appended, so that the list becomes shorter step by step if the bound was lowered.
+pub(super) fn remove_old_changes(
+    table: &mut Table<'_, (u64, u64), u128>,
+    counters: &Counters,
+    appended: usize,
+) -> Result<(), StoreError> {
+    let Some(LastChange { history, .. }) = counters.last_change else { return Ok(()) };
+    let beyond = usize::try_from(table.len()?.saturating_sub(CHANGES_MAX)).unwrap_or(usize::MAX);
+    let mut excess = beyond.min(2 * appended);
+    let (own, next_history) = ((history, 0), (history.saturating_add(1), 0));
+    let ranges = [(0, 0)..own, next_history..(u64::MAX, u64::MAX), own..next_history];
+    for range in ranges {
+        let mut removed = 0;
+        let mut last = None;
+        for item in table.range(range.clone())?.take(excess) {
+            (removed, last) = (removed + 1, Some(item?.0.value()));
         }
-        let first = table.first()?.map(|(key, _)| key.value());
-        let last = table.last()?.map(|(key, _)| key.value());
-        let foreign = first.into_iter().chain(last).find(|(of, _)| *of != history);
-        if let Some(oldest) = foreign.or(first) {
-            table.remove(oldest)?;
-        }
+        let Some(last) = last else { continue };
+        table.retain_in(range.start..=last, |_, _| false)?;
+        excess -= removed;
     }
     Ok(())
 }

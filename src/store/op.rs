@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use redb::ReadableTable;
 
-use super::changes::append_change;
+use super::changes::{append_change, remove_old_changes};
 use super::codec;
 use super::error::StoreError;
 use super::limits::QueueLimits;
@@ -119,6 +119,8 @@ pub struct Transaction<'q, 't> {
     pub(super) is_damage_seen: Cell<bool>,
     /// New records so far.
     pub(super) appended_count: usize,
+    /// Changes of records that were noted so far.
+    pub(super) noted_changes: usize,
     /// Whether an operation needed all records in the manifest.
     pub(super) needs_all_rows: bool,
 }
@@ -146,6 +148,7 @@ impl Transaction<'_, '_> {
             return Ok(());
         }
         self.list_records()?;
+        remove_old_changes(&mut self.tables.changes, &self.state.counters, self.noted_changes)?;
         self.state.counters.steady = self.now.steady;
         self.state.counters.write_to(&mut self.tables.meta)
     }
@@ -163,6 +166,7 @@ impl Transaction<'_, '_> {
 
     /// Notes that a record changed, for readers of changes.
     fn note_change(&mut self, id: u128) -> Result<(), StoreError> {
+        self.noted_changes += 1;
         append_change(&mut self.tables.changes, &mut self.state.counters, id)
     }
 
@@ -178,13 +182,23 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// Deletes a payload.
+    /// Deletes the payload at a position.
     pub(super) fn remove_payload(&mut self, position: u64) -> Result<(), StoreError> {
+        self.remove_payloads(&mut [position])
+    }
+
+    /// Deletes the payloads at these positions. Those that are next to each other are removed as one range, which
+    /// writes each page of the tree once.
+    pub(super) fn remove_payloads(&mut self, positions: &mut [u64]) -> Result<(), StoreError> {
         self.state.waits_changed = true;
-        self.tables.payload.remove(position)?;
-        let chunks = (position, 0)..=(position, u32::MAX);
-        if self.tables.chunks.range(chunks.clone())?.next().is_some() {
-            self.tables.chunks.retain_in(chunks, |_, _| false)?;
+        positions.sort_unstable();
+        for run in positions.chunk_by(|one, next| one.checked_add(1) == Some(*next)) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            self.tables.payload.retain_in(*first..=*last, |_, _| false)?;
+            let chunks = (*first, 0)..=(*last, u32::MAX);
+            if self.tables.chunks.range(chunks.clone())?.next().is_some() {
+                self.tables.chunks.retain_in(chunks, |_, _| false)?;
+            }
         }
         Ok(())
     }

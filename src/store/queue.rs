@@ -175,6 +175,7 @@ impl Queue {
             is_disk_low: self.space.is_low(),
             is_damage_seen: Cell::new(false),
             appended_count: 0,
+            noted_changes: 0,
             needs_all_rows: false,
         };
         let unlisted_before = session.state.unlisted.len();
