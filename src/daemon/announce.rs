@@ -76,6 +76,6 @@ fn log_alert(alert: &Alert) {
         Some(AlertName::TokenInClear) => tracing::warn!(name: journal::TOKEN_IN_CLEAR, "alert: {message}"),
         // Already logged with the reason, by the store or by the reload.
         Some(AlertName::DiskFull | AlertName::DiskFailing | AlertName::ConfigurationRefused) => {}
-        None => tracing::warn!("alert: {message}"),
+        Some(_) | None => tracing::warn!("alert: {message}"),
     }
 }

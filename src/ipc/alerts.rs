@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::config_state::ConfigState;
 use super::queue_fill::QueueFill;
-use crate::api::{Alert, AlertName, OpenEnum};
+use crate::api::{Alert, AlertName, AlertSeverity, OpenEnum};
 use crate::clock::millis;
 use crate::config::Config;
 use crate::model::{Backlog, DiskState};
@@ -43,7 +43,8 @@ impl AlertTracker {
 fn find_alerts(backlog: &Backlog, config: &Config, config_state: &ConfigState, now: u64) -> Vec<Alert> {
     let mut alerts = Vec::new();
     let mut raise = |name: AlertName, message: String| {
-        alerts.push(Alert { alert: name.into(), message, since: now });
+        let severity = AlertSeverity::default().into();
+        alerts.push(Alert { alert: name.into(), severity, message, remedy: String::new(), since: now });
     };
     match backlog.storage.disk {
         DiskState::Ok => {}
@@ -84,7 +85,9 @@ fn find_alerts(backlog: &Backlog, config: &Config, config_state: &ConfigState, n
             0,
             Alert {
                 alert: AlertName::StoreDamaged.into(),
+                severity: AlertSeverity::Critical.into(),
                 message: describe_damage(backlog),
+                remedy: String::new(),
                 since: first.found_at,
             },
         );

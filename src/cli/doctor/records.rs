@@ -130,7 +130,7 @@ fn judge_last_send(status: &Status, now: u64) -> Option<Finding> {
 mod tests {
     use super::super::finding::CheckResult;
     use super::*;
-    use crate::api::Counts;
+    use crate::api::{AlertSeverity, Counts};
     use crate::cli::testing::sample_status;
     use crate::model::{Blocker, RecordId, RecordState};
 
@@ -147,7 +147,9 @@ mod tests {
         }];
         let alert = |alert: AlertName, message: &str| Alert {
             alert: alert.into(),
+            severity: AlertSeverity::Warning.into(),
             message: message.into(),
+            remedy: String::new(),
             since: 0,
         };
         status.alerts = vec![

@@ -86,11 +86,18 @@ pub(in crate::policy) fn needs_person(reason: SyncReason) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::AlertSeverity;
     use crate::api::samples::sample_sync;
 
     #[test]
     fn the_need_for_a_person_comes_before_a_long_wait() {
-        let alert = |name: AlertName| Alert { alert: name.into(), message: name.to_string(), since: 0 };
+        let alert = |name: AlertName| Alert {
+            alert: name.into(),
+            severity: AlertSeverity::Warning.into(),
+            message: name.to_string(),
+            remedy: String::new(),
+            since: 0,
+        };
         for (phase, alerts, expected) in [
             (Phase::Idle, vec![], Health::Well),
             (Phase::Offline, vec![], Health::Well),
