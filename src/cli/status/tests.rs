@@ -133,14 +133,14 @@ fn problems_have_lines_of_their_own() {
         alert: AlertName::DiskFull.into(),
         severity: AlertSeverity::Critical.into(),
         message,
-        remedy: String::new(),
+        remedy: "free some space".into(),
         since: 190_000,
     }];
     let text = describe_status(&status, &SHORT, 202_000).join("\n");
     for part in [
         "\nDisk          full: no new records are accepted, 2.0 KiB free\n",
         &format!("\nBlocking      {id} (needs review) blocks at least 1000 records of key Acme\n"),
-        "\nALERT disk_full: the disk is full: no new records are taken (since 12 s ago)\n",
+        "\nALERT disk_full: the disk is full: no new records are taken (since 12 s ago)\nTo do: free some space\n",
     ] {
         assert!(text.contains(part), "{text}");
     }
