@@ -22,7 +22,7 @@ impl OutcomeReporter {
     pub(crate) fn record(&self, report: &BatchReport) {
         if let Some(outcome) = report.outcome.known() {
             let now = self.steady.now().steady;
-            self.sender.send_modify(|outcomes| outcomes.record(now, outcome));
+            self.sender.send_modify(|outcomes| outcomes.record(now, outcome, report.http_status));
         }
     }
 }

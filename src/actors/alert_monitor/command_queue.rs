@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::command_run::{RunEnd, run_command};
-use crate::api::{AlertChange, AlertName, OpenEnum};
+use super::command_run::{CommandJob, RunEnd, run_command};
+use crate::api::AlertChange;
 use crate::config::CommandLine;
 use crate::journal;
 use crate::model::DeviceId;
@@ -24,14 +24,6 @@ pub(super) struct AlertNotice<'a> {
     pub(super) change: &'a AlertChange,
     pub(super) device_id: DeviceId,
     pub(super) device_name: String,
-}
-
-/// A run of the program that is due.
-pub(super) struct CommandJob {
-    pub(super) alert: OpenEnum<AlertName>,
-    pub(super) command: CommandLine,
-    pub(super) time_limit: Duration,
-    pub(super) input: Vec<u8>,
 }
 
 /// The alerts that wait for the program.

@@ -16,10 +16,14 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::command_queue::CommandJob;
+use crate::api::{AlertName, OpenEnum};
+use crate::config::CommandLine;
 
 /// Variables that the program gets, if the daemon has them.
 const PASSED_VARIABLES: [&str; 8] = ["HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER"];
+/// The first after the standard ones.
+const FIRST_INHERITED_FILE: libc::c_uint = 3;
+const CLOSE_ON_EXEC: libc::c_int = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
 /// How long the program has to end after SIGTERM, until it gets SIGKILL.
 const TERM_GRACE: Duration = Duration::from_secs(2);
 /// How much of its output is logged.
@@ -28,6 +32,15 @@ const OUTPUT_LOGGED_BYTES_MAX: usize = 1024;
 const OUTPUT_BYTES_MAX: usize = 64 << 10;
 /// What the program may still have written is read for this long after its end.
 const LAST_OUTPUT_WAIT: Duration = Duration::from_millis(100);
+
+/// A run of the program that is due.
+pub(super) struct CommandJob {
+    pub(super) alert: OpenEnum<AlertName>,
+    pub(super) command: CommandLine,
+    pub(super) time_limit: Duration,
+    /// The alert as JSON.
+    pub(super) input: Vec<u8>,
+}
 
 /// How a run ended, and what the program wrote.
 pub(super) struct FinishedRun {
@@ -60,7 +73,7 @@ async fn run_until_end(
     mut stop: watch::Receiver<bool>,
     output: &mut Vec<u8>,
 ) -> io::Result<RunEnd> {
-    let (mut child, mut reader) = match start(job) {
+    let (mut child, reader) = match start(job) {
         Ok(started) => started,
         Err(error) => return Ok(RunEnd::Failed(format!("cannot be started: {error}"))),
     };
@@ -75,7 +88,7 @@ async fn run_until_end(
                 tracing::debug!(%error, "telemetry.alert_command did not read the whole alert");
             }
         };
-        tokio::join!(write, read_output(&mut reader, output));
+        tokio::join!(write, read_output(reader, output));
     };
     let run = async {
         let wait = child.wait();
@@ -109,7 +122,9 @@ fn start(job: &CommandJob) -> io::Result<(Child, pipe::Receiver)> {
     let (reader, writer) = io::pipe()?;
     let variables = PASSED_VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     // The command holds the other end of the pipe: it must be gone before the output is read.
-    let child = Command::new(job.command.program())
+    let mut command = Command::new(job.command.program());
+    close_inherited_files(&mut command);
+    let child = command
         .args(job.command.arguments())
         .env_clear()
         .envs(variables)
@@ -122,8 +137,19 @@ fn start(job: &CommandJob) -> io::Result<(Child, pipe::Receiver)> {
     Ok((child, pipe::Receiver::from_owned_fd(reader.into())?))
 }
 
-/// Reads until the end, or until it is too much.
-async fn read_output(reader: &mut pipe::Receiver, output: &mut Vec<u8>) {
+/// Files of the daemon itself are closed anyway; this also closes what it inherited from the program that started it.
+#[expect(unsafe_code, reason = "between fork and exec, this makes one system call and nothing else")]
+fn close_inherited_files(command: &mut Command) {
+    let mark_all = || {
+        // Closed by exec: until then, the standard library needs one of them. A kernel without the call changes nothing.
+        unsafe { libc::close_range(FIRST_INHERITED_FILE, libc::c_uint::MAX, CLOSE_ON_EXEC) };
+        Ok(())
+    };
+    unsafe { command.pre_exec(mark_all) };
+}
+
+/// Reads until the end, or until it is too much: then the program finds its output closed.
+async fn read_output(mut reader: pipe::Receiver, output: &mut Vec<u8>) {
     let mut total = 0;
     let mut buffer = [0; 4096];
     while total < OUTPUT_BYTES_MAX {

@@ -43,9 +43,9 @@ impl AlertLog {
 
 fn log_start(name: AlertName, alert: &Alert) {
     macro_rules! line {
-        ($id:ident) => {
+        ($id:expr) => {
             tracing::warn!(
-                name: journal::$id,
+                name: $id,
                 alert = %name,
                 severity = %alert.severity,
                 "alert: {}",
@@ -54,20 +54,20 @@ fn log_start(name: AlertName, alert: &Alert) {
         };
     }
     match name {
-        AlertName::NeedsReview => line!(NEEDS_REVIEW),
-        AlertName::RecordsWait => line!(RECORDS_WAIT),
-        AlertName::QueueFilling => line!(QUEUE_FILLING),
-        AlertName::StoreDamaged => line!(STORE_DAMAGED),
-        AlertName::TokenInClear => line!(TOKEN_IN_CLEAR),
-        AlertName::BreakerOpen => line!(BREAKER_STAYS_OPEN),
-        AlertName::AmbiguousAnswers => line!(AMBIGUOUS_ANSWERS),
-        AlertName::DiskLow => line!(DISK_LOW),
-        AlertName::CredentialExpires => line!(CREDENTIAL_EXPIRES),
-        AlertName::CredentialRefused => line!(CREDENTIAL_REFUSED),
-        AlertName::ClockOffset => line!(CLOCK_OFFSET),
-        AlertName::NoContact => line!(NO_CONTACT),
-        AlertName::Restarts => line!(RESTARTS),
-        AlertName::SendingDenied => line!(SENDING_DENIED),
+        AlertName::NeedsReview => line!(journal::NEEDS_REVIEW),
+        AlertName::RecordsWait => line!(journal::RECORDS_WAIT),
+        AlertName::QueueFilling => line!(journal::QUEUE_FILLING),
+        AlertName::StoreDamaged => line!(journal::STORE_DAMAGED),
+        AlertName::TokenInClear => line!(journal::TOKEN_IN_CLEAR),
+        AlertName::BreakerOpen => line!(journal::BREAKER_STAYS_OPEN),
+        AlertName::AmbiguousAnswers => line!(journal::AMBIGUOUS_ANSWERS),
+        AlertName::DiskLow => line!(journal::DISK_LOW),
+        AlertName::CredentialExpires => line!(journal::CREDENTIAL_EXPIRES),
+        AlertName::CredentialRefused => line!(journal::CREDENTIAL_REFUSED),
+        AlertName::ClockOffset => line!(journal::CLOCK_OFFSET),
+        AlertName::NoContact => line!(journal::NO_CONTACT),
+        AlertName::Restarts => line!(journal::RESTARTS),
+        AlertName::SendingDenied => line!(journal::SENDING_DENIED),
         // Already logged with the reason, by the store or by the reload.
         AlertName::DiskFull | AlertName::DiskFailing | AlertName::ConfigurationRefused => {}
     }

@@ -10,6 +10,7 @@ use crate::api::BatchOutcome;
 const SLOT_MS: u64 = 5 * 60 * 1000;
 /// How long a send counts.
 pub(super) const WINDOW_MS: u64 = 12 * SLOT_MS;
+const FORBIDDEN: u16 = 403;
 /// A share of fewer sends says nothing.
 pub(super) const SENDS_MIN: u64 = 10;
 
@@ -32,8 +33,8 @@ struct Slot {
 }
 
 impl SendOutcomes {
-    /// Adds the result of a send. `now` is steady milliseconds.
-    pub fn record(&mut self, now: u64, outcome: BatchOutcome) {
+    /// Adds the result of a send, with the HTTP status if there was a response. `now` is steady milliseconds.
+    pub fn record(&mut self, now: u64, outcome: BatchOutcome, http_status: Option<u16>) {
         use BatchOutcome as Outcome;
         let (is_ambiguous, reached_server) = match outcome {
             Outcome::Timeout | Outcome::ConnectionLost => (true, true),
@@ -48,6 +49,10 @@ impl SendOutcomes {
                 (self.denied_since, self.is_unauthorized) = (None, false);
             }
             Outcome::Refused | Outcome::Misconfigured | Outcome::Interfered => {
+                self.denied_since.get_or_insert(now);
+            }
+            // The server knows who sends, and does not allow it.
+            Outcome::Unauthorized if http_status == Some(FORBIDDEN) => {
                 self.denied_since.get_or_insert(now);
             }
             Outcome::Unauthorized => self.is_unauthorized = true,

@@ -110,5 +110,6 @@ pub(super) fn judge_restarts(facts: &AlertFacts<'_>, alerts: &Telemetry) -> Judg
             "to see why: sudo journalctl -u fieldsync -p warning --since=-1day",
         )
     });
-    Judgement { next_change: facts.starts.next_expiry(now), ..judgement }
+    // The passing of time starts nothing here.
+    Judgement { next_change: facts.starts.next_expiry(now).filter(|_| level > Level::Clear), ..judgement }
 }

@@ -43,7 +43,7 @@ fn a_refused_credential_is_reported_until_the_server_takes_a_batch() {
         (BatchOutcome::Unauthorized, None),
         (BatchOutcome::Answered, Some(false)),
     ] {
-        scene.outcomes.record(scene.now.steady, outcome);
+        scene.outcomes.record(scene.now.steady, outcome, None);
         let expected: Vec<_> =
             expected.iter().map(|starts| (AlertName::CredentialRefused, *starts)).collect();
         assert_eq!(scene.changes(), expected, "{outcome:?}");

@@ -74,7 +74,7 @@ fn a_share_of_few_sends_says_nothing_and_ends_below_half_of_the_threshold() {
     let mut scene = Scene::new();
     let record = |scene: &mut Scene, outcome, count| {
         for _ in 0..count {
-            scene.outcomes.record(scene.now.steady, outcome);
+            scene.outcomes.record(scene.now.steady, outcome, None);
         }
     };
     record(&mut scene, BatchOutcome::Timeout, 9);
@@ -93,7 +93,7 @@ fn a_share_of_few_sends_says_nothing_and_ends_below_half_of_the_threshold() {
 fn ambiguous_sends_count_for_an_hour() {
     let mut scene = Scene::new();
     for _ in 0..10 {
-        scene.outcomes.record(scene.now.steady, BatchOutcome::Timeout);
+        scene.outcomes.record(scene.now.steady, BatchOutcome::Timeout, None);
     }
     assert_eq!(scene.changes(), [(AlertName::AmbiguousAnswers, true)]);
     let waited = scene.advance_to_due();
@@ -137,7 +137,7 @@ fn the_memory_of_starts_and_sends_is_bounded() {
     assert!(log.to_note().len() < 20_000, "{}", log.to_note().len());
     for _ in 0..2000 {
         scene.advance(MINUTE);
-        scene.outcomes.record(scene.now.steady, BatchOutcome::Answered);
+        scene.outcomes.record(scene.now.steady, BatchOutcome::Answered, None);
     }
     assert!(format!("{:?}", scene.outcomes).matches("Slot").count() <= 14);
 }

@@ -41,15 +41,17 @@ fn an_open_breaker_is_reported_after_its_time_and_until_batches_succeed_for_a_wh
 #[test]
 fn denials_of_everything_are_reported_after_the_longest_wait_until_a_success() {
     let mut scene = Scene::new().with_waiting_records();
-    scene.outcomes.record(scene.now.steady, BatchOutcome::Refused);
+    scene.outcomes.record(scene.now.steady, BatchOutcome::Refused, None);
     assert_eq!(scene.changes(), []);
     assert_eq!(scene.advance_to_due(), 15 * MINUTE);
-    scene.outcomes.record(scene.now.steady, BatchOutcome::Misconfigured);
+    scene.outcomes.record(scene.now.steady, BatchOutcome::Misconfigured, None);
     assert_eq!(scene.changes(), [(AlertName::SendingDenied, true)]);
     assert_eq!(scene.policy.active_alerts()[0].severity, AlertSeverity::Critical);
-    scene.outcomes.record(scene.now.steady, BatchOutcome::Timeout);
+    scene.outcomes.record(scene.now.steady, BatchOutcome::Timeout, None);
     assert_eq!(scene.changes(), []);
-    scene.outcomes.record(scene.now.steady, BatchOutcome::Answered);
+    scene.outcomes.record(scene.now.steady, BatchOutcome::Unauthorized, Some(403));
+    assert_eq!(scene.changes(), [], "the credential is known");
+    scene.outcomes.record(scene.now.steady, BatchOutcome::Answered, None);
     assert_eq!(scene.changes(), [(AlertName::SendingDenied, false)]);
 }
 

@@ -13,8 +13,8 @@ use crate::policy::breaker::Mode;
 pub(super) fn cause_all_alerts(scene: &mut Scene) {
     scene.update();
     scene.breaker = Mode::Probing;
-    scene.outcomes.record(scene.now.steady, BatchOutcome::Refused);
-    scene.outcomes.record(scene.now.steady, BatchOutcome::Unauthorized);
+    scene.outcomes.record(scene.now.steady, BatchOutcome::Refused, None);
+    scene.outcomes.record(scene.now.steady, BatchOutcome::Unauthorized, None);
     scene.update();
     scene.advance(4 * DAY);
     scene.is_token_in_clear = true;
@@ -36,7 +36,7 @@ pub(super) fn cause_all_alerts(scene: &mut Scene) {
     (scene.queue.used, scene.queue.is_full) = (1000, true);
     scene.queue.message = "the queue holds 1000 of at most 1000 records; the queue is full".into();
     for _ in 0..10 {
-        scene.outcomes.record(scene.now.steady, BatchOutcome::Timeout);
+        scene.outcomes.record(scene.now.steady, BatchOutcome::Timeout, None);
     }
     scene.expiry.certificate = Some(Validity { begins: None, ends: scene.now.wall });
     scene.contact.clock = Some(ClockReading { at: scene.now.steady, server: scene.now.wall + HOUR });
@@ -144,7 +144,7 @@ impl Step {
             Self::Wait(ms) => scene.advance(*ms),
             Self::Outcome(outcome) => {
                 for _ in 0..5 {
-                    scene.outcomes.record(now.steady, *outcome);
+                    scene.outcomes.record(now.steady, *outcome, None);
                 }
             }
             Self::Breaker(mode) => scene.breaker = *mode,
