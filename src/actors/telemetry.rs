@@ -3,6 +3,7 @@
 //! Measurements and recent batches are saved in the store periodically and at the end. A crash loses the last minutes
 //! of them, which is better than wearing out flash with a write for each event.
 
+mod alert_log;
 mod log;
 
 use std::time::Duration;
@@ -20,6 +21,8 @@ use crate::telemetry::event::Event;
 use crate::telemetry::feed::Feed;
 use crate::telemetry::history::{self, History};
 use crate::telemetry::measurements::Measurements;
+use crate::telemetry::outcomes::OutcomeReporter;
+use alert_log::AlertLog;
 use log::JournalLog;
 
 /// The name of the note with the measurements in the store.
@@ -34,6 +37,9 @@ pub struct Telemetry {
     measurements: Measurements,
     history: History,
     log: JournalLog,
+    alert_log: AlertLog,
+    /// Results of sends, for the alerts.
+    outcomes: OutcomeReporter,
     config: ConfigWatch,
     clock: Clock,
     feed: Feed,
@@ -78,7 +84,14 @@ pub struct FindBatches {
 
 impl Telemetry {
     /// Continues with the measurements of the previous run.
-    pub fn new(kept: Option<&[u8]>, history: History, config: ConfigWatch, clock: Clock, feed: Feed) -> Self {
+    pub fn new(
+        kept: Option<&[u8]>,
+        history: History,
+        config: ConfigWatch,
+        clock: Clock,
+        feed: Feed,
+        outcomes: OutcomeReporter,
+    ) -> Self {
         let measurements = kept.map(serde_json::from_slice).transpose().unwrap_or_else(|error| {
             tracing::warn!(%error, "the saved measurements could not be decoded; starting with none");
             None
@@ -87,6 +100,8 @@ impl Telemetry {
             measurements: measurements.unwrap_or_default(),
             history,
             log: JournalLog::default(),
+            alert_log: AlertLog::default(),
+            outcomes,
             config,
             clock,
             feed,
@@ -157,6 +172,7 @@ impl Handler<Event> for Telemetry {
             Event::BatchEnded { mut report, types, network } => {
                 self.history.resolve_parent(&mut report);
                 self.log.log_batch(&report);
+                self.outcomes.record(&report);
                 self.measurements.batch_ended(&report, &types, &network);
                 self.feed.publish("batch", &report);
                 self.history.record_send(report);
@@ -192,6 +208,10 @@ impl Handler<Event> for Telemetry {
             Event::LinkChanged(link) => {
                 self.log.log_link(&link);
                 self.feed.publish("connectivity", &ConnectivityStatus::from(link));
+            }
+            Event::AlertChanged(change) => {
+                self.alert_log.log_change(&change, self.clock.now());
+                self.feed.publish("alert", &change);
             }
         }
     }

@@ -1,10 +1,13 @@
 //! Calls that control the daemon: sync now, pause, resume, acknowledge an alert.
 
+use std::time::Duration;
+
 use hyper::StatusCode;
 use serde::Deserialize;
+use tokio::time::timeout;
 use utoipa::IntoParams;
 
-use super::auth::{Peer, user_name};
+use super::auth::Peer;
 use super::body::RequestBody;
 use super::error::ApiError;
 use super::http::{HttpResponse, json_response, read_query};
@@ -16,7 +19,10 @@ use crate::api::{AcknowledgeAlert, Acknowledged, AlertName, PauseRequest, PauseS
 use crate::clock::{rfc3339, wall_ms};
 use crate::model::Pause;
 use crate::store::{AcknowledgeDamage, SetPaused};
+use crate::user_name::user_name;
 
+/// How long the response waits for the end of an acknowledged alert, so that the next status no longer has it.
+const ALERT_END_TIMEOUT: Duration = Duration::from_secs(1);
 const PAUSE_IS_FOR_ADMINS: &str = "pausing and resuming is for admins";
 /// A longer pause for a time is a mistake: one without an end is possible.
 const PAUSE_SECONDS_MAX: u64 = 365 * 24 * 3600;
@@ -151,6 +157,11 @@ pub(super) async fn acknowledge_alert(
     let acknowledged = write(&state.store, AcknowledgeDamage).await?;
     for damage in &acknowledged {
         tracing::info!("the damaged file {} was acknowledged on request", damage.kept_as);
+    }
+    let mut alerts = state.sources.alerts.clone();
+    let has_ended = alerts.wait_for(|alerts| alerts.iter().all(|one| one.alert != AlertName::StoreDamaged));
+    if timeout(ALERT_END_TIMEOUT, has_ended).await.is_err() {
+        tracing::debug!("the alert of damage has not ended yet, although it was acknowledged");
     }
     Ok(json_response(StatusCode::OK, &Acknowledged { acknowledged }))
 }

@@ -2,7 +2,7 @@
 
 use actix::Message;
 
-use crate::api::BatchReport;
+use crate::api::{AlertChange, BatchReport};
 use crate::model::Network;
 use crate::model::{BatchId, Link};
 use crate::policy::breaker::BreakerState;
@@ -51,4 +51,6 @@ pub enum Event {
     InFlightLimitChanged(InFlight),
     /// The link to the server changed.
     LinkChanged(Link),
+    /// An alert started, became more severe, or ended.
+    AlertChanged(AlertChange),
 }

@@ -1,6 +1,7 @@
 //! The built programs, driven from outside.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what fails here fails its test")]
 
+mod alerts;
 mod cli;
 mod compression;
 mod crash;

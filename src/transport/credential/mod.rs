@@ -4,6 +4,7 @@
 //! The token is never shown. While one of the files cannot be used, nothing is sent at all: records that wait are
 //! better than records sent without the right identity.
 
+pub(crate) mod expiry;
 mod secret_file;
 mod watch;
 

@@ -17,7 +17,7 @@ use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::{directory, wait_for};
 
-const CHECKS: [&str; 9] = [
+const CHECKS: [&str; 10] = [
     "configuration",
     "socket",
     "permissions",
@@ -27,6 +27,7 @@ const CHECKS: [&str; 9] = [
     "server",
     "clock",
     "records",
+    "alerts",
 ];
 
 #[test]
@@ -56,6 +57,7 @@ fn a_healthy_device_has_no_problem_and_every_check_is_listed() {
         ("server", "accepts the token"),
         ("clock", "agrees with the server's"),
         ("records", "All 3 records synced"),
+        ("alerts", "no alert is active"),
     ] {
         visit.found(check, "ok", &[words]);
     }

@@ -99,10 +99,10 @@ fn alerts_start_at_the_configured_thresholds() {
     let payload = |bytes: usize| json!({"type": "T", "payload": {"text": "x".repeat(bytes - 11)}});
     daemon.enqueue(&[payload(500)]);
     assert_eq!(daemon.wait_until_done(), Counts::settled(0, 1));
-    assert_eq!(names(&daemon.status()), Vec::<String>::new());
+    daemon.wait_until("no alert", |status| names(status).is_empty());
     daemon.enqueue(&[payload(500)]);
     assert_eq!(daemon.wait_until_done(), Counts::settled(0, 2));
-    assert_eq!(names(&daemon.status()), ["needs_review", "queue_filling"]);
+    daemon.wait_until("both alerts", |status| names(status) == ["needs_review", "queue_filling"]);
     daemon.post("/v1/pause", "").expect_json(200);
     daemon.enqueue_many(1);
     daemon.wait_until("the last alert", |status| names(status).contains(&"records_wait".to_owned()));

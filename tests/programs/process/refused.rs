@@ -24,7 +24,7 @@ fn wrong(settings: &Settings) -> Settings {
 fn refusal_alert(status: &Value) -> Option<String> {
     let alerts = status["alerts"].as_array().unwrap();
     let alert = alerts.iter().find(|alert| alert["alert"] == "configuration_refused")?;
-    Some(alert["message"].as_str().unwrap().to_owned())
+    Some(format!("{}; {}", alert["message"].as_str().unwrap(), alert["remedy"].as_str().unwrap()))
 }
 
 /// Everything that names the mistake while it lasts.

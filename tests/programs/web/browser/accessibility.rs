@@ -29,7 +29,7 @@ const PREFERENCES: [(&str, &str); 5] = [
 /// A page with all of its parts: all lists with long words, an alert, the buttons, the field for the code.
 fn with_full_page(language: &str, look: impl FnOnce(&Tab<'_>, &Daemon)) {
     let server = ScriptedServer::start(Reply::correct);
-    let more = [("telemetry.alert_queue_percent", "0"), ("web.reading", "token")];
+    let more = [("telemetry.alert_disk_free", "1000000TiB"), ("web.reading", "token")];
     let daemon = with_code(&Settings::for_server(&server.url()), &more);
     let long = json!({"type": "W".repeat(128), "key": "K".repeat(200), "payload": {}});
     daemon.enqueue(&[long.clone(), json!({"type": "Visits", "payload": {}})]);
