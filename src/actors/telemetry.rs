@@ -8,6 +8,7 @@ mod log;
 use std::time::Duration;
 
 use actix::prelude::*;
+use tokio::sync::watch;
 
 use super::queue_store::{QueueStore, Write};
 use super::{ConfigWatch, Drain, Ping};
@@ -20,6 +21,7 @@ use crate::telemetry::event::Event;
 use crate::telemetry::feed::Feed;
 use crate::telemetry::history::{self, History};
 use crate::telemetry::measurements::Measurements;
+use crate::telemetry::metrics::counters::Counters;
 use log::JournalLog;
 
 /// The name of the note with the measurements in the store.
@@ -33,6 +35,7 @@ const MAILBOX_EVENTS_MAX: usize = 1024;
 pub struct Telemetry {
     measurements: Measurements,
     history: History,
+    counters: watch::Sender<Counters>,
     log: JournalLog,
     config: ConfigWatch,
     clock: Clock,
@@ -78,7 +81,14 @@ pub struct FindBatches {
 
 impl Telemetry {
     /// Continues with the measurements of the previous run.
-    pub fn new(kept: Option<&[u8]>, history: History, config: ConfigWatch, clock: Clock, feed: Feed) -> Self {
+    pub fn new(
+        kept: Option<&[u8]>,
+        history: History,
+        counters: watch::Sender<Counters>,
+        config: ConfigWatch,
+        clock: Clock,
+        feed: Feed,
+    ) -> Self {
         let measurements = kept.map(serde_json::from_slice).transpose().unwrap_or_else(|error| {
             tracing::warn!(%error, "the saved measurements could not be decoded; starting with none");
             None
@@ -86,6 +96,7 @@ impl Telemetry {
         Self {
             measurements: measurements.unwrap_or_default(),
             history,
+            counters,
             log: JournalLog::default(),
             config,
             clock,
@@ -158,16 +169,22 @@ impl Handler<Event> for Telemetry {
                 self.history.resolve_parent(&mut report);
                 self.log.log_batch(&report);
                 self.measurements.batch_ended(&report, &types, &network);
+                self.counters.send_modify(|counters| counters.batch_ended(&report, &network));
                 self.feed.publish("batch", &report);
                 self.history.record_send(report);
                 self.save_if_due(ctx);
             }
+            Event::OutcomeQueried { reply } => {
+                self.counters.send_modify(|counters| counters.outcome_queried(reply));
+            }
             Event::BatchDivided { from, into } => {
+                self.counters.send_modify(|counters| counters.batch_divided(into.len()));
                 log::log_division(from, &into);
                 self.history.record_division(from, &into);
             }
             Event::RecordsSynced { batch, records } => {
-                for SyncedRecord { id, submitter, receipt } in records {
+                self.counters.send_modify(|counters| counters.records_synced(&records, wall_ms()));
+                for SyncedRecord { id, submitter, receipt, .. } in records {
                     log::log_synced(batch, id);
                     let change =
                         RecordChange { receipt, ..RecordChange::changed_to(id, RecordState::Synced) };
@@ -184,6 +201,7 @@ impl Handler<Event> for Telemetry {
             }
             Event::BreakerChanged(state) => {
                 self.log.log_breaker(&state);
+                self.counters.send_modify(|counters| counters.breaker_changed(&state));
                 let (mode, failures) = (state.mode.name(), state.consecutive_failures);
                 let change = BreakerChange { mode: mode.to_owned(), consecutive_failures: failures };
                 self.feed.publish("breaker", &change);
@@ -191,6 +209,7 @@ impl Handler<Event> for Telemetry {
             Event::InFlightLimitChanged(in_flight) => log::log_in_flight_limit(&in_flight),
             Event::LinkChanged(link) => {
                 self.log.log_link(&link);
+                self.counters.send_modify(|counters| counters.link_changed(link.state));
                 self.feed.publish("connectivity", &ConnectivityStatus::from(link));
             }
         }

@@ -13,6 +13,7 @@ mod notify;
 mod open_store;
 mod reload;
 mod restore;
+mod runtime;
 mod signals;
 mod socket;
 mod stop;
@@ -20,7 +21,6 @@ mod watchdog;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::sync::watch;
@@ -37,6 +37,7 @@ use crate::config_file::{ConfigLocation, find_file};
 use crate::device_name::device_name;
 use crate::exit;
 use crate::ipc::alerts::AlertTracker;
+use crate::ipc::metrics::{MetricCollector, MetricReceivers};
 use crate::ipc::server;
 use crate::ipc::state::ApiState;
 use crate::ipc::status::StatusSources;
@@ -48,6 +49,8 @@ use crate::model::{Backlog, DiskState, Link};
 use crate::store::{self, Queue};
 use crate::telemetry::event::Event;
 use crate::telemetry::feed::Feed;
+use crate::telemetry::metrics::counters::Counters;
+use crate::telemetry::metrics::sources::{ExportCounts, commit_times};
 use crate::transport::credential;
 use inherited_sockets::InheritedSockets;
 use main_loop::MainLoop;
@@ -55,13 +58,10 @@ use notify::{Notifier, SystemdMessage};
 use open_store::open_store;
 use reload::{ConfigReceivers, ConfigReloader, StartConfig};
 use restore::{RestoredState, restore_state};
+use runtime::{build_runtime, start_thread};
 use signals::CaughtSignals;
 use socket::ApiSocket;
 use stop::Deadline;
-
-/// How long an idle thread for host name look-ups stays.
-const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(2);
-const BLOCKING_THREADS_MAX: usize = 2;
 
 /// Keeps records of apps durably and syncs them to the server when connectivity allows.
 #[derive(Clone, Debug, clap::Parser)]
@@ -168,25 +168,6 @@ fn start_daemon(start: StartConfig, log: &LogControl) -> u8 {
     system.block_on(run_until_stopped(startup))
 }
 
-fn build_runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS_MAX)
-        .thread_keep_alive(THREAD_KEEP_ALIVE)
-        .build()
-}
-
-/// Starts a thread for an actor that blocks on the disk.
-fn start_thread(name: &'static str) -> Arbiter {
-    Arbiter::with_tokio_rt(move || match build_runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "the {name}'s thread cannot be started");
-            exit_process(exit::FAILED);
-        }
-    })
-}
-
 /// What exists before the actors start.
 struct Startup<'a> {
     queue: Queue,
@@ -213,6 +194,7 @@ struct Actors {
 struct ActorHandles {
     sources: StatusSources,
     feed: Feed,
+    metrics: MetricCollector,
     fatal: watch::Receiver<Option<String>>,
     page_secret: Option<Vec<u8>>,
 }
@@ -243,9 +225,13 @@ fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Option<(Actors,
     let (renewed, credentials) = watch::channel(0);
     let (planner_sender, planner_state) = watch::channel(PlannerState::default());
     let (fatal_sender, fatal) = watch::channel(None);
+    let (counters_sender, counters) = watch::channel(Counters::default());
+    let (commits_sender, commits) = watch::channel(commit_times());
+    let (_exports_sender, exports) = watch::channel(ExportCounts::default());
 
+    let measurements = measurements.as_deref();
     let telemetry =
-        Telemetry::new(measurements.as_deref(), history, config.clone(), clock, feed.clone()).start();
+        Telemetry::new(measurements, history, counters_sender, config.clone(), clock, feed.clone()).start();
     let events: Recipient<Event> = telemetry.clone().recipient();
     let (store_thread, reader_thread) = (start_thread("store"), start_thread("reader"));
     let (store_config, reader, read_backlog) = (config.clone(), queue.reader(), backlog.clone());
@@ -253,7 +239,7 @@ fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Option<(Actors,
         QueueReader::new(reader, steady, read_backlog)
     });
     let store = QueueStore::start_in_arbiter(&store_thread.handle(), move |_| {
-        QueueStore::new(queue, store_config, steady, backlog_sender, fatal_sender)
+        QueueStore::new(queue, store_config, steady, backlog_sender, fatal_sender, commits_sender)
     });
     let connectivity =
         Connectivity::new(config.clone(), link_sender, backlog.clone(), events.clone()).start();
@@ -291,6 +277,7 @@ fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Option<(Actors,
         planner: planner_state,
         alert_tracker: AlertTracker::default(),
     };
+    let metrics = MetricCollector::new(sources.clone(), MetricReceivers { counters, commits, exports });
     let actors = Actors {
         store,
         store_thread,
@@ -302,7 +289,7 @@ fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Option<(Actors,
         breaker,
         planner,
     };
-    Some((actors, ActorHandles { sources, feed, fatal, page_secret }))
+    Some((actors, ActorHandles { sources, feed, metrics, fatal, page_secret }))
 }
 
 async fn run_until_stopped(startup: Startup<'_>) -> u8 {
@@ -336,6 +323,7 @@ async fn run_until_stopped(startup: Startup<'_>) -> u8 {
     let shared = ApiState {
         sources: handles.sources.clone(),
         event_feed: handles.feed.clone(),
+        metrics: handles.metrics.clone(),
         store: actors.store.clone(),
         reader: actors.reader.clone(),
         planner: actors.planner.clone(),

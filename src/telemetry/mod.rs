@@ -5,3 +5,4 @@ pub mod event;
 pub mod feed;
 pub mod history;
 pub mod measurements;
+pub mod metrics;
