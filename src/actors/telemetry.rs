@@ -10,9 +10,10 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::watch;
 
+use super::otlp_exporter::ExportAlert;
 use super::queue_store::{QueueStore, Write};
 use super::{ConfigWatch, Drain, Ping};
-use crate::api::{BatchReport, BreakerChange, ConnectivityStatus, RecordChange, TelemetryReport};
+use crate::api::{Alert, BatchReport, BreakerChange, ConnectivityStatus, RecordChange, TelemetryReport};
 use crate::clock::{Clock, wall_ms};
 use crate::model::{BatchId, RecordState};
 use crate::store::{QuarantinedRecord, SaveNote, SyncedRecord};
@@ -22,6 +23,7 @@ use crate::telemetry::feed::Feed;
 use crate::telemetry::history::{self, History};
 use crate::telemetry::measurements::Measurements;
 use crate::telemetry::metrics::counters::Counters;
+use crate::telemetry::metrics::otlp::AlertLogRecord;
 use log::JournalLog;
 
 /// The name of the note with the measurements in the store.
@@ -41,6 +43,7 @@ pub struct Telemetry {
     clock: Clock,
     feed: Feed,
     store: Option<Addr<QueueStore>>,
+    exporter: Option<Recipient<ExportAlert>>,
     last_saved_at: Duration,
 }
 
@@ -48,6 +51,11 @@ pub struct Telemetry {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct AttachStore(pub Addr<QueueStore>);
+
+/// Attaches the exporter, which starts later.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AttachExporter(pub Recipient<ExportAlert>);
 
 /// Requests the answers to the customer's four questions.
 #[derive(Message)]
@@ -102,6 +110,7 @@ impl Telemetry {
             clock,
             feed,
             store: None,
+            exporter: None,
             last_saved_at: Duration::ZERO,
         }
     }
@@ -142,6 +151,15 @@ impl Telemetry {
         let mut redacted = change.clone();
         Audience::OTHERS.redact_change(&mut redacted, submitter);
         self.feed.publish_redacted("record", change, Some(submitter), &redacted);
+    }
+
+    fn export_alert(&self, alert: &Alert, is_active: bool) {
+        let record = AlertLogRecord::new(alert, is_active, wall_ms());
+        if let Some(exporter) = &self.exporter
+            && let Err(error) = exporter.try_send(ExportAlert(record))
+        {
+            tracing::debug!(%error, "an alert was not exported: the mailbox of the exporter is full");
+        }
     }
 
     fn save_if_due(&mut self, ctx: &mut Context<Self>) {
@@ -206,6 +224,12 @@ impl Handler<Event> for Telemetry {
                 let change = BreakerChange { mode: mode.to_owned(), consecutive_failures: failures };
                 self.feed.publish("breaker", &change);
             }
+            Event::AlertChanged { alert, active } => {
+                if active {
+                    self.counters.send_modify(|counters| counters.alert_started(&alert.alert.to_string()));
+                }
+                self.export_alert(&alert, active);
+            }
             Event::InFlightLimitChanged(in_flight) => log::log_in_flight_limit(&in_flight),
             Event::LinkChanged(link) => {
                 self.log.log_link(&link);
@@ -213,6 +237,14 @@ impl Handler<Event> for Telemetry {
                 self.feed.publish("connectivity", &ConnectivityStatus::from(link));
             }
         }
+    }
+}
+
+impl Handler<AttachExporter> for Telemetry {
+    type Result = ();
+
+    fn handle(&mut self, AttachExporter(exporter): AttachExporter, _: &mut Self::Context) {
+        self.exporter = Some(exporter);
     }
 }
 

@@ -4,13 +4,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use actix::Recipient;
 use tokio::time::timeout;
 
 use super::notify::{Notifier, SystemdMessage};
+use crate::actors::send_event;
 use crate::api::{Alert, AlertName, OpenEnum, Phase};
 use crate::ipc::status::StatusSources;
 use crate::journal;
 use crate::telemetry::audience::Audience;
+use crate::telemetry::event::Event;
 use crate::telemetry::feed::Feed;
 
 /// Changes within this time are announced together.
@@ -20,10 +23,15 @@ const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(50);
 const ALERT_LOG_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Runs until the daemon ends.
-pub(super) async fn announce_changes(mut sources: StatusSources, feed: Feed, notifier: Notifier) {
+pub(super) async fn announce_changes(
+    mut sources: StatusSources,
+    feed: Feed,
+    events: Recipient<Event>,
+    notifier: Notifier,
+) {
     let mut sentence = String::new();
     let mut phase = Phase::Idle;
-    let mut raised: Vec<OpenEnum<AlertName>> = Vec::new();
+    let mut raised: Vec<Alert> = Vec::new();
     let mut logged: BTreeMap<OpenEnum<AlertName>, Duration> = BTreeMap::new();
     loop {
         let status = sources.current_status();
@@ -39,7 +47,7 @@ pub(super) async fn announce_changes(mut sources: StatusSources, feed: Feed, not
         let mut redacted = status.clone();
         Audience::OTHERS.redact_status(&mut redacted);
         feed.publish_redacted("progress", &status, None, &redacted);
-        for alert in status.alerts.iter().filter(|alert| !raised.contains(&alert.alert)) {
+        for alert in not_among(&status.alerts, &raised) {
             let now = sources.clock.now();
             let before = logged.get(&alert.alert);
             if before.is_none_or(|before| now.saturating_sub(*before) >= ALERT_LOG_INTERVAL) {
@@ -47,14 +55,23 @@ pub(super) async fn announce_changes(mut sources: StatusSources, feed: Feed, not
                 logged.insert(alert.alert.clone(), now);
             }
             feed.publish("alert", alert);
+            send_event(&events, Event::AlertChanged { alert: alert.clone(), active: true });
         }
-        raised = status.alerts.into_iter().map(|alert| alert.alert).collect();
+        for alert in not_among(&raised, &status.alerts) {
+            send_event(&events, Event::AlertChanged { alert: alert.clone(), active: false });
+        }
+        raised = status.alerts;
         let refresh = sources.next_refresh().unwrap_or(Duration::MAX);
         if timeout(refresh, sources.wait_for_change()).await == Ok(false) {
             return;
         }
         tokio::time::sleep(ANNOUNCE_INTERVAL).await;
     }
+}
+
+/// The alerts whose names are not among those of the others.
+fn not_among<'a>(alerts: &'a [Alert], others: &'a [Alert]) -> impl Iterator<Item = &'a Alert> {
+    alerts.iter().filter(|alert| others.iter().all(|other| other.alert != alert.alert))
 }
 
 /// Logs the phases that need a person.

@@ -5,6 +5,7 @@
 //! closes. A crash at any moment is as safe, only slower at the next start.
 
 mod announce;
+mod exporter;
 mod inherited_sockets;
 mod last_good;
 mod main_loop;
@@ -28,9 +29,10 @@ use tokio::sync::watch;
 use crate::actors::batch_planner::{BatchPlanner, PlannerInputs, PlannerPeers, PlannerState};
 use crate::actors::circuit_breaker::CircuitBreaker;
 use crate::actors::connectivity::{AttachProber, Connectivity};
+use crate::actors::otlp_exporter::OtlpExporter;
 use crate::actors::queue_reader::QueueReader;
 use crate::actors::queue_store::QueueStore;
-use crate::actors::telemetry::{AttachStore, Telemetry};
+use crate::actors::telemetry::{AttachExporter, AttachStore, Telemetry};
 use crate::actors::uploader::Uploader;
 use crate::clock::{Clock, SteadyClock, wall_ms};
 use crate::config_file::{ConfigLocation, find_file};
@@ -52,6 +54,7 @@ use crate::telemetry::feed::Feed;
 use crate::telemetry::metrics::counters::Counters;
 use crate::telemetry::metrics::sources::{ExportCounts, commit_times};
 use crate::transport::credential;
+use exporter::start_exporter;
 use inherited_sockets::InheritedSockets;
 use main_loop::MainLoop;
 use notify::{Notifier, SystemdMessage};
@@ -114,7 +117,11 @@ fn check_config(location: &ConfigLocation, is_quiet: bool) -> u8 {
             return exit::CONFIG;
         }
     };
-    if let Some(warning) = credential::warn_of_clear_token(&config.server) {
+    let warnings = [
+        credential::warn_of_clear_token(&config.server),
+        credential::warn_of_clear_headers(&config.telemetry),
+    ];
+    for warning in warnings.into_iter().flatten() {
         eprintln!("fieldsyncd: warning: {warning}");
     }
     if !is_quiet {
@@ -188,6 +195,7 @@ struct Actors {
     uploader: Addr<Uploader>,
     breaker: Addr<CircuitBreaker>,
     planner: Addr<BatchPlanner>,
+    exporter: Addr<OtlpExporter>,
 }
 
 /// What the actors report.
@@ -227,7 +235,7 @@ fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Option<(Actors,
     let (fatal_sender, fatal) = watch::channel(None);
     let (counters_sender, counters) = watch::channel(Counters::default());
     let (commits_sender, commits) = watch::channel(commit_times());
-    let (_exports_sender, exports) = watch::channel(ExportCounts::default());
+    let (exports_sender, exports) = watch::channel(ExportCounts::default());
 
     let measurements = measurements.as_deref();
     let telemetry =
@@ -277,7 +285,9 @@ fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Option<(Actors,
         planner: planner_state,
         alert_tracker: AlertTracker::default(),
     };
-    let metrics = MetricCollector::new(sources.clone(), MetricReceivers { counters, commits, exports });
+    let receivers = MetricReceivers { counters: counters.clone(), commits, exports };
+    let metrics = MetricCollector::new(sources.clone(), receivers);
+    let exporter = start_exporter(&sources, counters, metrics.clone(), exports_sender);
     let actors = Actors {
         store,
         store_thread,
@@ -288,6 +298,7 @@ fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Option<(Actors,
         uploader,
         breaker,
         planner,
+        exporter,
     };
     Some((actors, ActorHandles { sources, feed, metrics, fatal, page_secret }))
 }
@@ -304,6 +315,7 @@ async fn run_until_stopped(startup: Startup<'_>) -> u8 {
     for attached in [
         actors.connectivity.send(AttachProber(actors.uploader.clone().recipient())).await,
         actors.telemetry.send(AttachStore(actors.store.clone())).await,
+        actors.telemetry.send(AttachExporter(actors.exporter.clone().recipient())).await,
     ] {
         if let Err(error) = attached {
             tracing::error!(%error, "an actor did not start");
@@ -350,6 +362,7 @@ async fn run_until_stopped(startup: Startup<'_>) -> u8 {
     actix_rt::spawn(announce::announce_changes(
         handles.sources.clone(),
         handles.feed.clone(),
+        actors.telemetry.clone().recipient(),
         notifier.clone(),
     ));
     actix_rt::spawn(watchdog::run_watchdog(actors.watched(), notifier.clone()));

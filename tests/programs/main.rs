@@ -22,6 +22,7 @@ mod ladder;
 mod lineage;
 mod link_lab;
 mod manuals;
+mod otlp;
 mod process;
 mod responses;
 mod situations;

@@ -205,6 +205,21 @@ fn a_batch_is_counted_by_outcome_size_phase_and_latency() {
 }
 
 #[test]
+fn the_documentation_lists_every_family() {
+    let page = include_str!("../../../docs/monitoring.md");
+    for family in families_of(&counters_with_a_batch()) {
+        let suffix = match family.kind {
+            MetricKind::Counter => "_total",
+            MetricKind::Info => "_info",
+            MetricKind::Gauge | MetricKind::Histogram => "",
+        };
+        let row = format!("| `{}{suffix}", family.name);
+        let is_listed = |line: &str| line.strip_prefix(&row).is_some_and(|rest| rest.starts_with(['`', '{']));
+        assert!(page.lines().any(is_listed), "docs/monitoring.md lacks {}{suffix}", family.name);
+    }
+}
+
+#[test]
 fn families_without_a_value_are_left_out() {
     let families = families_of(&Counters::default());
     let names: BTreeSet<_> = families.iter().map(|family| family.name).collect();

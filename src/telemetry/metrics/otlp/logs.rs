@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{
     AnyValue, KeyValue, Resource, ResourceMessage, Scope, resource_message, scope, unix_nanoseconds,
 };
+use crate::api::{Alert, AlertName};
 
 /// `SEVERITY_NUMBER_INFO`
 const SEVERITY_INFO: u8 = 9;
@@ -28,6 +29,21 @@ pub struct AlertLogRecord {
     pub is_active: bool,
     /// When it started or ended, in wall milliseconds.
     pub at: u64,
+}
+
+impl AlertLogRecord {
+    /// An alert that started or ended at this time.
+    pub fn new(alert: &Alert, is_active: bool, at: u64) -> Self {
+        let critical = [AlertName::StoreDamaged, AlertName::DiskFull, AlertName::DiskFailing];
+        Self {
+            alert: alert.alert.to_string(),
+            message: alert.message.clone(),
+            remedy: String::new(),
+            is_critical: critical.iter().any(|name| alert.alert == *name),
+            is_active,
+            at,
+        }
+    }
 }
 
 #[derive(Serialize)]
