@@ -177,16 +177,15 @@ fn current_collector(
     current: &mut Option<(Arc<Config>, Rc<Collector>)>,
     config: &Arc<Config>,
 ) -> Result<Rc<Collector>, PushFailure> {
-    let kept = current.take().filter(|(of, _)| Arc::ptr_eq(of, config));
-    let renewed = match kept {
-        Some(kept) => kept,
-        None => {
-            let collector =
-                Collector::new(config).map_err(|error| PushFailure::on_device(error.to_string()))?;
-            (Arc::clone(config), Rc::new(collector))
-        }
-    };
-    Ok(Rc::clone(&current.insert(renewed).1))
+    if let Some((of, kept)) = current
+        && Arc::ptr_eq(of, config)
+    {
+        return Ok(Rc::clone(kept));
+    }
+    let collector = Collector::new(config).map_err(|error| PushFailure::on_device(error.to_string()))?;
+    let collector = Rc::new(collector);
+    *current = Some((Arc::clone(config), Rc::clone(&collector)));
+    Ok(collector)
 }
 
 fn check_result(result: PushResult) -> Result<(), PushFailure> {

@@ -64,7 +64,7 @@ mod tests {
         ] {
             schedule.record_failure(Duration::ZERO, minutes(1), retry_after, hour);
             assert!(schedule.has_failed() && schedule.is_due(minutes(wait)), "{wait}");
-            assert!(!schedule.is_due(minutes(wait) - Duration::from_millis(1)), "{wait}");
+            assert!(!schedule.is_due(minutes(wait).saturating_sub(Duration::from_millis(1))), "{wait}");
         }
         schedule.record_success(minutes(60), minutes(1));
         assert!(!schedule.has_failed() && schedule.is_due(minutes(61)) && !schedule.is_due(minutes(60)));

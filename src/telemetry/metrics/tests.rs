@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use self::parsing::{Samples, read_otlp, read_text};
-use super::counters::Counters;
+use super::counters::{Counters, float};
 use super::families::collect_families;
 use super::family::{MetricFamily, MetricKind, PointValue, Unit};
 use super::openmetrics::encode_openmetrics;
@@ -303,7 +303,7 @@ proptest! {
         prop_assert_eq!(&plain, &pushed);
         prop_assert_eq!(
             plain.get("fieldsync_request_body_bytes_count").copied(),
-            Some(batches.iter().filter(|(_, network)| network.body_bytes > 0).count() as f64)
+            Some(float(batches.iter().filter(|(_, network)| network.body_bytes > 0).count() as u64))
         );
         let sent = find_family(&families, "fieldsync_sent_bytes");
         prop_assert_eq!(&sent.points[0].value, &PointValue::Integer(batches.iter().map(|(_, network)| network.body_bytes).sum()));
