@@ -84,4 +84,26 @@ messages! {
     STORE_DAMAGED = "80688d6624734d1d9b50449dfefe3d46";
     /// An accepted record was lost by the damage.
     RECORD_LOST = "804c8abe669d42e8a43eccc4277f7e35";
+    /// The server has failed for a long time.
+    BREAKER_STAYS_OPEN = "4ba71ab7ac0544a5acc6be1805fdf179";
+    /// Many batches end without a clear outcome.
+    AMBIGUOUS_ANSWERS = "0b8e90e9f6464d5faae85d0928398f9f";
+    /// The disk of the queue has little free space.
+    DISK_LOW = "c4e08e67b822463bae6980ee651011cb";
+    /// The token or the client certificate expires soon, or has expired.
+    CREDENTIAL_EXPIRES = "a02bff2f31bf46afa8b58ab4d47a9a78";
+    /// The server does not accept the credential for some time.
+    CREDENTIAL_REFUSED = "25318bf27b884975a414f6b506d002db";
+    /// The clock of the device differs from the server's.
+    CLOCK_OFFSET = "87a152f460ca46fead3db70b0d99ed20";
+    /// The server has not responded for a long time.
+    NO_CONTACT = "e7fb3f46c9374388a67dd69a83f614dc";
+    /// The daemon restarts often.
+    RESTARTS = "9d4615766cd44f91ada536a3a434d6f9";
+    /// Everything, or a set of records, is denied for a long time.
+    SENDING_DENIED = "9eb22b5a9059486aad97fce60131d9b6";
+    /// An alert has ended.
+    ALERT_ENDED = "3ddab6b5edb64e2fad8eb596c8965f78";
+    /// The program that gets the alerts failed.
+    ALERT_COMMAND_FAILED = "3ce1b34701874c05a0cc76289bd7f38b";
 }

@@ -29,6 +29,7 @@ mod async_fd;
 pub mod cli;
 pub mod client;
 mod config_file;
+mod config_state;
 pub mod daemon;
 mod device_name;
 mod file_watch;
@@ -39,6 +40,7 @@ pub mod logging;
 pub mod store;
 pub mod telemetry;
 pub mod transport;
+mod user_name;
 
 pub use fieldsync_core::{api, clock, config, exit, model, policy, protocol};
 use fieldsync_core::{causes, hidden};

@@ -4,6 +4,7 @@
 //! State flows on `watch` channels, which cannot grow. Events flow to telemetry by `try_send`. No actor awaits another
 //! that may await it.
 
+pub mod alert_monitor;
 pub mod batch_planner;
 pub mod circuit_breaker;
 pub mod connectivity;

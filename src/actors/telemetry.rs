@@ -3,6 +3,7 @@
 //! Measurements and recent batches are saved in the store periodically and at the end. A crash loses the last minutes
 //! of them, which is better than wearing out flash with a write for each event.
 
+mod alert_log;
 mod log;
 
 use std::time::Duration;
@@ -13,7 +14,9 @@ use tokio::sync::watch;
 use super::otlp_exporter::ExportAlert;
 use super::queue_store::{QueueStore, Write};
 use super::{ConfigWatch, Drain, Ping};
-use crate::api::{Alert, BatchReport, BreakerChange, ConnectivityStatus, RecordChange, TelemetryReport};
+use crate::api::{
+    AlertChange, BatchReport, BreakerChange, ConnectivityStatus, RecordChange, TelemetryReport,
+};
 use crate::clock::{Clock, wall_ms};
 use crate::model::{BatchId, RecordState};
 use crate::store::{QuarantinedRecord, SaveNote, SyncedRecord};
@@ -24,6 +27,8 @@ use crate::telemetry::history::{self, History};
 use crate::telemetry::measurements::Measurements;
 use crate::telemetry::metrics::counters::Counters;
 use crate::telemetry::metrics::otlp::AlertLogRecord;
+use crate::telemetry::outcomes::OutcomeReporter;
+use alert_log::AlertLog;
 use log::JournalLog;
 
 /// The name of the note with the measurements in the store.
@@ -39,6 +44,9 @@ pub struct Telemetry {
     history: History,
     counters: watch::Sender<Counters>,
     log: JournalLog,
+    alert_log: AlertLog,
+    /// Results of sends, for the alerts.
+    outcomes: OutcomeReporter,
     config: ConfigWatch,
     clock: Clock,
     feed: Feed,
@@ -96,6 +104,7 @@ impl Telemetry {
         config: ConfigWatch,
         clock: Clock,
         feed: Feed,
+        outcomes: OutcomeReporter,
     ) -> Self {
         let measurements = kept.map(serde_json::from_slice).transpose().unwrap_or_else(|error| {
             tracing::warn!(%error, "the saved measurements could not be decoded; starting with none");
@@ -106,6 +115,8 @@ impl Telemetry {
             history,
             counters,
             log: JournalLog::default(),
+            alert_log: AlertLog::default(),
+            outcomes,
             config,
             clock,
             feed,
@@ -153,8 +164,8 @@ impl Telemetry {
         self.feed.publish_redacted("record", change, Some(submitter), &redacted);
     }
 
-    fn export_alert(&self, alert: &Alert, is_active: bool) {
-        let record = AlertLogRecord::new(alert, is_active, wall_ms());
+    fn export_alert(&self, change: &AlertChange) {
+        let record = AlertLogRecord::new(change, wall_ms());
         if let Some(exporter) = &self.exporter
             && let Err(error) = exporter.try_send(ExportAlert(record))
         {
@@ -186,6 +197,7 @@ impl Handler<Event> for Telemetry {
             Event::BatchEnded { mut report, types, network } => {
                 self.history.resolve_parent(&mut report);
                 self.log.log_batch(&report);
+                self.outcomes.record(&report);
                 self.measurements.batch_ended(&report, &types, &network);
                 self.counters.send_modify(|counters| counters.batch_ended(&report, &network));
                 self.feed.publish("batch", &report);
@@ -224,17 +236,20 @@ impl Handler<Event> for Telemetry {
                 let change = BreakerChange { mode: mode.to_owned(), consecutive_failures: failures };
                 self.feed.publish("breaker", &change);
             }
-            Event::AlertChanged { alert, active } => {
-                if active {
-                    self.counters.send_modify(|counters| counters.alert_started(&alert.alert.to_string()));
-                }
-                self.export_alert(&alert, active);
-            }
             Event::InFlightLimitChanged(in_flight) => log::log_in_flight_limit(&in_flight),
             Event::LinkChanged(link) => {
                 self.log.log_link(&link);
                 self.counters.send_modify(|counters| counters.link_changed(link.state));
                 self.feed.publish("connectivity", &ConnectivityStatus::from(link));
+            }
+            Event::AlertChanged(change) => {
+                self.alert_log.log_change(&change, self.clock.now());
+                self.feed.publish("alert", &change);
+                if change.active {
+                    let name = change.alert.alert.to_string();
+                    self.counters.send_modify(|counters| counters.alert_started(&name));
+                }
+                self.export_alert(&change);
             }
         }
     }

@@ -197,6 +197,9 @@ fn describe_status(status: &Status, args: &StatusArgs, now: u64) -> Vec<String> 
             strip_controls(&alert.message),
             relative(alert.since, now)
         ));
+        if !alert.remedy.is_empty() {
+            lines.push(format!("To do: {}", strip_controls(&alert.remedy)));
+        }
     }
     let to_review = own.map_or(status.records, |(records, _)| records).quarantined;
     if to_review > 0 {

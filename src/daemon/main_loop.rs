@@ -2,10 +2,10 @@
 
 use actix::Addr;
 
-use super::ActorHandles;
 use super::reload::ConfigReloader;
 use super::signals::{Signal, Signals};
 use super::socket::ApiSocket;
+use super::start_actors::ActorHandles;
 use crate::actors::TryNow;
 use crate::actors::batch_planner::BatchPlanner;
 use crate::exit;

@@ -17,6 +17,7 @@ mod restore;
 mod runtime;
 mod signals;
 mod socket;
+mod start_actors;
 mod stop;
 mod watchdog;
 
@@ -26,44 +27,28 @@ use std::sync::Arc;
 use actix::prelude::*;
 use tokio::sync::watch;
 
-use crate::actors::batch_planner::{BatchPlanner, PlannerInputs, PlannerPeers, PlannerState};
-use crate::actors::circuit_breaker::CircuitBreaker;
-use crate::actors::connectivity::{AttachProber, Connectivity};
-use crate::actors::otlp_exporter::OtlpExporter;
-use crate::actors::queue_reader::QueueReader;
-use crate::actors::queue_store::QueueStore;
-use crate::actors::telemetry::{AttachExporter, AttachStore, Telemetry};
-use crate::actors::uploader::Uploader;
-use crate::clock::{Clock, SteadyClock, wall_ms};
+use crate::actors::connectivity::AttachProber;
+use crate::actors::telemetry::{AttachExporter, AttachStore};
 use crate::config_file::{ConfigLocation, find_file};
 use crate::device_name::device_name;
 use crate::exit;
-use crate::ipc::alerts::AlertTracker;
-use crate::ipc::metrics::{MetricCollector, MetricReceivers};
 use crate::ipc::server;
 use crate::ipc::state::ApiState;
-use crate::ipc::status::StatusSources;
 use crate::ipc::throttle::Throttle;
 use crate::ipc::web;
 use crate::journal;
 use crate::logging::{self, LogControl};
-use crate::model::{Backlog, DiskState, Link};
 use crate::store::{self, Queue};
-use crate::telemetry::event::Event;
-use crate::telemetry::feed::Feed;
-use crate::telemetry::metrics::counters::Counters;
-use crate::telemetry::metrics::sources::{ExportCounts, commit_times};
 use crate::transport::credential;
-use exporter::start_exporter;
 use inherited_sockets::InheritedSockets;
 use main_loop::MainLoop;
 use notify::{Notifier, SystemdMessage};
 use open_store::open_store;
-use reload::{ConfigReceivers, ConfigReloader, StartConfig};
-use restore::{RestoredState, restore_state};
-use runtime::{build_runtime, start_thread};
+use reload::{ConfigReloader, StartConfig};
+use runtime::build_runtime;
 use signals::CaughtSignals;
 use socket::ApiSocket;
+use start_actors::start_actors;
 use stop::Deadline;
 
 /// Keeps records of apps durably and syncs them to the server when connectivity allows.
@@ -184,125 +169,6 @@ struct Startup<'a> {
     notifier: Notifier,
 }
 
-/// All actors of the running daemon.
-struct Actors {
-    store: Addr<QueueStore>,
-    store_thread: Arbiter,
-    reader: Addr<QueueReader>,
-    reader_thread: Arbiter,
-    telemetry: Addr<Telemetry>,
-    connectivity: Addr<Connectivity>,
-    uploader: Addr<Uploader>,
-    breaker: Addr<CircuitBreaker>,
-    planner: Addr<BatchPlanner>,
-    exporter: Addr<OtlpExporter>,
-}
-
-/// What the actors report.
-struct ActorHandles {
-    sources: StatusSources,
-    feed: Feed,
-    metrics: MetricCollector,
-    fatal: watch::Receiver<Option<String>>,
-    page_secret: Option<Vec<u8>>,
-}
-
-impl ActorHandles {
-    fn disk_state(&self) -> DiskState {
-        self.sources.backlog.borrow().storage.disk
-    }
-}
-
-fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Option<(Actors, ActorHandles)> {
-    let ConfigReceivers { config, state: config_state } = receivers;
-    let (clock, steady) = (Clock::start(), SteadyClock::continue_from(queue.last_steady()));
-    let feed = Feed::default();
-    let device = queue.device_id();
-    let RestoredState { measurements, history, page_secret, learned, open_batches, backlog } =
-        match restore_state(&mut queue) {
-            Ok(restored) => restored,
-            Err(error) => {
-                tracing::error!(%error, "the store cannot be read");
-                return None;
-            }
-        };
-    let resumed = learned.breaker.restore(clock.now(), steady.now().steady);
-    let (backlog_sender, backlog) = watch::channel::<Backlog>(backlog);
-    let (link_sender, link) = watch::channel(Link { since: wall_ms(), ..Link::default() });
-    let (breaker_sender, breaker_state) = watch::channel(resumed);
-    let (renewed, credentials) = watch::channel(0);
-    let (planner_sender, planner_state) = watch::channel(PlannerState::default());
-    let (fatal_sender, fatal) = watch::channel(None);
-    let (counters_sender, counters) = watch::channel(Counters::default());
-    let (commits_sender, commits) = watch::channel(commit_times());
-    let (exports_sender, exports) = watch::channel(ExportCounts::default());
-
-    let measurements = measurements.as_deref();
-    let telemetry =
-        Telemetry::new(measurements, history, counters_sender, config.clone(), clock, feed.clone()).start();
-    let events: Recipient<Event> = telemetry.clone().recipient();
-    let (store_thread, reader_thread) = (start_thread("store"), start_thread("reader"));
-    let (store_config, reader, read_backlog) = (config.clone(), queue.reader(), backlog.clone());
-    let reader = QueueReader::start_in_arbiter(&reader_thread.handle(), move |_| {
-        QueueReader::new(reader, steady, read_backlog)
-    });
-    let store = QueueStore::start_in_arbiter(&store_thread.handle(), move |_| {
-        QueueStore::new(queue, store_config, steady, backlog_sender, fatal_sender, commits_sender)
-    });
-    let connectivity =
-        Connectivity::new(config.clone(), link_sender, backlog.clone(), events.clone()).start();
-    let uploader =
-        Uploader::new(config.clone(), device, connectivity.clone().recipient(), link.clone(), renewed)
-            .start();
-    let breaker =
-        CircuitBreaker::new(resumed, config.clone(), clock, breaker_sender, uploader.clone(), events.clone())
-            .start();
-    let inputs = PlannerInputs {
-        config: config.clone(),
-        backlog: backlog.clone(),
-        link: link.clone(),
-        breaker: breaker_state.clone(),
-        credentials,
-        clock,
-        steady,
-    };
-    let peers = PlannerPeers {
-        store: store.clone(),
-        breaker: breaker.clone(),
-        connectivity: connectivity.clone(),
-        telemetry: events,
-    };
-    let planner = BatchPlanner::new(open_batches, learned, inputs, peers, planner_sender).start();
-    let sources = StatusSources {
-        device,
-        started_at: wall_ms(),
-        clock,
-        config,
-        config_state,
-        backlog,
-        link,
-        breaker: breaker_state,
-        planner: planner_state,
-        alert_tracker: AlertTracker::default(),
-    };
-    let receivers = MetricReceivers { counters: counters.clone(), commits, exports };
-    let metrics = MetricCollector::new(sources.clone(), receivers);
-    let exporter = start_exporter(&sources, counters, metrics.clone(), exports_sender);
-    let actors = Actors {
-        store,
-        store_thread,
-        reader,
-        reader_thread,
-        telemetry,
-        connectivity,
-        uploader,
-        breaker,
-        planner,
-        exporter,
-    };
-    Some((actors, ActorHandles { sources, feed, metrics, fatal, page_secret }))
-}
-
 async fn run_until_stopped(startup: Startup<'_>) -> u8 {
     let Startup { queue, start, log, signals, notifier } = startup;
     let socket_path = start.config.socket();
@@ -362,7 +228,6 @@ async fn run_until_stopped(startup: Startup<'_>) -> u8 {
     actix_rt::spawn(announce::announce_changes(
         handles.sources.clone(),
         handles.feed.clone(),
-        actors.telemetry.clone().recipient(),
         notifier.clone(),
     ));
     actix_rt::spawn(watchdog::run_watchdog(actors.watched(), notifier.clone()));

@@ -4,6 +4,7 @@
 use crate::actors::telemetry;
 use crate::ipc::web;
 use crate::model::{Backlog, OpenBatch};
+use crate::policy::alerts::restarts;
 use crate::policy::learned::{self, Learned};
 use crate::store::{Queue, StoreError};
 use crate::telemetry::history::{self, History};
@@ -15,6 +16,8 @@ pub(super) struct RestoredState {
     pub(super) history: History,
     /// By which open pages recognise the daemon.
     pub(super) page_secret: Option<Vec<u8>>,
+    /// The starts of the last day, encoded.
+    pub(super) starts: Option<Vec<u8>>,
     pub(super) learned: Learned,
     pub(super) open_batches: Vec<OpenBatch>,
     pub(super) backlog: Backlog,
@@ -31,6 +34,7 @@ pub(super) fn restore_state(queue: &mut Queue) -> Result<RestoredState, StoreErr
         measurements: queue.read_note(telemetry::NOTE_NAME)?,
         history: History::restore(queue.read_note(history::NOTE_NAME)?.as_deref(), &open_batches),
         page_secret: queue.read_note(web::identity::SECRET_NOTE)?,
+        starts: queue.read_note(restarts::NOTE_NAME)?,
         learned: learned.unwrap_or_default(),
         open_batches,
         backlog: queue.read_backlog()?,

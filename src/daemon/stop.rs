@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
-use super::Actors;
+use super::start_actors::Actors;
 use crate::actors::Drain;
 use crate::clock::Clock;
 
@@ -49,6 +49,7 @@ impl Actors {
         drain_one("the uploader", &self.uploader, DRAIN_TIMEOUT).await;
         drain_one("connectivity", &self.connectivity, DRAIN_TIMEOUT).await;
         drain_one("the exporter", &self.exporter, DRAIN_TIMEOUT).await;
+        drain_one("the alert monitor", &self.alerts, DRAIN_TIMEOUT).await;
         // The store writes its notes, which takes as long as the disk needs. This leaves the store as much time again.
         drain_one("telemetry", &self.telemetry, deadline.time_left().max(DRAIN_TIMEOUT) / 2).await;
         drain_one("the reader", &self.reader, DRAIN_TIMEOUT).await;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use actix::Recipient;
 use futures_util::future::{join_all, pending};
 
-use super::Actors;
 use super::notify::{Notifier, SystemdMessage};
+use super::start_actors::Actors;
 use crate::actors::Ping;
 use crate::journal;
 
@@ -31,6 +31,7 @@ impl Actors {
                 ("uploader", self.uploader.clone().recipient()),
                 ("circuit breaker", self.breaker.clone().recipient()),
                 ("exporter", self.exporter.clone().recipient()),
+                ("alert monitor", self.alerts.clone().recipient()),
                 ("batch planner", self.planner.clone().recipient()),
             ],
         }

@@ -50,14 +50,6 @@ pub(super) fn is_unlimited(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
 
-/// The name of a user, or its number if the system does not know one.
-pub(super) fn user_name(uid: u32) -> String {
-    match User::from_uid(Uid::from_raw(uid)) {
-        Ok(Some(user)) => user.name,
-        Ok(None) | Err(_) => format!("user {uid}"),
-    }
-}
-
 fn has_joined_group(uid: u32, group: &Group) -> bool {
     let Ok(Some(user)) = User::from_uid(Uid::from_raw(uid)) else {
         return false;

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::auth::{Peer, user_name};
+use super::auth::Peer;
 use super::body::RequestBody;
 use super::error::ApiError;
 use super::http::{HttpResponse, json_response, read_query};
@@ -16,6 +16,7 @@ use crate::api::{AcknowledgeAlert, Acknowledged, AlertName, PauseRequest, PauseS
 use crate::clock::{rfc3339, wall_ms};
 use crate::model::Pause;
 use crate::store::{AcknowledgeDamage, SetPaused};
+use crate::user_name::user_name;
 
 const PAUSE_IS_FOR_ADMINS: &str = "pausing and resuming is for admins";
 /// A longer pause for a time is a mistake: one without an end is possible.

@@ -7,7 +7,8 @@ use hyper::header::{ACCEPT, HeaderValue};
 use tokio::sync::watch;
 
 use super::status::StatusSources;
-use crate::clock::wall_ms;
+use crate::clock::{SteadyClock, wall_ms};
+use crate::policy::alerts::facts::{ClockReading, CredentialExpiry, ServerContact};
 use crate::telemetry::metrics::counters::Counters;
 use crate::telemetry::metrics::families::collect_families;
 use crate::telemetry::metrics::family::MetricFamily;
@@ -26,6 +27,22 @@ pub struct MetricReceivers {
     pub commits: watch::Receiver<Histogram>,
     /// What was pushed.
     pub exports: watch::Receiver<ExportCounts>,
+    /// The last response of the server.
+    pub contact: watch::Receiver<ServerContact>,
+    /// When the credentials expire.
+    pub expiry: watch::Receiver<CredentialExpiry>,
+    /// Dates the last response.
+    pub steady: SteadyClock,
+}
+
+impl MetricReceivers {
+    /// The clock of the device minus that of the server at its last response.
+    fn clock_offset_ms(&self) -> Option<i64> {
+        let ClockReading { at, server } = self.contact.borrow().clock?;
+        let now = self.steady.now();
+        let device = now.wall.saturating_sub(now.steady.saturating_sub(at));
+        Some(device.cast_signed().saturating_sub(server.cast_signed()))
+    }
 }
 
 /// Collects the metrics.
@@ -55,6 +72,8 @@ impl MetricCollector {
             counters: &receivers.counters.borrow().clone(),
             commits: &receivers.commits.borrow().clone(),
             exports: &receivers.exports.borrow().clone(),
+            expiry: *receivers.expiry.borrow(),
+            clock_offset_ms: receivers.clock_offset_ms(),
             per_record,
             start_up,
             process: &ProcessUsage::read(),

@@ -1,10 +1,8 @@
 //! The local API: HTTP/1.1 with JSON over a Unix socket, for any language.
 
-pub mod alerts;
 mod auth;
 mod batches;
 mod body;
-pub mod config_state;
 mod connection;
 mod control;
 mod error;
@@ -18,7 +16,6 @@ mod newest;
 mod openapi;
 mod openapi_examples;
 mod overview;
-mod queue_fill;
 mod records;
 mod rejection;
 mod review;

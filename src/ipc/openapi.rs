@@ -20,7 +20,7 @@ use super::http::{HttpResponse, encoded_json_response};
 use super::openapi_examples::add_examples;
 use super::state::ApiState;
 use super::{batches, control, events, lookup, overview, records, review};
-use crate::api::{Alert, BatchReport, BreakerChange, ConnectivityStatus, Gap, RecordChange};
+use crate::api::{AlertChange, BatchReport, BreakerChange, ConnectivityStatus, Gap, RecordChange};
 use crate::model::ManifestEntry;
 use crate::protocol::wire::ErrorBody;
 
@@ -77,7 +77,7 @@ use crate::protocol::wire::ErrorBody;
         RecordChange,
         BreakerChange,
         ConnectivityStatus,
-        Alert,
+        AlertChange,
         Gap
     ))
 )]
@@ -91,7 +91,7 @@ const EVENT_SCHEMAS: [(&str, &str); 8] = [
     ("record", "RecordChange"),
     ("breaker", "BreakerChange"),
     ("connectivity", "Connectivity"),
-    ("alert", "Alert"),
+    ("alert", "AlertChange"),
     ("gap", "Gap"),
 ];
 

@@ -6,13 +6,13 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::auth::Peer;
-use super::config_state::ConfigState;
 use super::error::ApiError;
 use super::http::{HttpResponse, json_response, read_query, text_response};
 use super::metrics::MetricFormat;
 use super::state::ApiState;
 use crate::actors::telemetry::{RecentBatches, ReportMeasurements};
 use crate::api::{BatchList, Configuration, Status, TelemetryReport};
+use crate::config_state::ConfigState;
 
 /// How many batches are listed if the query has no limit.
 const DEFAULT_BATCH_COUNT: usize = 50;

@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 
-use super::auth::{Peer, user_name};
+use super::auth::Peer;
 use super::body::RequestBody;
 use super::error::ApiError;
 use super::http::{HttpResponse, json_response};
@@ -19,6 +19,7 @@ use crate::store::{
     ReviewSummary,
 };
 use crate::telemetry::event::Event;
+use crate::user_name::user_name;
 
 /// Put records under review
 ///

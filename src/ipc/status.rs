@@ -5,18 +5,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::alerts::AlertTracker;
-use super::auth::user_name;
-use super::config_state::ConfigState;
-use super::queue_fill::QueueFill;
 use crate::actors::ConfigWatch;
 use crate::actors::batch_planner::PlannerState;
 use crate::api::{
-    BatchOutcome, Batching, BreakerStatus, Caller, CallerQueue, ConnectivityStatus, Counts, Phase, QueueUse,
-    Status, Sync,
+    Alert, BatchOutcome, Batching, BreakerStatus, Caller, CallerQueue, ConnectivityStatus, Counts, Phase,
+    QueueUse, Status, Sync,
 };
 use crate::clock::{Clock, millis, wall_ms};
 use crate::config::Config;
+use crate::config_state::ConfigState;
 use crate::device_name::device_name;
 use crate::model::{Backlog, DeviceId, LastError, Link, LinkState, OTHER_SUBMITTERS, SizeRule};
 use crate::policy::advice::{
@@ -26,10 +23,11 @@ use crate::policy::advice::{
 use crate::policy::breaker::{BreakerState, Mode};
 use crate::policy::in_flight::InFlight;
 use crate::policy::progress::Progress;
-use crate::store::QueueLimits;
+use crate::store::{QueueFill, QueueLimits};
 use crate::telemetry::audience::Audience;
 use crate::transport::credential::token_path;
 use crate::transport::tls::TlsProblem;
+use crate::user_name::user_name;
 
 /// The states that the status is built from.
 #[derive(Clone)]
@@ -52,8 +50,8 @@ pub struct StatusSources {
     pub breaker: watch::Receiver<BreakerState>,
     /// What the planner is doing.
     pub planner: watch::Receiver<PlannerState>,
-    /// Knows since when alerts are active.
-    pub alert_tracker: AlertTracker,
+    /// The active alerts.
+    pub alerts: watch::Receiver<Vec<Alert>>,
 }
 
 impl StatusSources {
@@ -99,6 +97,7 @@ impl StatusSources {
             changed = self.breaker.changed() => changed.is_ok(),
             changed = self.planner.changed() => changed.is_ok(),
             changed = self.config_state.changed() => changed.is_ok(),
+            changed = self.alerts.changed() => changed.is_ok(),
         }
     }
 
@@ -148,7 +147,7 @@ impl StatusSources {
         let progress = snapshot.progress();
         let Situation { reason, text, remedy } = describe_situation(&snapshot.device_facts(now), &progress);
         let since = snapshot.stopped_since();
-        let StateSnapshot { config, config_state, backlog, link, planner, phase, .. } = snapshot;
+        let StateSnapshot { config, backlog, link, planner, phase, .. } = snapshot;
         // The planner has decided nothing yet: it begins with one.
         let in_flight = planner.in_flight.unwrap_or(InFlight { limit: 1, ..InFlight::default() });
         // Only while records are sent: when a wait ends cannot be estimated.
@@ -217,7 +216,7 @@ impl StatusSources {
                 },
             },
             connectivity: ConnectivityStatus::from(link),
-            alerts: self.alert_tracker.active_alerts(&backlog, &config, &config_state, now),
+            alerts: self.alerts.borrow().clone(),
             caller: None,
         }
     }

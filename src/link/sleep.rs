@@ -42,19 +42,29 @@ impl SleepDetector {
     /// Waits until the device has slept, and returns for how long.
     pub async fn wait_for_wake_up(&mut self) -> io::Result<Duration> {
         loop {
+            let slept = self.wait_for_clock_jump().await?;
+            if slept >= SLEEP_MIN {
+                return Ok(slept);
+            }
+        }
+    }
+
+    /// Waits until the wall clock has jumped because it was set or because the device slept, and returns for how long
+    /// it slept.
+    pub async fn wait_for_clock_jump(&mut self) -> io::Result<Duration> {
+        loop {
             self.expired.readable().await?.clear_ready();
             let mut expirations = [0; 8];
             match nix::unistd::read(self.timer.as_fd(), &mut expirations) {
-                Ok(_) | Err(Errno::ECANCELED | Errno::EAGAIN | Errno::EINTR) => {}
+                Ok(_) | Err(Errno::ECANCELED) => {}
+                Err(Errno::EAGAIN | Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             }
             arm_timer(&self.timer)?;
             let total = total_sleep()?;
             let slept = total.saturating_sub(self.total_sleep);
             self.total_sleep = total;
-            if slept >= SLEEP_MIN {
-                return Ok(slept);
-            }
+            return Ok(slept);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use actix::Message;
 
-use crate::api::{Alert, BatchReport};
+use crate::api::{AlertChange, BatchReport};
 use crate::model::Network;
 use crate::model::{BatchId, Link};
 use crate::policy::breaker::BreakerState;
@@ -54,13 +54,8 @@ pub enum Event {
     BreakerChanged(BreakerState),
     /// The number of batches that may be under way at once changed.
     InFlightLimitChanged(InFlight),
-    /// An alert started or ended.
-    AlertChanged {
-        /// The alert.
-        alert: Alert,
-        /// Whether it started. Else it ended.
-        active: bool,
-    },
     /// The link to the server changed.
     LinkChanged(Link),
+    /// An alert started, became more severe, or ended.
+    AlertChanged(AlertChange),
 }

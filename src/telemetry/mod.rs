@@ -6,3 +6,4 @@ pub mod feed;
 pub mod history;
 pub mod measurements;
 pub mod metrics;
+pub mod outcomes;

@@ -56,6 +56,7 @@ impl Uploader {
     fn reload_credentials(&mut self) -> Credentials {
         let config = Arc::clone(&self.config.borrow());
         let now = Credentials::read_configured(&config.server);
+        self.outputs.expiry.send_replace(now.expiry(&config.server));
         let before = self.credentials.replace((Arc::clone(&config), now.clone()));
         let before = before.filter(|(of, _)| Arc::ptr_eq(of, &config)).map(|(_, before)| before);
         if before.as_ref() == Some(&now) {
@@ -70,7 +71,7 @@ impl Uploader {
         }
         // With another configuration the planner tries again anyway.
         if before.is_some() {
-            self.credential_changes.send_modify(|changes| *changes += 1);
+            self.outputs.credential_changes.send_modify(|changes| *changes += 1);
         }
         now
     }

@@ -5,6 +5,7 @@
 //! changed.
 
 mod current_transport;
+mod outputs;
 
 use std::path::Path;
 use std::rc::Rc;
@@ -28,6 +29,7 @@ use crate::transport::credential::Credentials;
 use crate::transport::encoding::ContentEncoding;
 use crate::transport::{ConnectionInvalidation, Exchange, SendOptions};
 use current_transport::{CurrentTransport, NoTransport, follow_credentials};
+pub use outputs::{ContactReporter, UploaderOutputs};
 
 /// The actor.
 pub struct Uploader {
@@ -38,8 +40,7 @@ pub struct Uploader {
     invalidation: Rc<ConnectionInvalidation>,
     /// Ends a probe that is in the way of a batch or a query.
     probe_cancelled: Rc<Notify>,
-    /// Counts the changes of the credentials.
-    credential_changes: watch::Sender<u64>,
+    outputs: UploaderOutputs,
     /// The credentials as they were last read, and for which configuration.
     credentials: Option<(Arc<Config>, Credentials)>,
     current: Option<CurrentTransport>,
@@ -54,7 +55,7 @@ impl Uploader {
         device: DeviceId,
         connectivity: Recipient<LinkEvidence>,
         link: watch::Receiver<Link>,
-        credential_changes: watch::Sender<u64>,
+        outputs: UploaderOutputs,
     ) -> Self {
         Self {
             config,
@@ -63,7 +64,7 @@ impl Uploader {
             link,
             invalidation: Rc::default(),
             probe_cancelled: Rc::default(),
-            credential_changes,
+            outputs,
             credentials: None,
             current: None,
             accepted_encodings: Vec::new(),
@@ -112,7 +113,9 @@ impl Uploader {
         Network { interface, signal_dbm, ..network }
     }
 
-    fn report_link(&self, result: &RequestResult, is_intercepted: bool) {
+    fn report_link(&self, exchange: &Exchange, is_intercepted: bool) {
+        let Exchange { result, date, .. } = exchange;
+        self.outputs.contact.record(result, *date, is_intercepted);
         if let Some(evidence) = link_evidence(result, is_intercepted)
             && let Err(error) = self.connectivity.try_send(evidence)
         {
@@ -197,7 +200,7 @@ impl Handler<Upload> for Uploader {
                 };
                 let is_intercepted = result.verdict == Verdict::Intercepted;
                 if !(is_intercepted && is_denied_alone) {
-                    uploader.report_link(&exchange.result, is_intercepted);
+                    uploader.report_link(&exchange, is_intercepted);
                 }
                 Ok(result)
             })
@@ -217,7 +220,7 @@ impl Handler<QueryOutcome> for Uploader {
         Box::pin(querying.map(move |exchange, uploader, _| {
             let reply = classify_outcome_reply(id, &exchange.result);
             let is_intercepted = reply == OutcomeReply::Unreachable && is_from_portal(&exchange.result);
-            uploader.report_link(&exchange.result, is_intercepted);
+            uploader.report_link(&exchange, is_intercepted);
             QueriedOutcome::new(reply, exchange.hints.holds_keys)
         }))
     }
@@ -230,11 +233,12 @@ impl Handler<Probe> for Uploader {
     fn handle(&mut self, Probe: Probe, _: &mut Self::Context) -> Self::Result {
         let Ok(current) = self.current_transport() else { return Box::pin(std::future::ready(None)) };
         let probing = current.transport.query_outcome(BatchId::new());
-        let cancelled = Rc::clone(&self.probe_cancelled);
+        let (cancelled, contact) = (Rc::clone(&self.probe_cancelled), self.outputs.contact.clone());
         Box::pin(async move {
             tokio::select! {
                 exchange = probing => {
                     let is_intercepted = is_from_portal(&exchange.result);
+                    contact.record(&exchange.result, exchange.date, is_intercepted);
                     let no_response = Some(ConnectFailure::NoResponse);
                     let lost = LinkEvidence { evidence: Evidence::Unreachable, failure: no_response };
                     Some(link_evidence(&exchange.result, is_intercepted).unwrap_or(lost))

@@ -9,16 +9,15 @@ use std::os::unix::fs::MetadataExt as _;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use x509_cert::Certificate;
-use x509_cert::der::Decode;
 
 use super::access::{User, user_name};
 use super::finding::{CheckResult, Finding, or_ok};
 use super::probe::ProbeResult;
 use super::secrets::{CredentialFile, CredentialFileKind, GatheredCredentials};
 use crate::cli::format::duration;
-use crate::clock::{millis, rfc3339, wall_ms};
+use crate::clock::{rfc3339, wall_ms};
 use crate::config;
+use crate::transport::credential::expiry::certificate_validity;
 use crate::transport::credential::{CLEAR_TOKEN_WARNING, Credentials};
 use crate::transport::http::TransportError;
 
@@ -146,7 +145,9 @@ fn check_validity(file: &CredentialFile, now: u64) -> Vec<Finding> {
     let read = File::open(&file.path).and_then(|file| file.take(PEM_BYTES_MAX).read_to_end(&mut bytes));
     let periods: Vec<(u64, u64)> = match read {
         Ok(_) => {
-            CertificateDer::pem_slice_iter(&bytes).flatten().filter_map(|der| validity_ms(&der)).collect()
+            let certificates = CertificateDer::pem_slice_iter(&bytes).flatten();
+            let validities = certificates.filter_map(|der| certificate_validity(&der));
+            validities.map(|validity| (validity.begins.unwrap_or_default(), validity.ends)).collect()
         }
         Err(_) => return Vec::new(),
     };
@@ -189,13 +190,6 @@ fn check_validity(file: &CredentialFile, now: u64) -> Vec<Finding> {
         )];
     }
     Vec::new()
-}
-
-/// From when to when a certificate is valid, in milliseconds since 1970.
-fn validity_ms(der: &[u8]) -> Option<(u64, u64)> {
-    let validity = Certificate::from_der(der).ok()?.tbs_certificate.validity;
-    let ms = |time: x509_cert::time::Time| millis(time.to_unix_duration());
-    Some((ms(validity.not_before), ms(validity.not_after)))
 }
 
 #[cfg(test)]

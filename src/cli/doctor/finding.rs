@@ -15,6 +15,7 @@ pub(super) enum Check {
     Server,
     Clock,
     Records,
+    Alerts,
 }
 
 impl Check {
@@ -30,6 +31,7 @@ impl Check {
             Self::Server => "server",
             Self::Clock => "clock",
             Self::Records => "records",
+            Self::Alerts => "alerts",
         }
     }
 }

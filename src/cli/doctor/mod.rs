@@ -7,6 +7,7 @@
 //! Every wait has a time limit.
 
 mod access;
+mod alerts;
 mod clock;
 mod configuration;
 mod connectivity;
@@ -50,9 +51,9 @@ to check more: other users may not read secrets and the state directory.
 With --json, there is one document:
   {\"ok\": bool, \"checks\": [{\"check\", \"result\", \"finding\", \"remedy\"}]}
 A check is configuration, socket, permissions, disk, connectivity, credential,
-server, clock or records; it appears once for each of its findings. A result is
-ok, warning, problem or could_not_check. A remedy is text, or null if there is
-nothing to do.")]
+server, clock, records or alerts; it appears once for each of its findings. A
+result is ok, warning, problem or could_not_check. A remedy is text, or null if
+there is nothing to do.")]
 pub(crate) struct DoctorArgs {
     /// Configuration file of the daemon [default: /etc/fieldsync/config.toml, if it exists]
     #[arg(long, value_name = "FILE")]
@@ -173,6 +174,7 @@ async fn run_checks(args: &DoctorArgs, context: &mut CommandContext<'_>) -> Doct
         findings.push((Check::Clock, clock::check_clock(None)));
     }
     findings.push((Check::Records, records::judge_records(status)));
+    findings.push((Check::Alerts, alerts::judge_alerts(status)));
     DoctorReport::new(findings)
 }
 

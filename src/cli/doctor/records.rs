@@ -1,7 +1,7 @@
 //! What the daemon's status says about records, and what waits for a person.
 
 use super::finding::{Finding, or_ok};
-use crate::api::{Alert, AlertName, Phase, Status};
+use crate::api::{Phase, Status};
 use crate::cli::format::{blocked_records, count, relative, strip_controls};
 use crate::cli::status::records_need_review;
 use crate::cli::table::error_text;
@@ -15,8 +15,7 @@ pub(super) fn judge_records(status: Option<&Status>) -> Vec<Finding> {
             "see the findings about the socket",
         )];
     };
-    let mut findings: Vec<Finding> = status.alerts.iter().filter_map(judge_alert).collect();
-    findings.extend(judge_phase(status));
+    let mut findings: Vec<Finding> = judge_phase(status).into_iter().collect();
     findings.extend(judge_last_send(status, wall_ms()));
     if status.records.quarantined > 0 {
         findings.push(Finding::warning(
@@ -46,32 +45,6 @@ pub(super) fn judge_records(status: Option<&Status>) -> Vec<Finding> {
         )
     }));
     or_ok(findings, || strip_controls(&status.sync.text).into_owned())
-}
-
-/// Other findings already cover the alerts about the disk, the configuration and records to review.
-fn judge_alert(alert: &Alert) -> Option<Finding> {
-    let message = strip_controls(&alert.message);
-    match alert.alert.known() {
-        Some(
-            AlertName::NeedsReview
-            | AlertName::DiskFull
-            | AlertName::DiskFailing
-            | AlertName::ConfigurationRefused,
-        ) => None,
-        Some(AlertName::StoreDamaged) => {
-            let parts = message.split_once(". When you have read this: ");
-            let (text, remedy) = parts.unwrap_or((&message, "fieldsync store acknowledge"));
-            Some(Finding::warning(text, remedy))
-        }
-        Some(AlertName::QueueFilling) => Some(Finding::warning(
-            message,
-            "find out why less is sent than comes in, see the findings about the server; a full queue refuses records until some are sent or a limit is raised (queue.max_records, queue.max_bytes, queue.max_disk_bytes)",
-        )),
-        _ => Some(Finding::warning(
-            message,
-            "fieldsync status; see the findings about connectivity and the server",
-        )),
-    }
 }
 
 /// Phases that do not end by themselves.
@@ -145,25 +118,10 @@ mod tests {
             state: RecordState::Quarantined,
             blocked_count: 3,
         }];
-        let alert = |alert: AlertName, message: &str| Alert {
-            alert: alert.into(),
-            message: message.into(),
-            since: 0,
-        };
-        status.alerts = vec![
-            alert(
-                AlertName::StoreDamaged,
-                "a page is gone. When you have read this: fieldsync store acknowledge",
-            ),
-            alert(AlertName::NeedsReview, "2 records need review: fieldsync quarantine list"),
-        ];
         let findings = judge_records(Some(&status));
         let remedies: Vec<&str> = findings.iter().filter_map(|one| one.remedy.as_deref()).collect();
-        assert_eq!(
-            remedies[..3],
-            ["fieldsync store acknowledge", "fieldsync resume", "fieldsync quarantine list"]
-        );
-        assert!(remedies[3].starts_with("fieldsync show "), "{remedies:?}");
+        assert_eq!(remedies[..2], ["fieldsync resume", "fieldsync quarantine list"]);
+        assert!(remedies[2].starts_with("fieldsync show "), "{remedies:?}");
         assert!(findings.iter().all(|one| one.result == CheckResult::Warning), "{findings:?}");
         assert!(findings.iter().all(|one| !one.text.contains("customer")), "keys are not shown");
     }

@@ -1,6 +1,6 @@
 use super::super::testing::{run_verb, sample_status};
 use super::*;
-use crate::api::{Alert, Phase};
+use crate::api::{Alert, AlertName, AlertSeverity, Phase};
 use crate::client::scripted::{ScriptedDaemon, response_step};
 use crate::model::{BatchId, RecordId, RecordState, Sequence};
 
@@ -129,12 +129,18 @@ fn problems_have_lines_of_their_own() {
     status.queue.blockers =
         vec![Blocker { id, key: Some("Acme".into()), submitter: 0, state, blocked_count: 1000 }];
     let message = "the disk is full: no new records are taken".to_owned();
-    status.alerts = vec![Alert { alert: crate::api::AlertName::DiskFull.into(), message, since: 190_000 }];
+    status.alerts = vec![Alert {
+        alert: AlertName::DiskFull.into(),
+        severity: AlertSeverity::Critical.into(),
+        message,
+        remedy: "free some space".into(),
+        since: 190_000,
+    }];
     let text = describe_status(&status, &SHORT, 202_000).join("\n");
     for part in [
         "\nDisk          full: no new records are accepted, 2.0 KiB free\n",
         &format!("\nBlocking      {id} (needs review) blocks at least 1000 records of key Acme\n"),
-        "\nALERT disk_full: the disk is full: no new records are taken (since 12 s ago)\n",
+        "\nALERT disk_full: the disk is full: no new records are taken (since 12 s ago)\nTo do: free some space\n",
     ] {
         assert!(text.contains(part), "{text}");
     }

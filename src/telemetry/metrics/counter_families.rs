@@ -94,7 +94,7 @@ fn change_families(sources: &MetricSources<'_>) -> Vec<MetricFamily> {
             .with_each("mode", counters.breaker_changes.iter()),
         counter("fieldsync_link_changes", "Changes of the link to the server, by its new state")
             .with_each("state", counters.link_changes.iter()),
-        counter("fieldsync_alerts_started", "Alerts that started, by name")
+        counter("fieldsync_alerts_started", "Alerts that started or became more severe, by name")
             .with_each("name", counters.alerts.iter()),
         counter("fieldsync_otlp_pushes", "Requests to the OTLP collector, by result")
             .with_each("result", pushes),

@@ -3,6 +3,7 @@
 use super::family::{MetricFamily, MetricKind};
 use super::sources::MetricSources;
 use crate::model::{InterfaceKind, LinkState};
+use crate::policy::alerts::facts::{CredentialExpiry, Validity};
 
 const LINK_STATES: [LinkState; 4] =
     [LinkState::Unknown, LinkState::Online, LinkState::Offline, LinkState::CaptivePortal];
@@ -16,6 +17,7 @@ const INTERFACES: [InterfaceKind; 5] = [
 
 pub(super) fn device_families(sources: &MetricSources<'_>) -> Vec<MetricFamily> {
     let mut families = link_families(sources);
+    families.extend(trust_families(sources));
     families.extend(information_families(sources));
     families.extend(process_families(sources));
     families
@@ -42,6 +44,34 @@ fn link_families(sources: &MetricSources<'_>) -> Vec<MetricFamily> {
         gauge("fieldsync_link_signal_dbm", "Signal of the wireless network at the end of the last batch")
             .with_known(network.signal_dbm.map(f64::from)),
     ]
+}
+
+/// What ends trust: credentials that expire, and a clock that is wrong.
+fn trust_families(sources: &MetricSources<'_>) -> Vec<MetricFamily> {
+    let CredentialExpiry { token, certificate } = sources.expiry;
+    let end = |validity: Option<Validity>| validity.map(|validity| validity.ends / 1000);
+    vec![
+        gauge(
+            "fieldsync_token_expiry_timestamp_seconds",
+            "When the token expires, since 1970, if it says so",
+        )
+        .with_known(end(token)),
+        gauge(
+            "fieldsync_certificate_expiry_timestamp_seconds",
+            "When the client certificate expires, since 1970",
+        )
+        .with_known(end(certificate)),
+        gauge(
+            "fieldsync_clock_offset_seconds",
+            "Clock of the device minus that of the server, at the last response with a date",
+        )
+        .with_known(sources.clock_offset_ms.map(seconds_of)),
+    ]
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an offset of years is exact")]
+fn seconds_of(ms: i64) -> f64 {
+    ms as f64 / 1000.0
 }
 
 fn information_families(sources: &MetricSources<'_>) -> Vec<MetricFamily> {

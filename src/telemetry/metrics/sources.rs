@@ -7,6 +7,7 @@ use super::histogram::Histogram;
 use super::process::ProcessUsage;
 use crate::api::Status;
 use crate::model::{Backlog, Link};
+use crate::policy::alerts::facts::CredentialExpiry;
 
 /// Seconds of commits: from flash that is idle to a card that stalls.
 const COMMIT_SECONDS: &[f64] =
@@ -44,6 +45,10 @@ pub struct MetricSources<'a> {
     pub commits: &'a Histogram,
     /// What was pushed.
     pub exports: &'a ExportCounts,
+    /// When the credentials expire.
+    pub expiry: CredentialExpiry,
+    /// The clock of the device minus that of the server, at the last response that named it.
+    pub clock_offset_ms: Option<i64>,
     /// The learned time per record.
     pub per_record: Option<Duration>,
     /// The learned time of a batch that does not depend on its records.

@@ -24,6 +24,7 @@ use crate::api::{
 use crate::model::{
     Backlog, DeviceId, InFlightRule, InterfaceKind, Link, LinkState, Network, RecordId, SizeRule,
 };
+use crate::policy::alerts::facts::{CredentialExpiry, Validity};
 use crate::store::SyncedRecord;
 
 /// The most points of a family: labels have bounded sets of values.
@@ -75,6 +76,11 @@ fn families_of(counters: &Counters) -> Vec<MetricFamily> {
         counters,
         commits: &commits,
         exports: &ExportCounts { accepted: 2, dropped_log_records: 1, ..ExportCounts::default() },
+        expiry: CredentialExpiry {
+            token: None,
+            certificate: Some(Validity { begins: None, ends: 3_000_000_000_000 }),
+        },
+        clock_offset_ms: Some(-1_500),
         per_record: Some(Duration::from_micros(7_250)),
         start_up: Some(Duration::from_millis(80)),
         process: &ProcessUsage::read(),
@@ -198,6 +204,8 @@ fn a_batch_is_counted_by_outcome_size_phase_and_latency() {
         ("fieldsync_breaker_mode{name=normal}", 0.0),
         ("fieldsync_queue_used_ratio", 0.25),
         ("fieldsync_learned_overhead_seconds", 0.08),
+        ("fieldsync_clock_offset_seconds", -1.5),
+        ("fieldsync_certificate_expiry_timestamp_seconds", 3e9),
     ] {
         let value = samples.get(sample).unwrap_or_else(|| panic!("{sample} is missing: {text}"));
         assert!((value - expected).abs() < 1e-9, "{sample}: {value}, not {expected}");

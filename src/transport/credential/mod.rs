@@ -5,6 +5,7 @@
 //! better than records sent without the right identity.
 
 mod collector_headers;
+pub(crate) mod expiry;
 mod secret_file;
 mod watch;
 

@@ -105,6 +105,15 @@ otlp_interval = "5m"
 alert_queue_percent = 50
 alert_quarantined = 7
 alert_oldest_pending = "2h"
+alert_breaker_open = "1h"
+alert_ambiguous_percent = 50
+alert_no_contact = "1day"
+alert_disk_free = "1GiB"
+alert_clock_offset = "10s"
+alert_credential_expiry = "1day"
+alert_restarts = 9
+alert_command = ["/bin/true", "--now"]
+alert_command_timeout = "5s"
 [device]
 name = "Van 12"
 [log]

@@ -25,7 +25,7 @@ use utoipa::ToSchema;
 use crate::clock::as_rfc3339_option;
 
 pub use crate::model::Phase;
-pub use alert::{AcknowledgeAlert, Acknowledged, Alert, AlertName};
+pub use alert::{AcknowledgeAlert, Acknowledged, Alert, AlertChange, AlertName, AlertSeverity};
 pub use batch::{BatchDetail, BatchList, BatchOutcome, BatchReport};
 pub use caller::{Caller, CallerQueue};
 pub use configuration::{Configuration, ConfigurationMistake, ConfigurationRefusal, ConfigurationValue};

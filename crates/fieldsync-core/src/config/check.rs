@@ -8,7 +8,7 @@ use super::address::{read_collector_url, read_proxy_url, read_server_url};
 use super::invalid_value::InvalidValue;
 use super::level::read_log_filter;
 use super::texts::check_texts;
-use super::{Config, Reading};
+use super::{CommandLine, Config, Reading};
 use crate::model::DEVICE_NAME_LENGTH_MAX;
 
 impl Config {
@@ -28,6 +28,7 @@ impl Config {
         self.check_web(&mut refuse);
         self.check_connections(&mut refuse);
         self.check_numbers(&mut refuse);
+        self.check_alerts(&mut refuse);
         self.check_combinations(&mut refuse);
         invalid
     }
@@ -177,8 +178,35 @@ impl Config {
         for (key, percent) in [
             ("connectivity.min_battery_percent", self.connectivity.min_battery_percent),
             ("telemetry.alert_queue_percent", self.telemetry.alert_queue_percent),
+            ("telemetry.alert_ambiguous_percent", self.telemetry.alert_ambiguous_percent),
         ] {
             refuse(percent > 100, key, "must be at most 100");
+        }
+    }
+
+    fn check_alerts(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
+        let telemetry = &self.telemetry;
+        for (key, duration) in [
+            ("telemetry.alert_oldest_pending", telemetry.alert_oldest_pending),
+            ("telemetry.alert_breaker_open", telemetry.alert_breaker_open),
+            ("telemetry.alert_no_contact", telemetry.alert_no_contact),
+            ("telemetry.alert_clock_offset", telemetry.alert_clock_offset),
+            ("telemetry.alert_credential_expiry", telemetry.alert_credential_expiry),
+        ] {
+            let is_too_short = !duration.0.is_zero() && duration.0 < DURATION_MIN;
+            refuse(is_too_short, key, "must be at least 1ms, or 0s for no alert");
+        }
+        let most = format!("must be at most {ALERT_RESTARTS_MAX}");
+        refuse(telemetry.alert_restarts > ALERT_RESTARTS_MAX, "telemetry.alert_restarts", &most);
+        let timeout = telemetry.alert_command_timeout.0;
+        refuse(timeout < DURATION_MIN, "telemetry.alert_command_timeout", "must be at least 1ms");
+        refuse(
+            timeout > ALERT_COMMAND_TIMEOUT_MAX,
+            "telemetry.alert_command_timeout",
+            "must be at most 1h: other alerts wait meanwhile",
+        );
+        if let Some(Err(reason)) = telemetry.alert_command.as_ref().map(CommandLine::check) {
+            refuse(true, "telemetry.alert_command", &reason);
         }
     }
 
@@ -239,6 +267,11 @@ impl Config {
 
 /// More than the file descriptors of a process.
 const CONNECTIONS_MAX: usize = 65_536;
+
+/// The daemon remembers no more starts than this needs.
+const ALERT_RESTARTS_MAX: u32 = 100;
+/// Alerts are handed over one at a time.
+const ALERT_COMMAND_TIMEOUT_MAX: Duration = Duration::from_hours(1);
 
 /// The resolution of timers.
 const DURATION_MIN: Duration = Duration::from_millis(1);

@@ -7,6 +7,7 @@
 
 mod address;
 mod check;
+mod command_line;
 mod derived;
 mod error;
 mod expectation;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use command_line::CommandLine;
 pub use derived::default_socket;
 pub use error::{ConfigError, ConfigMistake};
 pub use files::ConfigFiles;
@@ -271,12 +273,30 @@ section! {
         otlp_headers_file: Option<PathBuf> = None,
         /// Shortest time between two pushes to the collector.
         otlp_interval: Span = Span::secs(60),
-        /// Alert if this share of the queue's limits is used.
+        /// Alert if this share of the queue's limits is used. Zero turns this alert off, as for all of them.
         alert_queue_percent: u8 = 80,
         /// Alert if this many records need review.
         alert_quarantined: u64 = 1,
         /// Alert if the oldest waiting record is older.
         alert_oldest_pending: Span = Span::secs(24 * 3600),
+        /// Alert if the circuit breaker is open for longer.
+        alert_breaker_open: Span = Span::secs(30 * 60),
+        /// Alert if the outcome of this share of the batches of the last hour was not known.
+        alert_ambiguous_percent: u8 = 20,
+        /// Alert if the server did not respond for longer while records waited.
+        alert_no_contact: Span = Span::secs(3 * 24 * 3600),
+        /// Alert if the disk of the queue has less space.
+        alert_disk_free: Size = Size::mib(256),
+        /// Alert if the clock differs from the server's by more.
+        alert_clock_offset: Span = Span::secs(2 * 60),
+        /// Alert if the credential expires earlier than this.
+        alert_credential_expiry: Span = Span::secs(14 * 24 * 3600),
+        /// Alert after this many unexpected restarts in a day.
+        alert_restarts: u32 = 5,
+        /// Program that gets each alert.
+        alert_command: Option<CommandLine> = None,
+        /// How long it may run.
+        alert_command_timeout: Span = Span::secs(30),
     }
 }
 

@@ -70,6 +70,7 @@ fn show(name: &str, value: &Value) -> Json {
         Value::Integer(number) => json!(number),
         Value::Float(number) => json!(number),
         Value::Boolean(switch) => json!(switch),
+        Value::Array(parts) => parts.iter().map(|part| show(name, part)).collect(),
         other => json!(other.to_string()),
     }
 }

@@ -20,12 +20,13 @@ pub enum Health {
 pub fn judge_health(sync: &Sync, alerts: &[Alert]) -> (Health, Vec<String>) {
     let mut reasons = Vec::new();
     let text = sync.line();
-    if is_stopped(sync) {
+    let is_stopped = is_stopped(sync);
+    if is_stopped {
         reasons.push(text.clone());
     }
-    let (waits, others): (Vec<_>, Vec<_>) =
-        alerts.iter().partition(|alert| alert.alert == AlertName::RecordsWait);
-    reasons.extend(others.into_iter().map(|alert| alert.message.clone()));
+    let (waits, others): (Vec<_>, Vec<_>) = alerts.iter().partition(|alert| is_about_wait(alert));
+    let others = others.into_iter().filter(|alert| !(is_stopped && repeats_situation(alert)));
+    reasons.extend(others.map(Alert::line));
     if !reasons.is_empty() {
         return (Health::PersonMustAct, reasons);
     }
@@ -34,6 +35,16 @@ pub fn judge_health(sync: &Sync, alerts: &[Alert]) -> (Health, Vec<String>) {
     }
     let waits = waits.into_iter().map(|alert| format!("{}: {text}", alert.message));
     (Health::WaitsTooLong, waits.collect())
+}
+
+/// Records wait too long, for whatever reason.
+fn is_about_wait(alert: &Alert) -> bool {
+    matches!(alert.alert.known(), Some(AlertName::RecordsWait | AlertName::NoContact))
+}
+
+/// The sentence about the situation says the same if nothing can be sent.
+fn repeats_situation(alert: &Alert) -> bool {
+    matches!(alert.alert.known(), Some(AlertName::CredentialRefused | AlertName::SendingDenied))
 }
 
 fn is_stopped(sync: &Sync) -> bool {
@@ -86,11 +97,18 @@ pub(in crate::policy) fn needs_person(reason: SyncReason) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::AlertSeverity;
     use crate::api::samples::sample_sync;
 
     #[test]
     fn the_need_for_a_person_comes_before_a_long_wait() {
-        let alert = |name: AlertName| Alert { alert: name.into(), message: name.to_string(), since: 0 };
+        let alert = |name: AlertName| Alert {
+            alert: name.into(),
+            severity: AlertSeverity::Warning.into(),
+            message: name.to_string(),
+            remedy: String::new(),
+            since: 0,
+        };
         for (phase, alerts, expected) in [
             (Phase::Idle, vec![], Health::Well),
             (Phase::Offline, vec![], Health::Well),
@@ -99,6 +117,8 @@ mod tests {
             (Phase::AuthRequired, vec![], Health::PersonMustAct),
             (Phase::Misconfigured, vec![], Health::PersonMustAct),
             (Phase::Idle, vec![alert(AlertName::NeedsReview)], Health::PersonMustAct),
+            (Phase::Offline, vec![alert(AlertName::NoContact)], Health::WaitsTooLong),
+            (Phase::Waiting, vec![alert(AlertName::SendingDenied)], Health::PersonMustAct),
             (
                 Phase::Syncing,
                 vec![alert(AlertName::RecordsWait), alert(AlertName::DiskFull)],
@@ -110,6 +130,23 @@ mod tests {
             assert_eq!(health, expected, "{phase:?}");
             assert_eq!(reasons.is_empty(), health == Health::Well);
         }
+    }
+
+    #[test]
+    fn an_alert_that_repeats_the_situation_is_no_second_reason() {
+        let alert = |name: AlertName| Alert {
+            alert: name.into(),
+            severity: AlertSeverity::Critical.into(),
+            message: name.to_string(),
+            remedy: "act".into(),
+            since: 0,
+        };
+        let sync = Sync { phase: Phase::AuthRequired.into(), ..sample_sync() };
+        let alerts = [alert(AlertName::CredentialRefused), alert(AlertName::DiskLow)];
+        let (_, reasons) = judge_health(&sync, &alerts);
+        assert_eq!(reasons, [sync.line(), "disk_low. To do: act".to_owned()]);
+        let (_, reasons) = judge_health(&sample_sync(), &alerts[..1]);
+        assert_eq!(reasons, ["credential_refused. To do: act"]);
     }
 
     #[test]

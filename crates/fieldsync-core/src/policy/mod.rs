@@ -16,10 +16,12 @@
 //! | whether the server can be reached, and when to try it | [`reach`] |
 //! | what people read first | [`advice`] |
 //! | how far a run has come | [`progress`] |
+//! | which conditions need attention, and for how long | [`alerts`] |
 //! | whether a device needs attention | [`health`] |
 //! | why a record is not sent yet | [`waiting`] |
 
 pub mod advice;
+pub mod alerts;
 pub mod backoff;
 pub mod breaker;
 pub mod byte_limits;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{
     AnyValue, KeyValue, Resource, ResourceMessage, Scope, resource_message, scope, unix_nanoseconds,
 };
-use crate::api::{Alert, AlertName};
+use crate::api::{AlertChange, AlertSeverity};
 
 /// `SEVERITY_NUMBER_INFO`
 const SEVERITY_INFO: u8 = 9;
@@ -32,15 +32,15 @@ pub struct AlertLogRecord {
 }
 
 impl AlertLogRecord {
-    /// An alert that started or ended at this time.
-    pub fn new(alert: &Alert, is_active: bool, at: u64) -> Self {
-        let critical = [AlertName::StoreDamaged, AlertName::DiskFull, AlertName::DiskFailing];
+    /// A change at this time.
+    pub fn new(change: &AlertChange, at: u64) -> Self {
+        let AlertChange { alert, active } = change;
         Self {
             alert: alert.alert.to_string(),
             message: alert.message.clone(),
-            remedy: String::new(),
-            is_critical: critical.iter().any(|name| alert.alert == *name),
-            is_active,
+            remedy: alert.remedy.clone(),
+            is_critical: alert.severity == AlertSeverity::Critical,
+            is_active: *active,
             at,
         }
     }

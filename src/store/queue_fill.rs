@@ -1,14 +1,15 @@
 //! How full the queue is: the limit of which the largest share is used, of the whole queue or of one user.
 
-use super::auth::user_name;
+use super::QueueLimits;
 use crate::config::Config;
 use crate::model::{Backlog, OTHER_SUBMITTERS};
 use crate::policy::advice::FullQueue;
-use crate::store::QueueLimits;
+use crate::policy::alerts::facts::QueueFacts;
+use crate::user_name::user_name;
 
 /// How much of one limit is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct QueueFill {
+pub(crate) struct QueueFill {
     /// The configuration key of the limit.
     key: &'static str,
     unit: &'static str,
@@ -26,7 +27,7 @@ type Usage = [u64; 3];
 impl QueueFill {
     /// A limit that is reached, or else the one of which the largest share is used. The whole queue comes before its
     /// users.
-    pub(super) fn fullest(backlog: &Backlog, config: &Config) -> Self {
+    pub(crate) fn fullest(backlog: &Backlog, config: &Config) -> Self {
         let limits = QueueLimits::from(config);
         let whole = [backlog.to_go() + backlog.quarantined, backlog.bytes, backlog.disk_bytes];
         let mut fullest = Self::of_usage(whole, &limits, None);
@@ -73,18 +74,18 @@ impl QueueFill {
         self.used.saturating_add(self.used_by_record) > self.limit
     }
 
-    /// Whether at least this share is used.
-    pub(super) fn reaches_percent(&self, percent: u8) -> bool {
-        self.used.saturating_mul(100) >= self.limit.saturating_mul(u64::from(percent))
+    /// What the alert is judged from.
+    pub(crate) fn to_facts(self) -> QueueFacts {
+        QueueFacts { used: self.used, limit: self.limit, is_full: self.is_full(), message: self.describe() }
     }
 
     /// The limit, if it is reached.
-    pub(super) fn full_queue(&self) -> Option<FullQueue> {
+    pub(crate) fn full_queue(&self) -> Option<FullQueue> {
         self.is_full().then(|| FullQueue { key: self.key, user: self.submitter.map(user_name) })
     }
 
     /// The message of the alert.
-    pub(super) fn describe(&self) -> String {
+    fn describe(&self) -> String {
         let Self { key, unit, used, limit, submitter, .. } = *self;
         let full = match submitter {
             None => format!("; the queue is full ({key}): no new records are taken"),

@@ -17,16 +17,3 @@ pub struct ConfigState {
     /// When the files were read last.
     pub read_at: u64,
 }
-
-impl ConfigState {
-    /// The text of the alert.
-    pub(super) fn refusal_alert(&self) -> Option<String> {
-        self.refusal.as_ref().map(|refusal| {
-            format!(
-                "the configuration is refused, and the last good one is in use: {}. Correct it, then: systemctl reload \
-                 fieldsync",
-                refusal.message
-            )
-        })
-    }
-}
