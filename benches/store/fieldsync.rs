@@ -14,6 +14,7 @@ use fieldsync::model::{
 use fieldsync::policy::scheduler::{ClaimOrder, Disposition, Outcome};
 use fieldsync::policy::sizing::BatchLimit;
 use fieldsync::store::{Append, Claim, Filter, KeySpace, Op, Queue, QueueLimits, Settle, SingleOp};
+use fieldsync::telemetry::metrics::sources::commit_times;
 use tokio::sync::watch;
 
 use crate::lifecycle::{BATCH_RECORDS, KEEP_RECEIPTS_MS, RecordLifecycle};
@@ -189,7 +190,14 @@ impl LiveStore {
         let (fatal, _) = watch::channel(None);
         let thread = Arbiter::new();
         let store = QueueStore::start_in_arbiter(&thread.handle(), move |_| {
-            QueueStore::new(queue, config, SteadyClock::continue_from(0), backlog, fatal)
+            QueueStore::new(
+                queue,
+                config,
+                SteadyClock::continue_from(0),
+                backlog,
+                fatal,
+                watch::channel(commit_times()).0,
+            )
         });
         Self { store, thread }
     }

@@ -8,6 +8,7 @@ pub mod alert_monitor;
 pub mod batch_planner;
 pub mod circuit_breaker;
 pub mod connectivity;
+pub mod otlp_exporter;
 pub mod queue_reader;
 pub mod queue_store;
 pub mod telemetry;

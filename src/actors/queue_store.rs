@@ -14,10 +14,11 @@ use actix::prelude::*;
 use tokio::sync::{oneshot, watch};
 
 use super::{ConfigWatch, Drain, Ping};
-use crate::clock::SteadyClock;
+use crate::clock::{Clock, SteadyClock};
 use crate::journal;
 use crate::model::{Backlog, DiskState};
 use crate::store::{Group, Op, Queue, QueueLimits, SingleOp, StoreError, Transaction};
+use crate::telemetry::metrics::histogram::Histogram;
 
 /// The most operations in one commit.
 const GROUP_OPERATIONS_MAX: usize = 1024;
@@ -61,6 +62,8 @@ pub struct QueueStore {
     steady: SteadyClock,
     backlog: watch::Sender<Backlog>,
     fatal: Fatal,
+    /// How long commits took.
+    commit_times: watch::Sender<Histogram>,
     group: PendingGroup,
     group_bytes: u64,
     last_group: usize,
@@ -83,6 +86,7 @@ impl QueueStore {
         steady: SteadyClock,
         backlog: watch::Sender<Backlog>,
         fatal: Fatal,
+        commit_times: watch::Sender<Histogram>,
     ) -> Self {
         Self {
             queue: Some(queue),
@@ -90,6 +94,7 @@ impl QueueStore {
             steady,
             backlog,
             fatal,
+            commit_times,
             group: PendingGroup::default(),
             group_bytes: 0,
             last_group: 0,
@@ -116,8 +121,12 @@ impl QueueStore {
         let Some(queue) = self.queue.as_mut().filter(|_| !self.failing && !group.0.is_empty()) else {
             return group.0.into_iter().for_each(|pending| pending.fail(StoreError::Failing));
         };
+        let clock = Clock::start();
         match queue.commit(limits, now, &mut group) {
             Ok(changed) => {
+                if changed {
+                    self.commit_times.send_modify(|times| times.observe(clock.now().as_secs_f64()));
+                }
                 self.publish_backlog();
                 group.0.into_iter().for_each(Pending::reply);
                 if changed {

@@ -9,10 +9,14 @@ mod log;
 use std::time::Duration;
 
 use actix::prelude::*;
+use tokio::sync::watch;
 
+use super::otlp_exporter::ExportAlert;
 use super::queue_store::{QueueStore, Write};
 use super::{ConfigWatch, Drain, Ping};
-use crate::api::{BatchReport, BreakerChange, ConnectivityStatus, RecordChange, TelemetryReport};
+use crate::api::{
+    AlertChange, BatchReport, BreakerChange, ConnectivityStatus, RecordChange, TelemetryReport,
+};
 use crate::clock::{Clock, wall_ms};
 use crate::model::{BatchId, RecordState};
 use crate::store::{QuarantinedRecord, SaveNote, SyncedRecord};
@@ -21,6 +25,8 @@ use crate::telemetry::event::Event;
 use crate::telemetry::feed::Feed;
 use crate::telemetry::history::{self, History};
 use crate::telemetry::measurements::Measurements;
+use crate::telemetry::metrics::counters::Counters;
+use crate::telemetry::metrics::otlp::AlertLogRecord;
 use crate::telemetry::outcomes::OutcomeReporter;
 use alert_log::AlertLog;
 use log::JournalLog;
@@ -36,6 +42,7 @@ const MAILBOX_EVENTS_MAX: usize = 1024;
 pub struct Telemetry {
     measurements: Measurements,
     history: History,
+    counters: watch::Sender<Counters>,
     log: JournalLog,
     alert_log: AlertLog,
     /// Results of sends, for the alerts.
@@ -44,6 +51,7 @@ pub struct Telemetry {
     clock: Clock,
     feed: Feed,
     store: Option<Addr<QueueStore>>,
+    exporter: Option<Recipient<ExportAlert>>,
     last_saved_at: Duration,
 }
 
@@ -51,6 +59,11 @@ pub struct Telemetry {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct AttachStore(pub Addr<QueueStore>);
+
+/// Attaches the exporter, which starts later.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AttachExporter(pub Recipient<ExportAlert>);
 
 /// Requests the answers to the customer's four questions.
 #[derive(Message)]
@@ -87,6 +100,7 @@ impl Telemetry {
     pub fn new(
         kept: Option<&[u8]>,
         history: History,
+        counters: watch::Sender<Counters>,
         config: ConfigWatch,
         clock: Clock,
         feed: Feed,
@@ -99,6 +113,7 @@ impl Telemetry {
         Self {
             measurements: measurements.unwrap_or_default(),
             history,
+            counters,
             log: JournalLog::default(),
             alert_log: AlertLog::default(),
             outcomes,
@@ -106,6 +121,7 @@ impl Telemetry {
             clock,
             feed,
             store: None,
+            exporter: None,
             last_saved_at: Duration::ZERO,
         }
     }
@@ -148,6 +164,15 @@ impl Telemetry {
         self.feed.publish_redacted("record", change, Some(submitter), &redacted);
     }
 
+    fn export_alert(&self, change: &AlertChange) {
+        let record = AlertLogRecord::new(change, wall_ms());
+        if let Some(exporter) = &self.exporter
+            && let Err(error) = exporter.try_send(ExportAlert(record))
+        {
+            tracing::debug!(%error, "an alert was not exported: the mailbox of the exporter is full");
+        }
+    }
+
     fn save_if_due(&mut self, ctx: &mut Context<Self>) {
         if self.clock.now().saturating_sub(self.last_saved_at) < SAVE_INTERVAL {
             return;
@@ -174,16 +199,22 @@ impl Handler<Event> for Telemetry {
                 self.log.log_batch(&report);
                 self.outcomes.record(&report);
                 self.measurements.batch_ended(&report, &types, &network);
+                self.counters.send_modify(|counters| counters.batch_ended(&report, &network));
                 self.feed.publish("batch", &report);
                 self.history.record_send(report);
                 self.save_if_due(ctx);
             }
+            Event::OutcomeQueried { reply } => {
+                self.counters.send_modify(|counters| counters.outcome_queried(reply));
+            }
             Event::BatchDivided { from, into } => {
+                self.counters.send_modify(|counters| counters.batch_divided(into.len()));
                 log::log_division(from, &into);
                 self.history.record_division(from, &into);
             }
             Event::RecordsSynced { batch, records } => {
-                for SyncedRecord { id, submitter, receipt } in records {
+                self.counters.send_modify(|counters| counters.records_synced(&records, wall_ms()));
+                for SyncedRecord { id, submitter, receipt, .. } in records {
                     log::log_synced(batch, id);
                     let change =
                         RecordChange { receipt, ..RecordChange::changed_to(id, RecordState::Synced) };
@@ -200,6 +231,7 @@ impl Handler<Event> for Telemetry {
             }
             Event::BreakerChanged(state) => {
                 self.log.log_breaker(&state);
+                self.counters.send_modify(|counters| counters.breaker_changed(&state));
                 let (mode, failures) = (state.mode.name(), state.consecutive_failures);
                 let change = BreakerChange { mode: mode.to_owned(), consecutive_failures: failures };
                 self.feed.publish("breaker", &change);
@@ -207,13 +239,27 @@ impl Handler<Event> for Telemetry {
             Event::InFlightLimitChanged(in_flight) => log::log_in_flight_limit(&in_flight),
             Event::LinkChanged(link) => {
                 self.log.log_link(&link);
+                self.counters.send_modify(|counters| counters.link_changed(link.state));
                 self.feed.publish("connectivity", &ConnectivityStatus::from(link));
             }
             Event::AlertChanged(change) => {
                 self.alert_log.log_change(&change, self.clock.now());
                 self.feed.publish("alert", &change);
+                if change.active {
+                    let name = change.alert.alert.to_string();
+                    self.counters.send_modify(|counters| counters.alert_started(&name));
+                }
+                self.export_alert(&change);
             }
         }
+    }
+}
+
+impl Handler<AttachExporter> for Telemetry {
+    type Result = ();
+
+    fn handle(&mut self, AttachExporter(exporter): AttachExporter, _: &mut Self::Context) {
+        self.exporter = Some(exporter);
     }
 }
 

@@ -5,6 +5,7 @@
 //! closes. A crash at any moment is as safe, only slower at the next start.
 
 mod announce;
+mod exporter;
 mod inherited_sockets;
 mod last_good;
 mod main_loop;
@@ -13,6 +14,7 @@ mod notify;
 mod open_store;
 mod reload;
 mod restore;
+mod runtime;
 mod signals;
 mod socket;
 mod start_actors;
@@ -21,13 +23,12 @@ mod watchdog;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::sync::watch;
 
 use crate::actors::connectivity::AttachProber;
-use crate::actors::telemetry::AttachStore;
+use crate::actors::telemetry::{AttachExporter, AttachStore};
 use crate::config_file::{ConfigLocation, find_file};
 use crate::device_name::device_name;
 use crate::exit;
@@ -44,14 +45,11 @@ use main_loop::MainLoop;
 use notify::{Notifier, SystemdMessage};
 use open_store::open_store;
 use reload::{ConfigReloader, StartConfig};
+use runtime::build_runtime;
 use signals::CaughtSignals;
 use socket::ApiSocket;
 use start_actors::start_actors;
 use stop::Deadline;
-
-/// How long an idle thread for host name look-ups stays.
-const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(2);
-const BLOCKING_THREADS_MAX: usize = 2;
 
 /// Keeps records of apps durably and syncs them to the server when connectivity allows.
 #[derive(Clone, Debug, clap::Parser)]
@@ -104,7 +102,11 @@ fn check_config(location: &ConfigLocation, is_quiet: bool) -> u8 {
             return exit::CONFIG;
         }
     };
-    if let Some(warning) = credential::warn_of_clear_token(&config.server) {
+    let warnings = [
+        credential::warn_of_clear_token(&config.server),
+        credential::warn_of_clear_headers(&config.telemetry),
+    ];
+    for warning in warnings.into_iter().flatten() {
         eprintln!("fieldsyncd: warning: {warning}");
     }
     if !is_quiet {
@@ -158,14 +160,6 @@ fn start_daemon(start: StartConfig, log: &LogControl) -> u8 {
     system.block_on(run_until_stopped(startup))
 }
 
-fn build_runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS_MAX)
-        .thread_keep_alive(THREAD_KEEP_ALIVE)
-        .build()
-}
-
 /// What exists before the actors start.
 struct Startup<'a> {
     queue: Queue,
@@ -187,6 +181,7 @@ async fn run_until_stopped(startup: Startup<'_>) -> u8 {
     for attached in [
         actors.connectivity.send(AttachProber(actors.uploader.clone().recipient())).await,
         actors.telemetry.send(AttachStore(actors.store.clone())).await,
+        actors.telemetry.send(AttachExporter(actors.exporter.clone().recipient())).await,
     ] {
         if let Err(error) = attached {
             tracing::error!(%error, "an actor did not start");
@@ -206,6 +201,7 @@ async fn run_until_stopped(startup: Startup<'_>) -> u8 {
     let shared = ApiState {
         sources: handles.sources.clone(),
         event_feed: handles.feed.clone(),
+        metrics: handles.metrics.clone(),
         store: actors.store.clone(),
         reader: actors.reader.clone(),
         planner: actors.planner.clone(),

@@ -3,19 +3,21 @@
 use actix::prelude::*;
 use tokio::sync::watch;
 
+use super::exporter::start_exporter;
 use super::reload::ConfigReceivers;
 use super::restore::{RestoredState, restore_state};
-use super::{build_runtime, exit_process};
+use super::runtime::start_thread;
 use crate::actors::alert_monitor::{AlertInputs, AlertMonitor, AlertPeers};
 use crate::actors::batch_planner::{BatchPlanner, PlannerInputs, PlannerPeers, PlannerState};
 use crate::actors::circuit_breaker::CircuitBreaker;
 use crate::actors::connectivity::Connectivity;
+use crate::actors::otlp_exporter::OtlpExporter;
 use crate::actors::queue_reader::QueueReader;
 use crate::actors::queue_store::QueueStore;
 use crate::actors::telemetry::Telemetry;
 use crate::actors::uploader::{ContactReporter, Uploader, UploaderOutputs};
 use crate::clock::{Clock, SteadyClock, wall_ms};
-use crate::exit;
+use crate::ipc::metrics::{MetricCollector, MetricReceivers};
 use crate::ipc::status::StatusSources;
 use crate::model::{Backlog, DiskState, Link};
 use crate::policy::alerts::facts::{CredentialExpiry, ServerContact};
@@ -24,18 +26,9 @@ use crate::policy::learned::Learned;
 use crate::store::Queue;
 use crate::telemetry::event::Event;
 use crate::telemetry::feed::Feed;
+use crate::telemetry::metrics::counters::Counters;
+use crate::telemetry::metrics::sources::{ExportCounts, commit_times};
 use crate::telemetry::outcomes::OutcomeReporter;
-
-/// Starts a thread for an actor that blocks on the disk.
-fn start_thread(name: &'static str) -> Arbiter {
-    Arbiter::with_tokio_rt(move || match build_runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "the {name}'s thread cannot be started");
-            exit_process(exit::FAILED);
-        }
-    })
-}
 
 /// All actors of the running daemon.
 pub(super) struct Actors {
@@ -49,12 +42,14 @@ pub(super) struct Actors {
     pub(super) breaker: Addr<CircuitBreaker>,
     pub(super) planner: Addr<BatchPlanner>,
     pub(super) alerts: Addr<AlertMonitor>,
+    pub(super) exporter: Addr<OtlpExporter>,
 }
 
 /// What the actors report.
 pub(super) struct ActorHandles {
     pub(super) sources: StatusSources,
     pub(super) feed: Feed,
+    pub(super) metrics: MetricCollector,
     pub(super) fatal: watch::Receiver<Option<String>>,
     pub(super) page_secret: Option<Vec<u8>>,
 }
@@ -87,10 +82,14 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
     let (alert_sender, alerts) = watch::channel(Vec::new());
     let (planner_sender, planner_state) = watch::channel(PlannerState::default());
     let (fatal_sender, fatal) = watch::channel(None);
+    let (counters_sender, counters) = watch::channel(Counters::default());
+    let (commits_sender, commits) = watch::channel(commit_times());
+    let (exports_sender, exports) = watch::channel(ExportCounts::default());
 
     let telemetry = Telemetry::new(
         measurements.as_deref(),
         history,
+        counters_sender,
         config.clone(),
         clock,
         feed.clone(),
@@ -104,7 +103,7 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
         QueueReader::new(reader, steady, read_backlog)
     });
     let store = QueueStore::start_in_arbiter(&store_thread.handle(), move |_| {
-        QueueStore::new(queue, store_config, steady, backlog_sender, fatal_sender)
+        QueueStore::new(queue, store_config, steady, backlog_sender, fatal_sender, commits_sender)
     });
     let connectivity =
         Connectivity::new(config.clone(), link_sender, backlog.clone(), events.clone()).start();
@@ -147,6 +146,16 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
         planner: planner_state,
         alerts,
     };
+    let receivers = MetricReceivers {
+        counters: counters.clone(),
+        commits,
+        exports,
+        contact: alert_channels.contact.clone(),
+        expiry: alert_channels.expiry.clone(),
+        steady,
+    };
+    let metrics = MetricCollector::new(sources.clone(), receivers);
+    let exporter = start_exporter(&sources, counters, metrics.clone(), exports_sender);
     let alert_peers = AlertPeers { telemetry: events, store: store.clone() };
     let alert_inputs = alert_channels.into_inputs(&sources);
     let alert_monitor =
@@ -162,8 +171,9 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
         breaker,
         planner,
         alerts: alert_monitor,
+        exporter,
     };
-    Some((actors, ActorHandles { sources, feed, fatal, page_secret }))
+    Some((actors, ActorHandles { sources, feed, metrics, fatal, page_secret }))
 }
 
 /// What is published only for the alerts.

@@ -48,6 +48,7 @@ impl Actors {
         drain_one("the breaker", &self.breaker, DRAIN_TIMEOUT).await;
         drain_one("the uploader", &self.uploader, DRAIN_TIMEOUT).await;
         drain_one("connectivity", &self.connectivity, DRAIN_TIMEOUT).await;
+        drain_one("the exporter", &self.exporter, DRAIN_TIMEOUT).await;
         drain_one("the alert monitor", &self.alerts, DRAIN_TIMEOUT).await;
         // The store writes its notes, which takes as long as the disk needs. This leaves the store as much time again.
         drain_one("telemetry", &self.telemetry, deadline.time_left().max(DRAIN_TIMEOUT) / 2).await;

@@ -1,79 +1,154 @@
-//! `GET /metrics`: the status as OpenMetrics text, read when it is asked for.
+//! The metrics of the daemon, collected when somebody asks for them, in the format that the caller prefers.
 
 use std::fmt;
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+use hyper::HeaderMap;
+use hyper::header::{ACCEPT, HeaderValue};
+use tokio::sync::watch;
 
-use crate::api::{AlertName, Phase, Status};
-use crate::model::{Backlog, LinkState};
+use super::status::StatusSources;
+use crate::clock::{SteadyClock, wall_ms};
+use crate::policy::alerts::facts::{ClockReading, CredentialExpiry, ServerContact};
+use crate::telemetry::metrics::counters::Counters;
+use crate::telemetry::metrics::families::collect_families;
+use crate::telemetry::metrics::family::MetricFamily;
+use crate::telemetry::metrics::histogram::Histogram;
+use crate::telemetry::metrics::openmetrics::{self, encode_openmetrics};
+use crate::telemetry::metrics::process::ProcessUsage;
+use crate::telemetry::metrics::prometheus_text::{self, encode_prometheus_text};
+use crate::telemetry::metrics::sources::{ExportCounts, MetricSources};
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct NameLabel {
-    name: String,
+/// What the actors count.
+#[derive(Clone)]
+pub struct MetricReceivers {
+    /// From events.
+    pub counters: watch::Receiver<Counters>,
+    /// How long commits took.
+    pub commits: watch::Receiver<Histogram>,
+    /// What was pushed.
+    pub exports: watch::Receiver<ExportCounts>,
+    /// The last response of the server.
+    pub contact: watch::Receiver<ServerContact>,
+    /// When the credentials expire.
+    pub expiry: watch::Receiver<CredentialExpiry>,
+    /// Dates the last response.
+    pub steady: SteadyClock,
 }
 
-pub(super) fn encode_metrics(status: &Status, backlog: &Backlog, now: u64) -> Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix("fieldsync");
-    let mut gauge = |name: &str, help: &str, value: u64| {
-        let metric: Gauge = Gauge::default();
-        metric.set(i64::try_from(value).unwrap_or(i64::MAX));
-        registry.register(name, help, metric);
-    };
-    gauge("queue_bytes", "Payload bytes that are not confirmed", status.queue.bytes);
-    gauge("queue_max_bytes", "The limit of queue_bytes", status.queue.max_bytes);
-    gauge("queue_disk_bytes", "Disk that unconfirmed records take, estimated", status.queue.disk_bytes);
-    gauge("queue_max_disk_bytes", "The limit of queue_disk_bytes", status.queue.max_disk_bytes);
-    gauge("run_done", "Records settled in this run", status.sync.done);
-    gauge("run_total", "Records of this run", status.sync.total);
-    gauge(
-        "synced_since_start",
-        "Records that the server confirmed since the daemon started",
-        backlog.synced_total,
-    );
-    gauge("batch_size", "Records in the next fresh batch", status.batching.size as u64);
-    gauge("breaker_failures", "Batch failures in a row", u64::from(status.breaker.consecutive_failures));
-    gauge(
-        "online",
-        "1 while the server can be reached",
-        u64::from(status.connectivity.state == LinkState::Online),
-    );
-    let age = status.queue.oldest_pending_at.map_or(0, |at| now.saturating_sub(at) / 1000);
-    gauge("oldest_pending_age_seconds", "Age of the oldest record that waits; 0 if none waits", age);
-    let last_success = status.sync.last_success_at.map_or(0, |at| at / 1000);
-    gauge(
-        "last_success_timestamp_seconds",
-        "When the server last confirmed a record, since 1970; 0 if it has not",
-        last_success,
-    );
-    let mut named = |name: &str, help: &str, values: &[(String, u64)]| {
-        let family = Family::<NameLabel, Gauge>::default();
-        for (name, value) in values {
-            let value = i64::try_from(*value).unwrap_or(i64::MAX);
-            family.get_or_create(&NameLabel { name: name.clone() }).set(value);
+impl MetricReceivers {
+    /// The clock of the device minus that of the server at its last response.
+    fn clock_offset_ms(&self) -> Option<i64> {
+        let ClockReading { at, server } = self.contact.borrow().clock?;
+        let now = self.steady.now();
+        let device = now.wall.saturating_sub(now.steady.saturating_sub(at));
+        Some(device.cast_signed().saturating_sub(server.cast_signed()))
+    }
+}
+
+/// Collects the metrics.
+#[derive(Clone)]
+pub struct MetricCollector {
+    sources: StatusSources,
+    receivers: MetricReceivers,
+}
+
+impl MetricCollector {
+    /// Reads the status from `sources`, and counts from `receivers`.
+    pub fn new(sources: StatusSources, receivers: MetricReceivers) -> Self {
+        Self { sources, receivers }
+    }
+
+    /// All families as they are now.
+    pub fn collect(&self) -> Vec<MetricFamily> {
+        let Self { sources, receivers } = self;
+        let (per_record, start_up) = {
+            let planner = sources.planner.borrow();
+            (planner.per_record, planner.start_up)
+        };
+        collect_families(&MetricSources {
+            status: &sources.current_status(),
+            backlog: &sources.backlog.borrow().clone(),
+            link: &sources.link.borrow().clone(),
+            counters: &receivers.counters.borrow().clone(),
+            commits: &receivers.commits.borrow().clone(),
+            exports: &receivers.exports.borrow().clone(),
+            expiry: *receivers.expiry.borrow(),
+            clock_offset_ms: receivers.clock_offset_ms(),
+            per_record,
+            start_up,
+            process: &ProcessUsage::read(),
+            now: wall_ms(),
+        })
+    }
+}
+
+/// A format of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MetricFormat {
+    OpenMetrics,
+    PrometheusText,
+}
+
+impl MetricFormat {
+    /// As the exporters of Prometheus do: OpenMetrics for callers that name it, else the older format, which every
+    /// scraper and `promtool` can read.
+    pub(super) fn negotiate(headers: &HeaderMap) -> Self {
+        let accepted = headers.get_all(ACCEPT).iter().filter_map(|value: &HeaderValue| value.to_str().ok());
+        let ranges = accepted.flat_map(|value| value.split(','));
+        let is_openmetrics = |range: &str| {
+            let mut parts = range.split(';').map(str::trim);
+            let is_named =
+                parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/openmetrics-text"));
+            is_named && !parts.any(is_weight_of_zero)
+        };
+        if ranges.into_iter().any(is_openmetrics) { Self::OpenMetrics } else { Self::PrometheusText }
+    }
+
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => openmetrics::CONTENT_TYPE,
+            Self::PrometheusText => prometheus_text::CONTENT_TYPE,
         }
-        registry.register(name, help, family);
-    };
-    let phases = Phase::ALL.iter().map(|phase| (phase.to_string(), u64::from(status.sync.phase == *phase)));
-    named("phase", "1 for the phase of the daemon", &phases.collect::<Vec<_>>());
-    let is_active = |name: AlertName| status.alerts.iter().any(|alert| alert.alert == name);
-    let alerts = AlertName::ALL.iter().map(|name| (name.to_string(), u64::from(is_active(*name))));
-    named("alert", "1 for each alert that is active", &alerts.collect::<Vec<_>>());
-    let records = [
-        ("pending", status.records.pending),
-        ("syncing", status.records.syncing),
-        ("failed", status.records.failed),
-        ("synced", status.records.synced),
-        ("quarantined", status.records.quarantined),
-    ];
-    named("records", "Records by state", &records.map(|(name, count)| (name.to_owned(), count)));
-    let device = [("id", status.device_id.to_string()), ("name", status.device_name.clone())];
-    registry.register("device", "The device", Info::new(device.to_vec()));
-    let mut text = String::new();
-    encode(&mut text, &registry)?;
-    Ok(text)
+    }
+
+    pub(super) fn encode(self, families: Vec<MetricFamily>) -> Result<String, fmt::Error> {
+        match self {
+            Self::OpenMetrics => encode_openmetrics(families),
+            Self::PrometheusText => encode_prometheus_text(&families),
+        }
+    }
+}
+
+fn is_weight_of_zero(parameter: &str) -> bool {
+    let weight = parameter.split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+    weight.and_then(|(_, weight)| weight.trim().parse::<f32>().ok()).is_some_and(|weight| weight <= 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openmetrics_is_for_callers_that_name_it() {
+        for (accept, expected) in [
+            (None, MetricFormat::PrometheusText),
+            (Some("*/*"), MetricFormat::PrometheusText),
+            (Some("text/plain"), MetricFormat::PrometheusText),
+            (Some("application/openmetrics-text;q=0, text/plain"), MetricFormat::PrometheusText),
+            (Some("application/openmetrics-text; version=1.0.0"), MetricFormat::OpenMetrics),
+            (
+                Some(
+                    "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;\
+                     version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+                ),
+                MetricFormat::OpenMetrics,
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(accept) = accept {
+                headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            }
+            assert_eq!(MetricFormat::negotiate(&headers), expected, "{accept:?}");
+        }
+    }
 }

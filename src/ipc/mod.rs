@@ -11,7 +11,7 @@ mod events;
 pub mod fuzzing;
 mod http;
 mod lookup;
-mod metrics;
+pub mod metrics;
 mod newest;
 mod openapi;
 mod openapi_examples;

@@ -1,6 +1,6 @@
 //! Calls that report how the daemon is doing: status, measurements, metrics, recent batches.
 
-use hyper::StatusCode;
+use hyper::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -8,11 +8,10 @@ use utoipa::IntoParams;
 use super::auth::Peer;
 use super::error::ApiError;
 use super::http::{HttpResponse, json_response, read_query, text_response};
-use super::metrics::encode_metrics;
+use super::metrics::MetricFormat;
 use super::state::ApiState;
 use crate::actors::telemetry::{RecentBatches, ReportMeasurements};
 use crate::api::{BatchList, Configuration, Status, TelemetryReport};
-use crate::clock::wall_ms;
 use crate::config_state::ConfigState;
 
 /// How many batches are listed if the query has no limit.
@@ -62,19 +61,21 @@ pub(super) async fn get_telemetry(state: &ApiState) -> Result<HttpResponse, ApiE
 
 /// Metrics
 ///
-/// For Prometheus and others that read OpenMetrics.
+/// For Prometheus and others: OpenMetrics for callers whose `Accept` names it, else the text format of Prometheus.
 #[utoipa::path(
     get, path = "/metrics", tag = "status", operation_id = "open_metrics",
-    responses((status = 200, description = "The exposition.", body = String,
-        content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8")),
+    responses((status = 200, description = "The exposition.", content(
+        (String = "text/plain; version=0.0.4; charset=utf-8"),
+        (String = "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+    ))),
 )]
-pub(super) async fn get_metrics(state: &ApiState) -> Result<HttpResponse, ApiError> {
+pub(super) async fn get_metrics(state: &ApiState, headers: &HeaderMap) -> Result<HttpResponse, ApiError> {
     let _permit = state.call_throttle.acquire().await?;
-    let backlog = state.sources.backlog.borrow().clone();
-    let text = encode_metrics(&state.sources.current_status(), &backlog, wall_ms()).map_err(|error| {
+    let format = MetricFormat::negotiate(headers);
+    let text = format.encode(state.metrics.collect()).map_err(|error| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics_failed", error.to_string())
     });
-    text.map(|text| text_response("application/openmetrics-text; version=1.0.0; charset=utf-8", text))
+    text.map(|text| text_response(format.content_type(), text))
 }
 
 /// The query of `GET /v1/batches`.

@@ -51,7 +51,7 @@ pub(super) async fn handle_request(
         ("GET", ["v1", "telemetry"]) => overview::get_telemetry(state).await,
         ("GET", ["v1", "batches"]) => overview::list_batches(state, query).await,
         ("GET", ["v1", "batches", id]) => batches::get_batch(state, peer, id).await,
-        ("GET", ["metrics"]) => overview::get_metrics(state).await,
+        ("GET", ["metrics"]) => overview::get_metrics(state, &head.headers).await,
         ("GET", ["v1", "openapi.json"]) => openapi::get_openapi(state).await,
         ("GET", ["v1", "events"]) => {
             events::stream_events(state, &api.event_slots, peer, &head.headers, query)

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::auth::Peer;
 use super::error::ApiError;
 use super::http::{self, HttpResponse};
+use super::metrics::MetricCollector;
 use super::status::StatusSources;
 use super::throttle::Throttle;
 use crate::actors::batch_planner::BatchPlanner;
@@ -27,6 +28,8 @@ pub struct ApiState {
     pub sources: StatusSources,
     /// What `GET /v1/events` streams.
     pub event_feed: Feed,
+    /// What `GET /metrics` responds with.
+    pub metrics: MetricCollector,
     /// Writes to the queue.
     pub store: Addr<QueueStore>,
     /// Reads the queue.

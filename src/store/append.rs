@@ -109,6 +109,7 @@ impl Op for Append {
             transaction.insert_record(record, *digest, self.submitter)?;
         }
         if accepted > 0 {
+            transaction.state.totals.accepted += accepted;
             transaction.state.cursors.dry = false;
             transaction.state.oldest_pending_at.get_or_insert(transaction.now.wall);
         }

@@ -22,6 +22,8 @@ pub struct SyncedRecord {
     pub id: RecordId,
     /// The user (uid) who submitted it.
     pub submitter: u32,
+    /// When it was accepted, in wall milliseconds.
+    pub created_at: u64,
     /// What the server said it became, if it said so.
     pub receipt: Option<Receipt>,
 }
@@ -175,7 +177,8 @@ impl Transaction<'_, '_> {
         row.error = Some(error);
         self.state.woken.remove(&row.position);
         self.tables.quarantine.insert(row.position, id)?;
-        self.state.settled_total += 1;
+        self.state.totals.quarantined += 1;
+        self.state.totals.settled += 1;
         self.state.blockers_changed = true;
         self.state.waits_changed = true;
         self.save_row(id, &row, Some(was))

@@ -208,10 +208,11 @@ impl Transaction<'_, '_> {
                     settled.synced.push(SyncedRecord {
                         id: record_id(member.id),
                         submitter: entry.submitter,
+                        created_at: entry.created_at,
                         receipt: receipt.clone(),
                     });
-                    self.state.synced_total += 1;
-                    self.state.settled_total += 1;
+                    self.state.totals.synced += 1;
+                    self.state.totals.settled += 1;
                     self.leave_lane(&entry)?;
                 }
                 Outcome::Quarantine(error) => {
@@ -225,7 +226,8 @@ impl Transaction<'_, '_> {
                         record_type: entry.record_type.clone(),
                         error: error.clone(),
                     });
-                    self.state.settled_total += 1;
+                    self.state.totals.quarantined += 1;
+                    self.state.totals.settled += 1;
                     self.state.blockers_changed = true;
                 }
                 Outcome::Retry(error) => {

@@ -20,7 +20,7 @@ use super::recovery;
 use super::schema::{Snapshot, Tables};
 use super::shared::SharedDatabase;
 use super::space::{self, DiskSpace};
-use super::state::{QueueState, SettledTotals};
+use super::state::{QueueState, RunTotals};
 use crate::clock::Now;
 use crate::model::{Backlog, DeviceId, DiskState, OpenBatch, Storage};
 
@@ -40,8 +40,8 @@ pub struct Queue {
 /// A commit whose outcome is unknown until the store is opened again.
 struct UnresolvedCommit {
     attempted: u64,
-    before: SettledTotals,
-    after: SettledTotals,
+    before: RunTotals,
+    after: RunTotals,
 }
 
 impl Queue {
@@ -95,13 +95,13 @@ impl Queue {
         now: Now,
         group: &mut dyn Group,
     ) -> Result<bool, StoreError> {
-        let before = self.state.settled_totals();
+        let before = self.state.totals;
         let attempted = self.state.counters.commits + 1;
         let error = match self.try_commit(limits, now, group) {
             Ok(changed) => return Ok(changed),
             Err(error) => error,
         };
-        self.unresolved = Some(UnresolvedCommit { attempted, before, after: self.state.settled_totals() });
+        self.unresolved = Some(UnresolvedCommit { attempted, before, after: self.state.totals });
         self.recover_from(&error)?;
         if self.state.counters.commits == attempted {
             tracing::info!(%error, "a commit took place although the disk gave an error");
@@ -126,13 +126,13 @@ impl Queue {
     fn reopen_database(&mut self) -> Result<(), StoreError> {
         self.require_in_place()?;
         let opened = recovery::open_store(self.medium.as_mut(), &self.options)?;
-        let mut totals = self.state.settled_totals();
+        let mut totals = self.state.totals;
         if let Some(commit) = self.unresolved.take() {
             let took_place = opened.state.counters.commits == commit.attempted;
             totals = if took_place { commit.after } else { commit.before };
         }
         self.state = opened.state;
-        self.state.set_settled_totals(totals);
+        self.state.totals = totals;
         self.shared.publish_batches(&self.state.open);
         *self.shared.lock_database() = Some(opened.database);
         Ok(())

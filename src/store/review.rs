@@ -178,6 +178,7 @@ impl Transaction<'_, '_> {
     fn discard_record(&mut self, id: u128, mut row: ManifestRow, by: String) -> Result<(), StoreError> {
         row.state = StoredState::Discarded;
         row.discarded_by = Some(by);
+        self.state.totals.discarded += 1;
         self.remove_payload(row.position)?;
         self.tables.receipts.insert(row.position, (id, self.now.steady))?;
         self.tables.discarded.insert(row.position, id)?;

@@ -20,8 +20,16 @@ const PRIORITY_CLASSES: usize = 10;
 /// Woken records to remember. Beyond this number, the walk starts over.
 const WOKEN_RECORDS_MAX: usize = 10_000;
 
-/// Records settled and records synced since the daemon started.
-pub(super) type SettledTotals = (u64, u64);
+/// Records since the daemon started, by what happened to them. These counts are not in the tables.
+#[derive(Clone, Copy, Default)]
+pub(super) struct RunTotals {
+    pub(super) accepted: u64,
+    /// Synced, quarantined or discarded.
+    pub(super) settled: u64,
+    pub(super) synced: u64,
+    pub(super) quarantined: u64,
+    pub(super) discarded: u64,
+}
 
 /// PENDING and FAILED records of a batch, by user.
 pub(super) type InFlight = BTreeMap<u32, (u64, u64)>;
@@ -47,8 +55,7 @@ pub(super) struct QueueState {
     pub(super) paused: bool,
     /// Who paused it and when, if that is known.
     pub(super) pause: Option<Pause>,
-    pub(super) settled_total: u64,
-    pub(super) synced_total: u64,
+    pub(super) totals: RunTotals,
     /// The blocking records may have changed since they were last read.
     pub(super) blockers_changed: bool,
     pub(super) blockers: Vec<Blocker>,
@@ -159,14 +166,5 @@ impl QueueState {
     /// Forgets the users of a batch that changes.
     pub(super) fn forget_in_flight(&mut self, id: u128) {
         self.in_flight.remove(&id);
-    }
-
-    /// These counts are not in the tables.
-    pub(super) fn settled_totals(&self) -> SettledTotals {
-        (self.settled_total, self.synced_total)
-    }
-
-    pub(super) fn set_settled_totals(&mut self, (settled, synced): SettledTotals) {
-        (self.settled_total, self.synced_total) = (settled, synced);
     }
 }

@@ -22,6 +22,11 @@ pub enum Event {
         /// What the network was like.
         network: Network,
     },
+    /// The server was asked for the outcome of a batch.
+    OutcomeQueried {
+        /// The class of its reply.
+        reply: &'static str,
+    },
     /// A batch was replaced by its parts, or by itself under a new id.
     BatchDivided {
         /// Which.

@@ -5,4 +5,5 @@ pub mod event;
 pub mod feed;
 pub mod history;
 pub mod measurements;
+pub mod metrics;
 pub mod outcomes;

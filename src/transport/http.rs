@@ -1,5 +1,6 @@
 //! The protocol over HTTP: the content of requests. Only this module uses awc.
 
+pub mod collector;
 mod connection_pool;
 mod failure;
 mod kept_connection;

@@ -192,7 +192,7 @@ fn parse_hints<'h>(field: &impl Fn(&'static str) -> Option<&'h str>) -> ServerHi
 }
 
 /// Seconds, or an HTTP date. A number too large for the type means a long time, not a missing value.
-fn parse_retry_after(value: &str, now: Duration) -> Option<Duration> {
+pub(super) fn parse_retry_after(value: &str, now: Duration) -> Option<Duration> {
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }

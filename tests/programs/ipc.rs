@@ -11,6 +11,7 @@ mod half_closed;
 mod intake;
 mod limits;
 mod lookup;
+mod metrics;
 mod nameless_group;
 mod own_records;
 mod patience;

@@ -23,6 +23,7 @@ mod ladder;
 mod lineage;
 mod link_lab;
 mod manuals;
+mod otlp;
 mod process;
 mod responses;
 mod situations;

@@ -11,7 +11,7 @@ use super::pause::PauseTimer;
 use super::report::{batch_report, load_of, log_outcome_reply, log_sending, types_of};
 use super::under_way::AwaitedBatch;
 use super::{BatchPlanner, DrainStage, Wake};
-use crate::actors::{QueryOutcome, Upload};
+use crate::actors::{QueryOutcome, Upload, send_event};
 use crate::api::BatchInFlight;
 use crate::clock::{millis, wall_ms};
 use crate::model::{Batch, BatchId, DiskState, Phase, WaitCause};
@@ -19,6 +19,7 @@ use crate::policy::outcome_reply::{OutcomeReply, QueriedOutcome};
 use crate::policy::scheduler::{Action, Disposition};
 use crate::policy::verdict::{UploadResult, Verdict};
 use crate::store::{Claim, Dispatch, SetPaused};
+use crate::telemetry::event::Event;
 
 impl BatchPlanner {
     /// Does whatever is due, until the store is busy or the scheduler has nothing more to do now.
@@ -272,6 +273,7 @@ impl BatchPlanner {
     fn on_outcome_reply(&mut self, id: BatchId, outcome: &QueriedOutcome) {
         self.under_way.is_querying = false;
         let QueriedOutcome { reply, shows_held_keys } = outcome;
+        send_event(&self.peers.telemetry, Event::OutcomeQueried { reply: reply.class() });
         if *shows_held_keys {
             self.scheduler.note_held_keys();
         }

@@ -204,6 +204,7 @@ impl BatchPlanner {
         self.announced.time_budget = self.scheduler.time_budget(&config);
         self.announced.time_limit = self.scheduler.time_limit(&config);
         self.announced.per_record = self.scheduler.time_per_record();
+        self.announced.start_up = self.scheduler.start_up_time();
         self.announced.denied = self.scheduler.denied_sets();
         self.follow_in_flight_limit();
         self.announced.eta =

@@ -28,6 +28,8 @@ pub struct PlannerState {
     pub size: Option<UsualSize>,
     /// Measured time per record.
     pub per_record: Option<Duration>,
+    /// The learned time of a batch that does not depend on its records; none before enough is measured.
+    pub start_up: Option<Duration>,
     /// What a batch may take.
     pub time_budget: Duration,
     /// The time limit in front of the server.
@@ -69,6 +71,7 @@ impl Default for PlannerState {
             progress: Progress::default(),
             size: None,
             per_record: None,
+            start_up: None,
             time_budget: Duration::ZERO,
             time_limit: Duration::ZERO,
             eta: None,

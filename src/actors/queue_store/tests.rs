@@ -6,6 +6,7 @@ use super::*;
 use crate::config::Config;
 use crate::model::{NewRecord, RecordId};
 use crate::store::{Append, KeySpace};
+use crate::telemetry::metrics::sources::commit_times;
 
 #[actix_rt::test]
 async fn the_reply_to_a_ping_follows_the_commit_of_its_group() {
@@ -13,9 +14,15 @@ async fn the_reply_to_a_ping_follows_the_commit_of_its_group() {
     let queue = Queue::open(dir.path(), KeySpace::default(), Arc::new(|_| ())).unwrap();
     let (_config, config) = watch::channel(Arc::new(Config::default()));
     let (backlog, waiting) = watch::channel(Backlog::default());
-    let store =
-        QueueStore::new(queue, config, SteadyClock::continue_from(0), backlog, watch::channel(None).0)
-            .start();
+    let store = QueueStore::new(
+        queue,
+        config,
+        SteadyClock::continue_from(0),
+        backlog,
+        watch::channel(None).0,
+        watch::channel(commit_times()).0,
+    )
+    .start();
     let record = NewRecord {
         id: RecordId::new(),
         record_type: "T".into(),

@@ -110,7 +110,10 @@ const DAEMON_ENVIRONMENT: ManualNote = ManualNote::List {
             "STATE_DIRECTORY, RUNTIME_DIRECTORY",
             "Directories of the records and of the socket; systemd sets them.",
         ),
-        ("CREDENTIALS_DIRECTORY", "Directory in which systemd puts the credential fieldsync-token."),
+        (
+            "CREDENTIALS_DIRECTORY",
+            "Directory in which systemd puts the credentials fieldsync-token and fieldsync-otlp-headers.",
+        ),
         ("HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY", "The proxy to use, unless server.proxy names one."),
     ],
 };

@@ -4,6 +4,7 @@
 //! The token is never shown. While one of the files cannot be used, nothing is sent at all: records that wait are
 //! better than records sent without the right identity.
 
+mod collector_headers;
 pub(crate) mod expiry;
 mod secret_file;
 mod watch;
@@ -15,6 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::config;
 use crate::protocol::exchange::RequestResult;
+pub use collector_headers::{CollectorHeaders, warn_of_clear_headers};
 use secret_file::FileProblem;
 pub use secret_file::SecretFileError;
 pub(super) use secret_file::{read_public_file, read_secret_file, show_secret_path};

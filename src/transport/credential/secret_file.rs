@@ -39,6 +39,7 @@ pub(super) enum FileProblem {
     Exposed { mode: u32 },
     TooLarge,
     NoToken,
+    NoHeader { line: usize },
 }
 
 impl SecretFileError {
@@ -75,6 +76,10 @@ impl FileProblem {
             Self::TooLarge => (
                 format!("is larger than {} KiB", SECRET_BYTES_MAX >> 10),
                 "write only the token or key into it".into(),
+            ),
+            Self::NoHeader { line } => (
+                format!("has no header in line {line}"),
+                "write one header a line, as Name: value in visible ASCII characters".into(),
             ),
             Self::NoToken => (
                 "does not hold a token".into(),

@@ -165,7 +165,8 @@ fn decode_response(
     }
 }
 
-fn build_client(settings: &Rc<ConnectionSettings>, slot: &Rc<Slot>) -> Client {
+/// A client whose connections are opened for a slot.
+pub(super) fn build_client(settings: &Rc<ConnectionSettings>, slot: &Rc<Slot>) -> Client {
     let (dialing, slot) = (Rc::clone(settings), Rc::clone(slot));
     let open_connection = fn_service(move |connect: ConnectInfo<awc::http::Uri>| {
         let (settings, slot) = (Rc::clone(&dialing), Rc::clone(&slot));

@@ -99,6 +99,9 @@ socket_mode = "0600"
 admin_group = "adm"
 [telemetry]
 window = "1day"
+otlp_url = "https://otel.example.com"
+otlp_headers_file = "/srv/otlp-headers"
+otlp_interval = "5m"
 alert_queue_percent = 50
 alert_quarantined = 7
 alert_oldest_pending = "2h"

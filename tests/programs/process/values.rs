@@ -17,7 +17,7 @@ use crate::support::settings::Settings;
 use crate::support::wait::{directory, wait_for};
 
 /// Keys whose value may be empty, which means none.
-const MAY_BE_EMPTY: [&str; 3] = ["server.url", "ipc.admin_group", "web.listen"];
+const MAY_BE_EMPTY: [&str; 4] = ["server.url", "ipc.admin_group", "web.listen", "telemetry.otlp_url"];
 /// It would reserve an eighth of this machine's disk.
 const TOO_MUCH_FOR_THIS_MACHINE: &str = "disk_reserve";
 /// How many of the accepted values of a key are tried: all, except for free text.

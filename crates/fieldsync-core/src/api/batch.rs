@@ -1,7 +1,7 @@
 //! Reports of sent batches.
 
 use serde::{Deserialize, Serialize};
-use strum::{Display, IntoStaticStr};
+use strum::{Display, IntoStaticStr, VariantArray};
 use utoipa::ToSchema;
 
 use super::{OpenEnum, sequence_text};
@@ -17,7 +17,18 @@ pub struct BatchList {
 
 /// The class of the response to a batch, or why there was none.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Display, IntoStaticStr,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    Display,
+    IntoStaticStr,
+    VariantArray,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -52,6 +63,11 @@ pub enum BatchOutcome {
     Misconfigured,
     /// A captive portal or a proxy responded instead of the server.
     Interfered,
+}
+
+impl BatchOutcome {
+    /// All classes of this version.
+    pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
 }
 
 /// One batch: how it was sent, and what became of its records.

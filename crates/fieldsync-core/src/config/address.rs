@@ -9,6 +9,15 @@ use super::texts::TEXT_BYTES_MAX;
 
 /// The base URL of a server.
 pub(super) fn read_server_url(text: &str) -> Result<String, String> {
+    read_base_url(text, "server.token_file")
+}
+
+/// The base URL of an OTLP collector.
+pub(super) fn read_collector_url(text: &str) -> Result<String, String> {
+    read_base_url(text, "telemetry.otlp_headers_file")
+}
+
+fn read_base_url(text: &str, credential_key: &str) -> Result<String, String> {
     let url = Url::parse(text).map_err(|error| match error {
         ParseError::RelativeUrlWithoutBase => "must begin with https:// or http://".to_owned(),
         error => format!("is not a URL: {error}"),
@@ -17,7 +26,7 @@ pub(super) fn read_server_url(text: &str) -> Result<String, String> {
         return Err("must be http://HOST or https://HOST".into());
     }
     if has_credential(&url) {
-        return Err("must not contain a user or password: use server.token_file".into());
+        return Err(format!("must not contain a user or password: use {credential_key}"));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err("must not contain a query or a fragment".into());
@@ -45,15 +54,21 @@ pub(super) fn read_proxy_url(text: &str) -> Result<String, String> {
 
 /// Whether requests to this URL leave the device unencrypted.
 pub(super) fn is_unencrypted(url: &str) -> bool {
-    Url::parse(url).is_ok_and(|url| {
-        let is_local = match url.host() {
-            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
-            None => true,
-        };
-        url.scheme() == "http" && !is_local
-    })
+    Url::parse(url).is_ok_and(|url| url.scheme() == "http" && !is_host_local(&url))
+}
+
+/// Whether the host of this URL is this device.
+pub(super) fn is_local(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| is_host_local(&url))
+}
+
+fn is_host_local(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+        None => true,
+    }
 }
 
 fn is_http(url: &Url) -> bool {

@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use super::address::{read_proxy_url, read_server_url};
+use super::address::{read_collector_url, read_proxy_url, read_server_url};
 use super::invalid_value::InvalidValue;
 use super::level::read_log_filter;
 use super::texts::check_texts;
@@ -22,6 +22,7 @@ impl Config {
             }
         };
         self.check_server(&mut refuse);
+        self.check_telemetry(&mut refuse);
         self.check_paths(&mut refuse);
         self.check_device(&mut refuse);
         self.check_web(&mut refuse);
@@ -57,6 +58,14 @@ impl Config {
             "server.client_key_file",
             "a client certificate needs both client_cert_file and client_key_file",
         );
+    }
+
+    fn check_telemetry(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
+        if !self.telemetry.otlp_url.is_empty()
+            && let Err(reason) = read_collector_url(&self.telemetry.otlp_url)
+        {
+            refuse(true, "telemetry.otlp_url", &reason);
+        }
     }
 
     fn check_paths(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
@@ -138,6 +147,7 @@ impl Config {
             ("connectivity.probe_interval", self.connectivity.probe_interval),
             ("ipc.stall_timeout", self.ipc.stall_timeout),
             ("telemetry.window", self.telemetry.window),
+            ("telemetry.otlp_interval", self.telemetry.otlp_interval),
         ] {
             refuse(duration.0 < DURATION_MIN, key, "must be at least 1ms");
         }

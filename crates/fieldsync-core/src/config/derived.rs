@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Config, Ipc, Server, Web, address};
+use super::{Config, Ipc, Server, Telemetry, Web, address};
 
 impl Web {
     /// The address of the page; `None` for no page.
@@ -40,6 +40,25 @@ impl Server {
             if let Ok(used) = read(text) {
                 *text = used;
             }
+        }
+    }
+}
+
+impl Telemetry {
+    /// Whether requests to the collector leave this device unencrypted.
+    pub fn is_unencrypted(&self) -> bool {
+        address::is_unencrypted(&self.otlp_url)
+    }
+
+    /// Whether the collector is on this device.
+    pub fn is_collector_local(&self) -> bool {
+        address::is_local(&self.otlp_url)
+    }
+
+    /// Normalizes the address. An invalid one is left unchanged.
+    pub(super) fn normalize_address(&mut self) {
+        if let Ok(used) = address::read_collector_url(&self.otlp_url) {
+            self.otlp_url = used;
         }
     }
 }

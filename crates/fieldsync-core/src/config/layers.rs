@@ -105,6 +105,7 @@ impl Layers {
             return Err(ConfigError::Mistakes(mistakes));
         }
         config.server.normalize_addresses();
+        config.telemetry.normalize_address();
         Ok(LoadedConfig { config, sources })
     }
 }

@@ -267,6 +267,12 @@ section! {
     Telemetry {
         /// The period that `telemetry` covers.
         window: Span = Span::secs(7 * 24 * 3600),
+        /// Base URL of an OTLP collector; empty for none.
+        otlp_url: String = String::new(),
+        /// File with header lines for the collector; else the systemd credential `fieldsync-otlp-headers`.
+        otlp_headers_file: Option<PathBuf> = None,
+        /// Shortest time between two pushes to the collector.
+        otlp_interval: Span = Span::secs(60),
         /// Alert if this share of the queue's limits is used. Zero turns this alert off, as for all of them.
         alert_queue_percent: u8 = 80,
         /// Alert if this many records need review.

@@ -7,7 +7,8 @@ use super::Config;
 use super::invalid_value::InvalidValue;
 
 /// Keys for which an empty text means: none.
-const KEYS_THAT_MAY_BE_EMPTY: [&str; 3] = ["server.url", "ipc.admin_group", "web.listen"];
+const KEYS_THAT_MAY_BE_EMPTY: [&str; 4] =
+    ["server.url", "ipc.admin_group", "web.listen", "telemetry.otlp_url"];
 /// The kernel's limit for paths (`PATH_MAX` without the final zero), which are the longest values.
 pub(super) const TEXT_BYTES_MAX: usize = 4095;
 

@@ -96,10 +96,16 @@ pub struct Backlog {
     /// The same by submitter (uid), for users that have records or receipts. With more than
     /// [`SUBMITTERS_MAX`] of them, the last ones are counted together under [`OTHER_SUBMITTERS`].
     pub by_submitter: Arc<BTreeMap<u32, SubmitterCounts>>,
+    /// Records accepted since the daemon started.
+    pub accepted_total: u64,
     /// Records settled (synced, quarantined or discarded) since the daemon started.
     pub settled_total: u64,
     /// Records synced since the daemon started.
     pub synced_total: u64,
+    /// Records quarantined since the daemon started.
+    pub quarantined_total: u64,
+    /// Records discarded since the daemon started.
+    pub discarded_total: u64,
     /// When the oldest record that is neither confirmed nor under review was accepted, in wall milliseconds.
     pub oldest_pending_at: Option<u64>,
     /// When the first FAILED record is due, in steady milliseconds.

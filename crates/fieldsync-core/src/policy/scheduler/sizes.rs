@@ -83,6 +83,12 @@ impl Scheduler {
         self.learned.service.per_record()
     }
 
+    /// The learned time of a batch that does not depend on its records.
+    pub fn start_up_time(&self) -> Option<Duration> {
+        let service = &self.learned.service;
+        Duration::try_from_secs_f64(service.start_up()).ok().filter(|_| service.has_enough_measurements())
+    }
+
     /// The time limit in front of the server.
     pub fn time_limit(&self, config: &Config) -> Duration {
         self.learned.time_limit(config.server.request_timeout.0)

@@ -1,0 +1,31 @@
+//! The asynchronous runtimes: one for the main thread, and one for each actor that blocks on the disk.
+
+use std::time::Duration;
+
+use actix::Arbiter;
+
+use super::exit_process;
+use crate::exit;
+
+/// How long an idle thread for host name look-ups stays.
+const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(2);
+const BLOCKING_THREADS_MAX: usize = 2;
+
+pub(super) fn build_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_keep_alive(THREAD_KEEP_ALIVE)
+        .build()
+}
+
+/// Starts a thread for an actor that blocks on the disk.
+pub(super) fn start_thread(name: &'static str) -> Arbiter {
+    Arbiter::with_tokio_rt(move || match build_runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "the {name}'s thread cannot be started");
+            exit_process(exit::FAILED);
+        }
+    })
+}
