@@ -1,4 +1,4 @@
-//! Writes an export to standard output, or to a file that is either complete or absent.
+//! Writes an export or an archive to standard output, or to a file that is either complete or absent.
 //!
 //! Exports contain records, and root often writes them in directories where others may write. So symbolic links are
 //! never followed, and a pipe or device must belong to the caller or to root. The path is examined through a descriptor
@@ -29,17 +29,74 @@ const PIPE_READER_TIMEOUT: Duration = Duration::from_secs(10);
 const OWN_DESCRIPTORS_DIR: &str = "/proc/self/fd";
 const STDOUT_DESCRIPTOR: &str = "1";
 
-/// A destination of NDJSON. Only its owner may read a file.
+/// A destination of NDJSON or of an archive. Only its owner may read a file.
 pub(crate) struct ExportTarget<'a> {
     destination: Destination<'a>,
     lines: u64,
 }
 
 enum Destination<'a> {
-    Stdout(EscapingWriter<BufWriter<&'a mut dyn Write>>),
+    Stdout(ContentWriter<BufWriter<&'a mut dyn Write>>),
     /// A pipe or a device, which cannot be replaced by a rename.
-    Device(EscapingWriter<BufWriter<File>>, PathBuf),
-    File(EscapingWriter<BufWriter<NamedTempFile>>, PathBuf),
+    Device(ContentWriter<BufWriter<File>>, PathBuf),
+    File(ContentWriter<BufWriter<NamedTempFile>>, PathBuf, ExistingFile),
+}
+
+/// What happens to a file that exists at the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExistingFile {
+    Replace,
+    Keep,
+}
+
+/// What is written.
+#[derive(Clone, Copy)]
+enum Content {
+    /// Its hidden characters are escaped.
+    Json,
+    /// Its bytes stay as they are.
+    Archive,
+}
+
+enum ContentWriter<W> {
+    Json(EscapingWriter<W>),
+    Archive(W),
+}
+
+impl<W: Write> ContentWriter<W> {
+    fn new(content: Content, inner: W) -> Self {
+        match content {
+            Content::Json => Self::Json(EscapingWriter::new(inner)),
+            Content::Archive => Self::Archive(inner),
+        }
+    }
+
+    /// Flushes, and returns the inner writer.
+    fn finish(self) -> io::Result<W> {
+        match self {
+            Self::Json(writer) => writer.finish(),
+            Self::Archive(mut inner) => {
+                inner.flush()?;
+                Ok(inner)
+            }
+        }
+    }
+}
+
+impl<W: Write> Write for ContentWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Json(writer) => writer.write(bytes),
+            Self::Archive(inner) => inner.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Json(writer) => writer.flush(),
+            Self::Archive(inner) => inner.flush(),
+        }
+    }
 }
 
 /// What was written.
@@ -65,10 +122,25 @@ impl<'a> ExportTarget<'a> {
     /// `None`, `-` and `/dev/stdout` are standard output.
     pub(crate) fn open(file: Option<&Path>, out: &'a mut dyn Write) -> Result<Self, CommandFailure> {
         let place = match file {
-            Some(path) if path != Path::new("-") => open_destination(path, out)?,
-            _ => stdout_destination(out),
+            Some(path) if path != Path::new("-") => {
+                open_destination(path, out, Content::Json, ExistingFile::Replace)?
+            }
+            _ => stdout_destination(out, Content::Json),
         };
         Ok(Self { destination: place, lines: 0 })
+    }
+
+    /// As [`Self::open`], for bytes that are not text.
+    pub(crate) fn open_archive(
+        path: &Path,
+        out: &'a mut dyn Write,
+        existing: ExistingFile,
+    ) -> Result<Self, CommandFailure> {
+        let destination = match path {
+            stdout if stdout == Path::new("-") => stdout_destination(out, Content::Archive),
+            path => open_destination(path, out, Content::Archive, existing)?,
+        };
+        Ok(Self { destination, lines: 0 })
     }
 
     pub(crate) fn write_line(&mut self, text: &str) -> Result<(), CommandFailure> {
@@ -84,7 +156,7 @@ impl<'a> ExportTarget<'a> {
             Destination::Device(writer, path) => {
                 writer.write_all(bytes).map_err(|error| write_failure(path, &error))
             }
-            Destination::File(writer, path) => {
+            Destination::File(writer, path, _) => {
                 writer.write_all(bytes).map_err(|error| write_failure(path, &error))
             }
         }
@@ -102,8 +174,8 @@ impl<'a> ExportTarget<'a> {
                 writer.flush().map_err(|error| write_failure(&path, &error))?;
                 Some(path)
             }
-            Destination::File(writer, path) => {
-                persist_file(writer, &path).map_err(|error| write_failure(&path, &error))?;
+            Destination::File(writer, path, existing) => {
+                persist_file(writer, &path, existing)?;
                 Some(path)
             }
         };
@@ -112,6 +184,11 @@ impl<'a> ExportTarget<'a> {
 }
 
 impl ExportResult {
+    /// The file that was written; `None` for standard output.
+    pub(crate) fn into_file(self) -> Option<PathBuf> {
+        self.file
+    }
+
     /// Reports the file, unless the records went to standard output.
     pub(crate) fn report(self, context: &mut CommandContext<'_>) -> Result<(), CommandFailure> {
         let Some(file) = self.file else {
@@ -125,25 +202,52 @@ impl ExportResult {
     }
 }
 
-fn stdout_destination(out: &mut dyn Write) -> Destination<'_> {
-    Destination::Stdout(EscapingWriter::new(BufWriter::new(out)))
+impl Write for ExportTarget<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.destination {
+            Destination::Stdout(writer) => writer.write(bytes),
+            Destination::Device(writer, _) => writer.write(bytes),
+            Destination::File(writer, ..) => writer.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.destination {
+            Destination::Stdout(writer) => writer.flush(),
+            Destination::Device(writer, _) => writer.flush(),
+            Destination::File(writer, ..) => writer.flush(),
+        }
+    }
 }
 
-fn device_destination<'a>(file: File, path: &Path) -> Destination<'a> {
-    Destination::Device(EscapingWriter::new(BufWriter::new(file)), path.to_owned())
+fn stdout_destination(out: &mut dyn Write, content: Content) -> Destination<'_> {
+    Destination::Stdout(ContentWriter::new(content, BufWriter::new(out)))
 }
 
-fn open_destination<'a>(path: &Path, out: &'a mut dyn Write) -> Result<Destination<'a>, CommandFailure> {
+fn device_destination<'a>(file: File, path: &Path, content: Content) -> Destination<'a> {
+    Destination::Device(ContentWriter::new(content, BufWriter::new(file)), path.to_owned())
+}
+
+fn open_destination<'a>(
+    path: &Path,
+    out: &'a mut dyn Write,
+    content: Content,
+    existing: ExistingFile,
+) -> Result<Destination<'a>, CommandFailure> {
     let failed = |error: io::Error| write_failure(path, &error);
     match inspect_path(path).map_err(failed)? {
+        PathKind::RegularFile if existing == ExistingFile::Keep => Err(refuse_existing(path)),
         PathKind::Nothing | PathKind::RegularFile => {
             let file = NamedTempFile::new_in(parent_dir(path)).map_err(failed)?;
-            Ok(Destination::File(EscapingWriter::new(BufWriter::new(file)), path.to_owned()))
+            let writer = ContentWriter::new(content, BufWriter::new(file));
+            Ok(Destination::File(writer, path.to_owned(), existing))
         }
-        PathKind::OwnDescriptor(name) if name.ends_with(STDOUT_DESCRIPTOR) => Ok(stdout_destination(out)),
+        PathKind::OwnDescriptor(name) if name.ends_with(STDOUT_DESCRIPTOR) => {
+            Ok(stdout_destination(out, content))
+        }
         PathKind::OwnDescriptor(name) => {
             let file = File::options().append(true).open(name).map_err(failed)?;
-            Ok(device_destination(file, path))
+            Ok(device_destination(file, path, content))
         }
         PathKind::Link { to } => Err(refuse_path(
             path,
@@ -168,7 +272,7 @@ fn open_destination<'a>(path: &Path, out: &'a mut dyn Write) -> Result<Destinati
             } else {
                 File::options().write(true).open(descriptor_path(&found)).map_err(failed)?
             };
-            Ok(device_destination(file, path))
+            Ok(device_destination(file, path, content))
         }
     }
 }
@@ -221,11 +325,29 @@ fn open_pipe(found: &File) -> io::Result<Option<File>> {
     receiver.recv_timeout(PIPE_READER_TIMEOUT).ok().transpose()
 }
 
-fn persist_file(writer: EscapingWriter<BufWriter<NamedTempFile>>, path: &Path) -> io::Result<()> {
-    let file = writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
+fn persist_file(
+    writer: ContentWriter<BufWriter<NamedTempFile>>,
+    path: &Path,
+    existing: ExistingFile,
+) -> Result<(), CommandFailure> {
+    let sync = || -> io::Result<NamedTempFile> {
+        let file = writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.as_file().sync_all()?;
+        Ok(file)
+    };
+    let file = sync().map_err(|error| write_failure(path, &error))?;
+    let persisted = match existing {
+        ExistingFile::Replace => file.persist(path),
+        ExistingFile::Keep => file.persist_noclobber(path),
+    };
+    persisted.map(drop).map_err(|failed| match failed.error.kind() {
+        io::ErrorKind::AlreadyExists => refuse_existing(path),
+        _ => write_failure(path, &failed.error),
+    })
+}
+
+fn refuse_existing(path: &Path) -> CommandFailure {
+    refuse_path(path, "exists", "Name another file, replace it with --force")
 }
 
 fn refuse_path(path: &Path, what: &str, next: &str) -> CommandFailure {

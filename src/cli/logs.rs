@@ -10,8 +10,9 @@ use super::context::CommandContext;
 use super::failure::CommandFailure;
 use crate::exit;
 
-const JOURNALCTL: &str = "journalctl";
-const UNIT: &str = "fieldsync";
+pub(crate) const JOURNALCTL: &str = "journalctl";
+/// The service.
+pub(crate) const UNIT: &str = "fieldsync";
 /// Where journald keeps the journals of the machine, each in a directory by the machine's id.
 const JOURNAL_DIRECTORIES: [&str; 2] = ["/var/log/journal", "/run/log/journal"];
 const SYSTEM_JOURNAL: &str = "system.journal";
@@ -41,7 +42,7 @@ pub(crate) struct LogsArgs {
 
 /// Replaces this process by journalctl.
 pub(crate) fn run(args: &LogsArgs, context: &CommandContext<'_>) -> Result<u8, CommandFailure> {
-    if !can_read_journal(&JOURNAL_DIRECTORIES.map(Path::new)) {
+    if !may_read_journal() {
         return Err(CommandFailure::new(
             exit::NOT_PERMITTED,
             "you may not read the journal of the system. Use sudo, or join its group and log in again: \
@@ -78,6 +79,11 @@ fn is_without_entries() -> bool {
     let arguments = [&format!("--unit={UNIT}"), "--lines=1", "--quiet", "--output=cat", "--no-pager"];
     let newest = Command::new(JOURNALCTL).args(arguments).output();
     newest.is_ok_and(|newest| newest.status.success() && newest.stdout.is_empty())
+}
+
+/// Whether this user may read the journal of the system.
+pub(crate) fn may_read_journal() -> bool {
+    can_read_journal(&JOURNAL_DIRECTORIES.map(Path::new))
 }
 
 /// Whether a journal of the system is readable, or none is there: then journalctl says so.

@@ -157,12 +157,8 @@ impl Verb {
         match self {
             Self::Status(args) => args.is_paged(),
             Self::Quarantine(verb) => verb.is_paged(),
-            Self::List(_)
-            | Self::Show(_)
-            | Self::Telemetry
-            | Self::Batches(_)
-            | Self::Config(_)
-            | Self::Doctor(_) => true,
+            Self::List(_) | Self::Show(_) | Self::Telemetry | Self::Batches(_) | Self::Config(_) => true,
+            Self::Doctor(args) => args.is_paged(),
             _ => false,
         }
     }

@@ -1,5 +1,6 @@
 //! `fieldsync doctor` on a healthy device, and on devices with one problem each.
 
+mod bundle;
 mod credential;
 mod device;
 mod records;

@@ -10,6 +10,7 @@ mod forward;
 mod health;
 mod keys;
 mod lanes;
+mod metrics;
 mod postgres;
 mod process;
 mod receiver;

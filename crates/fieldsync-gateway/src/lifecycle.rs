@@ -9,7 +9,7 @@ use std::future::pending;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ use super::ledger_token_budget::LedgerTokenBudget;
 use super::listener::{DRAIN_TIMEOUT, start_plain_server, start_tls_server};
 use super::metrics::Metrics;
 use super::options::GatewayOptions;
-use super::reload::Reloader;
+use super::reload::{Reloader, report_files};
 use super::routes::GatewayState;
 use super::startup::{ConfiguredParts, find_warnings, read_destination};
 use super::token_file::TokenFile;
@@ -77,6 +77,10 @@ pub(super) fn run_until_signal(options: &GatewayOptions, loaded: LoadedConfig) -
         time_budget: loaded.config.destination.time_budget.0,
     });
     let config = loaded.config.clone();
+    let store = &config.gateway.store;
+    let ledger_file = (!DatabaseAddress::is_database_url(store)).then(|| PathBuf::from(store));
+    let metrics = Arc::new(Metrics::new(ledger_file, certificate.is_some()));
+    report_files(&metrics, tokens.as_deref(), admin_tokens.as_deref(), certificate.as_deref());
     let forward_control = Arc::new(ForwardControl::default());
     let reloader = Reloader {
         options: options.clone(),
@@ -87,6 +91,7 @@ pub(super) fn run_until_signal(options: &GatewayOptions, loaded: LoadedConfig) -
         certificate,
         destination: link.as_ref().map(|link| Arc::clone(&link.slot)),
         cache,
+        metrics: Arc::clone(&metrics),
         status: String::new(),
     };
     let parts = StartupParts {
@@ -98,6 +103,7 @@ pub(super) fn run_until_signal(options: &GatewayOptions, loaded: LoadedConfig) -
         target,
         forward_control,
         link,
+        metrics,
         reloader,
     };
     let served = runtime.block_on(listen_and_serve(&config, parts));
@@ -119,6 +125,7 @@ struct StartupParts {
     target: Option<ForwardTarget>,
     forward_control: Arc<ForwardControl>,
     link: Option<DestinationLink>,
+    metrics: Arc<Metrics>,
     reloader: Reloader,
 }
 
@@ -143,6 +150,7 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
         target,
         forward_control,
         link,
+        metrics,
         mut reloader,
     } = parts;
     let options = &config.gateway;
@@ -152,7 +160,6 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
         .map_err(|source| RunError::Listen { address: options.listen, source })?;
     let address = listener.local_addr().map_err(RunError::Start)?;
 
-    let metrics = Arc::new(Metrics::new());
     let processor = Arc::new(BatchProcessor::new(
         ledger,
         Handle::current(),
@@ -166,6 +173,7 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
             processor: Arc::clone(&processor),
             forward_control: Arc::clone(&forward_control),
             tokens,
+            metrics: Arc::clone(&metrics),
             body_bytes_max,
         })
     });

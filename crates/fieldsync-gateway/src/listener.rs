@@ -14,11 +14,13 @@ use actix_service::{IntoServiceFactory, ServiceFactoryExt, map_config};
 use actix_tls::accept::TlsError as AcceptError;
 use actix_tls::accept::rustls_0_23::{Acceptor, TlsStream};
 use actix_web::dev::{AppConfig, Server};
+use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer};
 use rustls::ServerConfig;
 
-use super::routes::{GatewayState, common_headers, register_routes};
+use super::metrics::OpenConnection;
+use super::routes::{GatewayState, common_headers, count_request, register_routes};
 
 /// How long requests in flight may take once the gateway is ending.
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,8 +42,15 @@ pub(super) fn start_plain_server(
     state: Arc<GatewayState>,
     path: String,
 ) -> io::Result<Server> {
+    let metrics = Arc::clone(&state.metrics);
     let server = HttpServer::new(move || {
-        App::new().wrap(common_headers()).configure(|config| register_routes(config, &state, &path))
+        App::new()
+            .wrap(common_headers())
+            .wrap(from_fn(count_request))
+            .configure(|config| register_routes(config, &state, &path))
+    })
+    .on_connect(move |_, connection| {
+        connection.insert(OpenConnection::new(Arc::clone(&metrics)));
     })
     .workers(WORKER_THREADS)
     .worker_max_blocking_threads(VALIDATION_THREADS)
@@ -68,16 +77,25 @@ pub(super) fn start_tls_server(
         .shutdown_timeout(DRAIN_TIMEOUT.as_secs())
         .disable_signals()
         .listen("gateway", listener, move || {
-            let app =
-                App::new().wrap(common_headers()).configure(|config| register_routes(config, &state, &path));
+            let app = App::new()
+                .wrap(common_headers())
+                .wrap(from_fn(count_request))
+                .configure(|config| register_routes(config, &state, &path));
+            let (opened, failed) = (Arc::clone(&state.metrics), Arc::clone(&state.metrics));
             let http = HttpService::build()
                 .keep_alive(KEEP_ALIVE_TIMEOUT)
                 .client_request_timeout(REQUEST_HEAD_TIMEOUT)
+                .on_connect_ext(move |_: &TlsStream<TcpStream>, connection| {
+                    connection.insert(OpenConnection::new(Arc::clone(&opened)));
+                })
                 .h1(map_config(app.into_factory(), |()| AppConfig::default()));
             let mut acceptor = Acceptor::new(config.clone());
             acceptor.set_handshake_timeout(REQUEST_HEAD_TIMEOUT);
             acceptor
-                .map_err(AcceptError::into_service_error)
+                .map_err(move |error| {
+                    failed.http.count_tls_failure();
+                    AcceptError::into_service_error(error)
+                })
                 .map(|stream: TlsStream<TcpStream>| {
                     let peer: Option<SocketAddr> = stream.get_ref().0.peer_addr().ok();
                     (stream, peer)

@@ -11,6 +11,7 @@ use super::destination::{DestinationSlot, ReloadCache};
 use super::destination_config::DestinationKind;
 use super::forward_control::ForwardControl;
 use super::gateway_config::GatewayConfig;
+use super::metrics::{Metrics, TokenOwner};
 use super::options::GatewayOptions;
 use super::server_tls::ServerCertificate;
 use super::service_manager::{report_ready, report_reloading};
@@ -29,6 +30,7 @@ pub(super) struct Reloader {
     pub(super) certificate: Option<Arc<ServerCertificate>>,
     pub(super) destination: Option<Arc<DestinationSlot>>,
     pub(super) cache: ReloadCache,
+    pub(super) metrics: Arc<Metrics>,
     /// What `systemctl status` shows.
     pub(super) status: String,
 }
@@ -38,7 +40,15 @@ impl Reloader {
     pub(super) fn reload(&mut self) {
         report_reloading();
         self.forward_control.notify_reloaded();
-        match self.read_again() {
+        let result = self.read_again();
+        self.metrics.configuration.count_reload(result.is_ok());
+        report_files(
+            &self.metrics,
+            self.tokens.as_deref(),
+            self.admin_tokens.as_deref(),
+            self.certificate.as_deref(),
+        );
+        match result {
             Ok(()) => report_ready(&self.status),
             Err(problem) => report_ready(&format!("{}. {problem}; see the log", self.status)),
         }
@@ -119,6 +129,23 @@ impl Reloader {
                 Err("The destination cannot be used, the former one stays in use")
             }
         }
+    }
+}
+
+/// Brings the metrics of tokens and certificate up to date.
+pub(super) fn report_files(
+    metrics: &Metrics,
+    tokens: Option<&TokenFile>,
+    admin_tokens: Option<&TokenFile>,
+    certificate: Option<&ServerCertificate>,
+) {
+    for (owner, tokens) in [(TokenOwner::Device, tokens), (TokenOwner::Operator, admin_tokens)] {
+        if let Some(tokens) = tokens {
+            metrics.configuration.set_tokens(owner, tokens.count());
+        }
+    }
+    if let Some(expires_at) = certificate.and_then(ServerCertificate::expires_at) {
+        metrics.configuration.set_certificate_expiry(expires_at);
     }
 }
 

@@ -12,6 +12,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
 use crate::causes::with_causes;
 
@@ -71,6 +73,13 @@ impl ServerCertificate {
     /// Reads the certificate chain and its key.
     pub(crate) fn open(certificate: &Path, key: &Path) -> Result<Self, ServerTlsError> {
         Ok(Self(RwLock::new(read_certified_key(certificate, key)?)))
+    }
+
+    /// When the certificate expires, in seconds since 1970. `None` if it does not say.
+    pub(crate) fn expires_at(&self) -> Option<u64> {
+        let in_use = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let certificate = Certificate::from_der(in_use.cert.first()?).ok()?;
+        Some(certificate.tbs_certificate.validity.not_after.to_unix_duration().as_secs())
     }
 
     /// Reads the files again, which may be others. Files with a mistake change nothing; returns whether they could be

@@ -67,6 +67,11 @@ impl TokenFile {
         }
     }
 
+    /// How many tokens are valid.
+    pub(crate) fn count(&self) -> usize {
+        self.tokens.read().unwrap_or_else(PoisonError::into_inner).0.len()
+    }
+
     /// The devices that this token admits; `None` if it is not in the file.
     pub(crate) fn scope_of(&self, token: &[u8]) -> Option<TokenScope> {
         self.tokens.read().unwrap_or_else(PoisonError::into_inner).scope_of(token)

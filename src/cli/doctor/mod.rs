@@ -8,6 +8,7 @@
 
 mod access;
 mod alerts;
+mod bundle;
 mod clock;
 mod configuration;
 mod connectivity;
@@ -29,9 +30,10 @@ use serde::Serialize;
 use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::format::{count, strip_controls, wrap};
-use crate::api::Configuration;
-use crate::client::Client;
+use crate::api::{Configuration, Status};
+use crate::client::{Client, ClientError};
 use crate::config::Config;
+use crate::config_file::ConfigLocation;
 use crate::exit;
 use access::User;
 use finding::{Check, CheckResult, Finding};
@@ -53,11 +55,39 @@ With --json, there is one document:
 A check is configuration, socket, permissions, disk, connectivity, credential,
 server, clock, records or alerts; it appears once for each of its findings. A
 result is ok, warning, problem or could_not_check. A remedy is text, or null if
-there is nothing to do.")]
+there is nothing to do.
+
+--bundle writes the findings into an archive, with the status, measurements,
+batches, the manifest, the configuration, versions and the journal. Secrets,
+keys of records and payloads are left out; its README.txt says what is in it.
+The exit code is 0 if it was written. Look through it before you pass it on.")]
 pub(crate) struct DoctorArgs {
     /// Configuration file of the daemon [default: /etc/fieldsync/config.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Write an archive (tar.zst) for support, without secrets, keys and payloads; - is standard output
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
+    /// Replace the file of --bundle, if it exists
+    #[arg(long, requires = "bundle")]
+    force: bool,
+}
+
+impl DoctorArgs {
+    /// Whether findings are printed, which may be longer than a screen.
+    pub(crate) fn is_paged(&self) -> bool {
+        self.bundle.is_none()
+    }
+}
+
+/// What the checks found, and what they learned about the daemon.
+struct DoctorRun {
+    report: DoctorReport,
+    /// In effect; without a daemon, what the files say.
+    config: Option<Config>,
+    location: ConfigLocation,
+    /// Why the daemon does not respond, if it does not.
+    silence: Option<String>,
 }
 
 /// All findings.
@@ -85,6 +115,14 @@ impl DoctorReport {
 
     fn count_results(&self, result: CheckResult) -> u64 {
         self.checks.iter().filter(|one| one.finding.result == result).count() as u64
+    }
+
+    /// Replaces the texts of all findings.
+    fn redact_texts(&mut self, redact: impl Fn(&str) -> String) {
+        for CheckFinding { finding, .. } in &mut self.checks {
+            finding.text = redact(&finding.text);
+            finding.remedy = finding.remedy.as_deref().map(&redact);
+        }
     }
 
     /// What a person must act on first: problems, then warnings, then what could not be checked.
@@ -115,7 +153,10 @@ impl DoctorReport {
 }
 
 pub(crate) async fn run(args: &DoctorArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
-    let report = run_checks(args, context).await;
+    if let Some(file) = &args.bundle {
+        return bundle::write_bundle(file, args, context).await;
+    }
+    let DoctorRun { report, .. } = run_checks(args, context).await;
     if context.json {
         let line = serde_json::to_string(&report)
             .map_err(|error| CommandFailure::failed(format!("the report cannot be written: {error}.")))?;
@@ -126,7 +167,7 @@ pub(crate) async fn run(args: &DoctorArgs, context: &mut CommandContext<'_>) -> 
     Ok(if report.ok { exit::DONE } else { exit::FAILED })
 }
 
-async fn run_checks(args: &DoctorArgs, context: &mut CommandContext<'_>) -> DoctorReport {
+async fn run_checks(args: &DoctorArgs, context: &mut CommandContext<'_>) -> DoctorRun {
     let loaded = configuration::read_config(args.config.as_deref());
     if let Some(config) = &loaded.config
         && context.named_socket.is_none()
@@ -175,7 +216,19 @@ async fn run_checks(args: &DoctorArgs, context: &mut CommandContext<'_>) -> Doct
     }
     findings.push((Check::Records, records::judge_records(status)));
     findings.push((Check::Alerts, alerts::judge_alerts(status)));
-    DoctorReport::new(findings)
+    let silence = find_silence(&response);
+    let location = ConfigLocation::new(args.config.as_deref());
+    DoctorRun { report: DoctorReport::new(findings), config, location, silence }
+}
+
+/// Why the daemon does not respond: further requests would wait in vain.
+fn find_silence(response: &Result<Status, ClientError>) -> Option<String> {
+    match response {
+        Err(error @ (ClientError::NoDaemon { source, .. } | ClientError::Lost { source })) => {
+            Some(format!("{error}: {source}"))
+        }
+        _ => None,
+    }
 }
 
 fn print_report(report: &DoctorReport, context: &mut CommandContext<'_>) -> Result<(), CommandFailure> {

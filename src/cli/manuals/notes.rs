@@ -191,6 +191,10 @@ pub(super) fn notes_of(name: &str) -> Vec<ManualNote> {
             ManualNote::Examples(&[
                 ("All checks, including secrets and the state directory:", "sudo fieldsync doctor"),
                 (
+                    "An archive for support, without secrets, keys and payloads:",
+                    "sudo fieldsync doctor --bundle bundle.tar.zst",
+                ),
+                (
                     "Only the problems, for a program:",
                     "fieldsync doctor --json | jq '.checks[] | select(.result == \"problem\")'",
                 ),

@@ -219,7 +219,7 @@ fn the_metrics_count_responses_and_results() {
         assert_eq!(gateway.metric(&name), value, "{name}");
     }
     let metrics = gateway.get("/metrics");
-    assert!(metrics.header("content-type").starts_with("application/openmetrics-text"));
+    assert!(metrics.header("content-type").starts_with("text/plain; version=0.0.4"));
 }
 
 #[test]

@@ -13,6 +13,37 @@ use super::configuration::Setup;
 use crate::support::gateway::Gateway;
 use crate::support::wait::{directory, wait_for};
 
+/// The whole response, with its head.
+pub(super) fn get_over_tls(gateway: &Gateway, certificate: &CertificateDer<'_>, path: &str) -> String {
+    get(&mut connect_over_tls(gateway, certificate), path)
+}
+
+/// A client that trusts this certificate, and would take HTTP/2.
+fn connect_over_tls(
+    gateway: &Gateway,
+    certificate: &CertificateDer<'_>,
+) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone().into_owned()).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let name = "localhost".try_into().unwrap();
+    let client = ClientConnection::new(Arc::new(config), name).unwrap();
+    StreamOwned::new(client, TcpStream::connect(gateway.address).unwrap())
+}
+
+fn get(stream: &mut StreamOwned<ClientConnection, TcpStream>, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    response
+}
+
 #[test]
 fn with_a_certificate_it_serves_http_1_1_over_tls() {
     let directory = directory();
@@ -24,20 +55,8 @@ fn with_a_certificate_it_serves_http_1_1_over_tls() {
         Gateway::start(directory.path(), &["--tls-cert", &path("cert.pem"), "--tls-key", &path("key.pem")]);
     assert_eq!(gateway.scheme, "https");
 
-    let mut roots = RootCertStore::empty();
-    roots.add(issued.cert.der().clone()).unwrap();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let name = "localhost".try_into().unwrap();
-    let client = ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut stream = StreamOwned::new(client, TcpStream::connect(gateway.address).unwrap());
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-    let mut response = String::new();
-    stream.read_to_string(&mut response).unwrap();
+    let mut stream = connect_over_tls(&gateway, issued.cert.der());
+    let response = get(&mut stream, "/healthz");
     assert!(response.starts_with("HTTP/1.1 200"), "{response}");
     assert!(response.ends_with(r#"{"status":"ok"}"#), "{response}");
     assert_eq!(stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));

@@ -12,6 +12,7 @@ pub(crate) mod http;
 pub(crate) mod journald;
 pub(crate) mod ledger;
 pub(crate) mod loop_disk;
+pub(crate) mod metrics;
 pub(crate) mod netns;
 pub(crate) mod notify;
 pub(crate) mod ports;

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::batch_processor::BatchProcessor;
 use super::bearer_token::bearer_token;
 use super::forward_control::ForwardControl;
+use super::metrics::{AuthFailure, Metrics};
 use super::request_error::RequestError;
 use super::token_file::{TokenFile, TokenScope};
 
@@ -28,6 +29,7 @@ pub(crate) struct AdminState {
     pub(crate) processor: Arc<BatchProcessor>,
     pub(crate) forward_control: Arc<ForwardControl>,
     pub(crate) tokens: Arc<TokenFile>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) body_bytes_max: usize,
 }
 
@@ -76,6 +78,7 @@ impl AdminState {
         if scope == Some(TokenScope::AnyDevice) {
             return Ok(());
         }
+        self.metrics.http.count_auth_failure(AuthFailure::Operator);
         tracing::warn!("a request of an operator was refused: it shows no token of --admin-token-file");
         Err(RequestError::Unauthorized)
     }

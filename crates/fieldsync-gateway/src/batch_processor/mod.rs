@@ -9,6 +9,7 @@ mod delivery;
 mod in_flight;
 mod ledger_calls;
 mod monitor;
+mod outcome_label;
 mod verdict_list;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +24,7 @@ use in_flight::{AddResult, BatchKey, InFlightTable};
 use ledger_calls::LedgerCalls;
 use monitor::DestinationMonitor;
 pub(crate) use monitor::{DestinationRefusal, DestinationReport};
+use outcome_label::label_outcome;
 
 use super::destination::DestinationLink;
 use super::device_limit::DevicePlace;
@@ -100,7 +102,7 @@ impl BatchProcessor {
         destination: Option<DestinationLink>,
     ) -> Self {
         Self {
-            calls: LedgerCalls::new(ledger, runtime),
+            calls: LedgerCalls::new(ledger, runtime, Arc::clone(&metrics)),
             monitor: destination.map(|link| DestinationMonitor::new(link, Arc::clone(&metrics))),
             in_flight: Mutex::default(),
             in_flight_count: watch::Sender::new(0),
@@ -359,6 +361,7 @@ async fn process_batch(
     let duration_ms = millis(processor.clock.now().saturating_sub(began));
     let (batch_id, device_id, records) = (batch.id, batch.device, batch.records.len());
     let device_name = guard.device_name.as_str();
+    processor.metrics.count_batch(label_outcome(&outcome));
     match &outcome {
         Ok(ProcessingOutcome::Settled(BatchSettlement::New(response))) => {
             let counts = ResultCounts::from_response(response);

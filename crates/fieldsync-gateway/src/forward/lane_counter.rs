@@ -32,7 +32,7 @@ impl LaneCounter {
 
     /// For a gateway that does not forward.
     pub(super) fn report_none(&mut self) {
-        self.metrics.set_forward_lanes(0, 0, 0);
+        self.metrics.forward.set_lanes(0, 0, 0);
         self.is_due = true;
     }
 
@@ -56,7 +56,7 @@ impl LaneCounter {
         match self.processor.read_ledger(|ledger| ledger.lane_counts()).await {
             Ok(counts) => {
                 self.is_due = false;
-                self.metrics.set_forward_lanes(counts.refused, counts.parked, counts.lanes);
+                self.metrics.forward.set_lanes(counts.refused, counts.parked, counts.lanes);
             }
             Err(error) => tracing::debug!(error = with_causes(&error), "waiting records were not counted"),
         }

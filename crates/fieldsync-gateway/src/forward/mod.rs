@@ -197,7 +197,7 @@ impl Forwarder {
     async fn forward_page(&mut self) -> Result<ForwardStep, LedgerError> {
         let (page, waiting) = match self.load_next_page().await? {
             NextPage::OtherGateway => {
-                self.metrics.set_forward_waiting(0);
+                self.metrics.forward.set_waiting(0);
                 self.lane_counter.report_none();
                 return Ok(ForwardStep::AwaitTurn);
             }
@@ -212,7 +212,9 @@ impl Forwarder {
         };
         let (rows, sent) = (page.len(), records.len());
         let rows_before = std::mem::replace(self.rows_of(page.source()), rows);
+        let began = self.metrics.now();
         let outcome = self.target.post_records(&records).await;
+        self.metrics.forward.count_request(outcome.label(), self.metrics.elapsed_since(began));
         drop(records);
         self.note_stopped(outcome == PostOutcome::Gone);
         let now = wall_ms();
@@ -247,7 +249,8 @@ impl Forwarder {
             ForwardTurn::OtherGateway => return Ok(NextPage::OtherGateway),
             ForwardTurn::ThisGateway { page, waiting } => (page, waiting),
         };
-        self.metrics.set_forward_waiting(waiting);
+        self.metrics.forward.set_waiting(waiting);
+        self.metrics.forward.set_oldest_waiting(entries.first().map(|entry| entry.applied_at));
         let may_repeat_keys = self.target.may_repeat_keys();
         let mut due_at = None;
         if self.is_lane_turn || entries.is_empty() {
@@ -287,8 +290,8 @@ impl Forwarder {
         if changes_lanes {
             self.lane_counter.note_change();
         }
-        self.metrics.count_forwarded(passed);
-        self.metrics.set_forward_waiting(waiting.saturating_sub(settled));
+        self.metrics.forward.count_forwarded(passed);
+        self.metrics.forward.set_waiting(waiting.saturating_sub(settled));
         if passed > 0 {
             self.fruitless_pages = 0;
         } else if has_held {
@@ -369,13 +372,13 @@ impl Forwarder {
             tracing::info!("the receiver of forwarded records responds again");
         }
         self.control.set_stopped(is_stopped);
-        self.metrics.set_forward_stopped(is_stopped);
+        self.metrics.forward.set_stopped(is_stopped);
     }
 
     async fn yield_to_others(&mut self, time: Duration) {
         self.lane_counter.count().await;
         match self.processor.yield_forwarding().await {
-            Ok(()) if self.processor.is_shared() => self.metrics.set_forward_waiting(0),
+            Ok(()) if self.processor.is_shared() => self.metrics.forward.set_waiting(0),
             Ok(()) => {}
             Err(error) => {
                 tracing::warn!(error = with_causes(&error), "no other gateway can take over forwarding now");

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::results::{ForwardResults, may_be_object, names_results, parse_refusal, parse_results};
 use crate::ledger::HoldReason;
+use crate::metrics::ForwardOutcomeLabel;
 use crate::protocol::wire::HOLDS_KEYS;
 use crate::retry_after::parse_retry_after;
 
@@ -29,6 +30,20 @@ pub(super) enum PostOutcome {
     RetryLater { status: u16, after: Option<Duration> },
     /// No response came: the target may have the records or not.
     Failed(String),
+}
+
+impl PostOutcome {
+    /// For the metrics.
+    pub(super) fn label(&self) -> ForwardOutcomeLabel {
+        match self {
+            Self::Accepted | Self::Results { .. } => ForwardOutcomeLabel::Accepted,
+            Self::Rejected { .. } => ForwardOutcomeLabel::Rejected,
+            Self::EndpointUnavailable(_) => ForwardOutcomeLabel::EndpointUnavailable,
+            Self::Gone => ForwardOutcomeLabel::Gone,
+            Self::RetryLater { .. } => ForwardOutcomeLabel::RetryLater,
+            Self::Failed(_) => ForwardOutcomeLabel::Failed,
+        }
+    }
 }
 
 /// How the receiver answers, as far as it is known.

@@ -92,6 +92,8 @@ impl DestinationMetrics {
             "How long the destination took for a batch",
             metrics.delivery_seconds.clone(),
         );
+        // Series that exist from the start show their first increment.
+        metrics.count_verdicts(VerdictCounts::default());
         metrics
     }
 

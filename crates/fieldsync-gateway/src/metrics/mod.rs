@@ -1,40 +1,124 @@
-//! The gateway's metrics, as `OpenMetrics` text. Counters start at zero with the process.
+//! The gateway's metrics, as `OpenMetrics` or in the text format of Prometheus. Counters start at zero with the process.
 
+mod configuration;
 mod destination;
+mod forward;
+mod http;
+mod ledger;
+mod process;
+mod prometheus_text;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicI64;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
 
+use crate::clock::{Clock, wall_ms};
 use crate::protocol::wire::{BatchResponse, RecordStatus};
+pub(crate) use configuration::{ConfigurationMetrics, TokenOwner};
 pub(crate) use destination::{ConditionLabel, DestinationMetrics, VerdictCounts};
+pub(crate) use forward::{ForwardMetrics, ForwardOutcomeLabel};
+pub(crate) use http::{AuthFailure, HttpMetrics, OpenConnection, RouteLabel, ThrottleLimit};
+pub(crate) use ledger::{LedgerMetrics, OperationKind};
+use process::ProcessCollector;
+use prometheus_text::to_prometheus_text;
 
-/// The content type of [`Metrics::encode_text`].
-pub(crate) const OPEN_METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// As senders name it in `Accept`.
+pub(crate) const OPEN_METRICS_NAME: &str = "application/openmetrics-text";
+
+/// A format of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MetricFormat {
+    OpenMetrics,
+    /// The older one, which every scraper and promtool can read.
+    PrometheusText,
+}
+
+impl MetricFormat {
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::PrometheusText => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+/// Upper ends of the histograms of requests.
+const DURATION_SECONDS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+/// Upper ends of the histograms of batches.
+const BATCH_RECORDS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0];
+const BODY_BYTES: [f64; 8] =
+    [1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0];
 
 type StatusCounter = Family<[(&'static str, u16); 1], Counter>;
-type ResultCounter = Family<[(&'static str, &'static str); 1], Counter>;
+type LabelledCounter = Family<[(&'static str, &'static str); 1], Counter>;
+type HistogramFamily = Family<[(&'static str, &'static str); 1], Histogram, fn() -> Histogram>;
 
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
+    clock: Clock,
     batch_answers: StatusCounter,
     lookups: StatusCounter,
-    records: ResultCounter,
+    batches: LabelledCounter,
+    batch_records: Histogram,
+    body_bytes: Histogram,
+    records: LabelledCounter,
     processing: Gauge<i64, AtomicI64>,
-    forwarded: Counter,
-    forward_waiting: Gauge<i64, AtomicI64>,
+    pub(crate) http: HttpMetrics,
+    pub(crate) ledger: LedgerMetrics,
+    pub(crate) forward: ForwardMetrics,
+    pub(crate) configuration: ConfigurationMetrics,
     pub(crate) destination: DestinationMetrics,
-    forward_refused: Gauge<i64, AtomicI64>,
-    forward_parked_records: Gauge<i64, AtomicI64>,
-    forward_parked_keys: Gauge<i64, AtomicI64>,
-    forward_stopped: Gauge<i64, AtomicI64>,
+}
+
+/// How the processing of a batch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BatchOutcomeLabel {
+    Settled,
+    /// With the response of an earlier request.
+    Replayed,
+    IdReused,
+    /// Another gateway processes it.
+    ClaimedElsewhere,
+    /// The destination takes no records now.
+    Refused,
+    Abandoned,
+    /// The ledger failed.
+    Failed,
+}
+
+impl BatchOutcomeLabel {
+    const ALL: [Self; 7] = [
+        Self::Settled,
+        Self::Replayed,
+        Self::IdReused,
+        Self::ClaimedElsewhere,
+        Self::Refused,
+        Self::Abandoned,
+        Self::Failed,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Settled => "settled",
+            Self::Replayed => "replayed",
+            Self::IdReused => "id_reused",
+            Self::ClaimedElsewhere => "claimed_elsewhere",
+            Self::Refused => "refused",
+            Self::Abandoned => "abandoned",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// How many records of a response have which result.
@@ -62,62 +146,80 @@ impl ResultCounts {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
-        let mut registry = Registry::with_prefix("fieldsync_gateway");
+    /// `ledger_file` is the ledger, unless it is in a database.
+    pub(crate) fn new(ledger_file: Option<PathBuf>, has_certificate: bool) -> Self {
+        let mut root = Registry::default();
+        root.register_collector(Box::new(ProcessCollector::new()));
+        let registry = root.sub_registry_with_prefix("fieldsync_gateway");
+        let build = Family::<[(&'static str, &'static str); 1], Gauge<i64, AtomicI64>>::default();
+        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
         let batch_answers = StatusCounter::default();
         let lookups = StatusCounter::default();
-        let records = ResultCounter::default();
+        let batches = LabelledCounter::default();
+        let batch_records = Histogram::new(BATCH_RECORDS);
+        let body_bytes = Histogram::new(BODY_BYTES);
+        let records = LabelledCounter::default();
         let processing = Gauge::default();
-        let forwarded = Counter::default();
-        let forward_waiting = Gauge::default();
+        registry.register("build_info", "Always 1: the version of the gateway", build);
         registry.register("batch_answers", "Batch requests, by response status", batch_answers.clone());
         registry.register("lookups", "Outcome queries, by response status", lookups.clone());
+        registry.register("batches", "Processed batches, by outcome", batches.clone());
+        registry.register("batch_records", "Records of valid batches", batch_records.clone());
+        registry.register_with_unit(
+            "batch_body",
+            "Size of the bodies of batches, as they were sent",
+            Unit::Bytes,
+            body_bytes.clone(),
+        );
         registry.register("records", "Records of settled batches, by result", records.clone());
         registry.register("processing", "Batches in flight", processing.clone());
-        registry.register("forwarded", "Records that this gateway forwarded", forwarded.clone());
-        registry.register(
-            "forward_waiting",
-            "Applied records not yet forwarded, as last seen by the gateway that forwards",
-            forward_waiting.clone(),
-        );
-        let forward_refused = Gauge::default();
-        let forward_parked_records = Gauge::default();
-        let forward_parked_keys = Gauge::default();
-        let forward_stopped = Gauge::default();
-        for (name, help, gauge) in [
-            ("forward_refused", "Refused records that need review", &forward_refused),
-            (
-                "forward_parked_records",
-                "Records that wait behind another one of their key",
-                &forward_parked_records,
-            ),
-            (
-                "forward_parked_keys",
-                "Keys, and records without a key, whose first record was refused or is sent later",
-                &forward_parked_keys,
-            ),
-            ("forward_stopped", "Whether the receiver wants no more requests (410)", &forward_stopped),
-        ] {
-            registry.register(name, help, gauge.clone());
-        }
-        let destination = DestinationMetrics::register(&mut registry);
+        let http = HttpMetrics::register(registry);
+        let ledger = LedgerMetrics::register(registry, ledger_file);
+        let forward = ForwardMetrics::register(registry);
+        let configuration = ConfigurationMetrics::register(registry, has_certificate);
+        let destination = DestinationMetrics::register(registry);
         let metrics = Self {
-            registry,
+            registry: root,
+            clock: Clock::start(),
             batch_answers,
             lookups,
+            batches,
+            batch_records,
+            body_bytes,
             records,
             processing,
-            forwarded,
-            forward_waiting,
+            http,
+            ledger,
+            forward,
+            configuration,
             destination,
-            forward_refused,
-            forward_parked_records,
-            forward_parked_keys,
-            forward_stopped,
         };
         // A series that exists from the start shows its first increment.
         metrics.count_records(ResultCounts::default());
+        for outcome in BatchOutcomeLabel::ALL {
+            drop(metrics.batches.get_or_create(&[("outcome", outcome.as_str())]));
+        }
         metrics
+    }
+
+    /// The time since the start, to measure durations.
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    /// The time since [`Self::now`] was called.
+    pub(crate) fn elapsed_since(&self, began: Duration) -> Duration {
+        self.clock.now().saturating_sub(began)
+    }
+
+    pub(crate) fn count_batch(&self, outcome: BatchOutcomeLabel) {
+        self.batches.get_or_create(&[("outcome", outcome.as_str())]).inc();
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^52")]
+    pub(crate) fn observe_batch(&self, body_bytes: usize, records: usize) {
+        self.body_bytes.observe(body_bytes as f64);
+        self.batch_records.observe(records as f64);
     }
 
     pub(crate) fn count_batch_response(&self, status: StatusCode) {
@@ -140,31 +242,16 @@ impl Metrics {
         self.processing.set(i64::try_from(batches).unwrap_or(i64::MAX));
     }
 
-    pub(crate) fn count_forwarded(&self, records: u64) {
-        self.forwarded.inc_by(records);
-    }
-
-    pub(crate) fn set_forward_waiting(&self, records: u64) {
-        self.forward_waiting.set(i64::try_from(records).unwrap_or(i64::MAX));
-    }
-
-    /// Counts of what waits in the lanes of forwarding.
-    pub(crate) fn set_forward_lanes(&self, refused: u64, parked_records: u64, parked_keys: u64) {
-        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        self.forward_refused.set(number(refused));
-        self.forward_parked_records.set(number(parked_records));
-        self.forward_parked_keys.set(number(parked_keys));
-    }
-
-    pub(crate) fn set_forward_stopped(&self, is_stopped: bool) {
-        self.forward_stopped.set(i64::from(is_stopped));
-    }
-
     /// All metrics as text.
-    pub(crate) fn encode_text(&self) -> Result<String, fmt::Error> {
+    pub(crate) fn encode_text(&self, format: MetricFormat) -> Result<String, fmt::Error> {
+        self.ledger.refresh();
+        self.forward.refresh(wall_ms());
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
-        Ok(text)
+        match format {
+            MetricFormat::OpenMetrics => Ok(text),
+            MetricFormat::PrometheusText => to_prometheus_text(&text),
+        }
     }
 }
 

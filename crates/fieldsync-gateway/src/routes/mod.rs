@@ -4,6 +4,7 @@
 //! Every response names the accepted encodings.
 
 mod health;
+mod request_metrics;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,7 @@ use super::device_limit::DeviceLimit;
 use super::fault_injection::{FaultOptions, InjectedFault};
 use super::forward_control::ForwardControl;
 use super::ledger::{AppliedEntry, BatchSettlement, LedgerError, PageLimit};
-use super::metrics::{Metrics, OPEN_METRICS_TYPE};
+use super::metrics::Metrics;
 use super::request_error::{RETRY_AFTER_SECONDS, RequestError};
 use super::token_file::{TokenFile, TokenScope};
 use crate::causes::with_causes;
@@ -40,6 +41,8 @@ use crate::protocol::wire::{
     TIME_BUDGET_MS,
 };
 use health::{HEALTH_PATH, READY_PATH, report_health, report_readiness};
+pub(crate) use request_metrics::count_request;
+use request_metrics::{count_refusal, negotiate_format};
 
 /// A body is given up when nothing of it arrives for this long.
 const BODY_STALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -101,8 +104,10 @@ pub(crate) fn common_headers() -> DefaultHeaders {
 }
 
 async fn post_batch(request: HttpRequest, payload: Payload, state: Data<GatewayState>) -> HttpResponse {
-    let mut response =
-        state.take_batch(&request, payload).await.unwrap_or_else(|error| reject_batch(&request, &error));
+    let mut response = state.take_batch(&request, payload).await.unwrap_or_else(|error| {
+        count_refusal(&state.metrics, &error);
+        reject_batch(&request, &error)
+    });
     if let Some(limit) = state.device_limit.in_flight_max() {
         let hint = HeaderValue::from(limit.get());
         response.headers_mut().insert(HeaderName::from_static(MAX_IN_FLIGHT), hint);
@@ -116,23 +121,29 @@ async fn query_outcome(
     id: web::Path<String>,
     state: Data<GatewayState>,
 ) -> HttpResponse {
-    let response = state.query_outcome(&request, &id).await.unwrap_or_else(|error| error.error_response());
+    let response = state.query_outcome(&request, &id).await.unwrap_or_else(|error| {
+        count_refusal(&state.metrics, &error);
+        error.error_response()
+    });
     state.metrics.count_query_response(response.status());
     state.add_hints(response)
 }
 
-async fn export_metrics(state: Data<GatewayState>) -> HttpResponse {
+async fn export_metrics(request: HttpRequest, state: Data<GatewayState>) -> HttpResponse {
     state.processor.export_destination();
-    match state.metrics.encode_text() {
-        Ok(text) => HttpResponse::Ok().content_type(OPEN_METRICS_TYPE).body(text),
+    let format = negotiate_format(request.headers());
+    match state.metrics.encode_text(format) {
+        Ok(text) => HttpResponse::Ok().content_type(format.content_type()).body(text),
         Err(_) => HttpResponse::InternalServerError().finish(),
     }
 }
 
 async fn list_ledger(request: HttpRequest, state: Data<GatewayState>) -> Result<HttpResponse, RequestError> {
-    if state.authorize(request.headers())? != TokenScope::AnyDevice {
-        return Err(RequestError::DeviceToken);
-    }
+    let scope = state.authorize(request.headers()).and_then(|scope| match scope {
+        TokenScope::AnyDevice => Ok(()),
+        TokenScope::Devices(_) => Err(RequestError::DeviceToken),
+    });
+    scope.inspect_err(|error| count_refusal(&state.metrics, error))?;
     let lines = stream_ledger(Arc::clone(&state.processor));
     Ok(HttpResponse::Ok().content_type(NDJSON_TYPE).streaming(lines))
 }
@@ -154,10 +165,12 @@ impl GatewayState {
             .take_place(headers.device)
             .map_err(|busy| RequestError::DeviceBusy { limit: busy.limit })?;
         let body = self.read_body(request.headers(), payload).await?;
+        let body_bytes = body.len();
         let (limit, faults) = (self.body_bytes_max, self.faults.clone());
         let batch = web::block(move || batch_validation::validate_batch(&body, &headers, limit, &faults))
             .await
             .map_err(|error| LedgerError::Storage(error.into()))??;
+        self.metrics.observe_batch(body_bytes, batch.records.len());
         match self.faults.draw_fault() {
             InjectedFault::None => {}
             InjectedFault::LoseResponse => {

@@ -1,0 +1,194 @@
+//! What the daemon reports: status, telemetry, batches, configuration, metrics and recent alerts. Fetched as they are,
+//! with the fields of newer daemons, and redacted later.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::part::BundlePart;
+use super::redaction::document::{redact_configuration, redact_document};
+use super::redaction::key_hash::KeyHasher;
+use super::redaction::known_secrets::KnownStrings;
+use super::redaction::text::TextRedactor;
+use crate::api::Configuration;
+use crate::client::{Client, decode_json};
+use crate::config_file::ConfigLocation;
+
+/// A healthy daemon responds at once.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The stream of events has no end: what was stored arrives without a pause.
+const EVENTS_PAUSE: Duration = Duration::from_millis(500);
+const EVENTS_MAX: usize = 20_000;
+/// No event has this id, so that the daemon sends all that it keeps.
+const BEFORE_ALL_EVENTS: &str = "00000000-0";
+const ALERT_EVENT: &str = "alert";
+
+/// Responses of the daemon, or why there is none.
+pub(super) struct DaemonDocuments {
+    pub(super) status: Result<Value, String>,
+    telemetry: Result<Value, String>,
+    batches: Result<Value, String>,
+    configuration: Result<Value, String>,
+    metrics: Result<String, String>,
+    alert_events: Result<Vec<Value>, String>,
+}
+
+impl DaemonDocuments {
+    /// Asks the daemon for all of them at once, so that their time limits do not add up.
+    pub(super) async fn fetch(client: &Client) -> Self {
+        let (status, telemetry, batches, configuration, metrics, alert_events) = tokio::join!(
+            fetch_json(client, "/v1/status"),
+            fetch_json(client, "/v1/telemetry"),
+            fetch_json(client, "/v1/batches"),
+            fetch_json(client, "/v1/configuration"),
+            fetch_text(client, "/metrics"),
+            fetch_alert_events(client),
+        );
+        Self { status, telemetry, batches, configuration, metrics, alert_events }
+    }
+
+    /// Without a daemon, the files of the configuration are left.
+    pub(super) fn without_daemon(reason: &str, config: &ConfigLocation) -> Self {
+        let missing = || Err(reason.to_owned());
+        let loaded = config.load().map_err(|error| format!("{error}"));
+        let configuration = loaded.and_then(|loaded| {
+            serde_json::to_value(Configuration::new(&loaded.config, &loaded.sources, None))
+                .map_err(|error| error.to_string())
+        });
+        Self {
+            status: missing(),
+            telemetry: missing(),
+            batches: missing(),
+            configuration,
+            metrics: Err(reason.to_owned()),
+            alert_events: Err(reason.to_owned()),
+        }
+    }
+
+    /// What the server said of whole requests, and the keys of records that block others.
+    pub(super) fn add_known_strings(&self, known: &mut KnownStrings, hasher: &KeyHasher) {
+        for document in [&self.status, &self.batches].into_iter().flatten() {
+            add_strings_of(document, known, hasher);
+        }
+        for event in self.alert_events.iter().flatten() {
+            add_strings_of(event, known, hasher);
+        }
+    }
+
+    pub(super) fn into_parts(self, hasher: &KeyHasher, texts: &TextRedactor) -> Vec<BundlePart> {
+        let redacted = |document: Result<Value, String>| {
+            document.map(|mut document| {
+                redact_document(&mut document, hasher, texts);
+                (indent(&document), None)
+            })
+        };
+        let alerts = redacted(join_alerts(&self.status, self.alert_events));
+        let configuration = self.configuration.map(|mut configuration| {
+            redact_configuration(&mut configuration, texts);
+            (indent(&configuration), None)
+        });
+        let with_texts = |reason: String| texts.redact(&reason);
+        vec![
+            BundlePart::new("status.json", "GET /v1/status: what the daemon does now", redacted(self.status)),
+            BundlePart::new("alerts.json", "active alerts, and those of recent events", alerts),
+            BundlePart::new(
+                "telemetry.json",
+                "GET /v1/telemetry: measurements of the last days",
+                redacted(self.telemetry),
+            ),
+            BundlePart::new(
+                "batches.json",
+                "GET /v1/batches: recent batches and their outcomes",
+                redacted(self.batches),
+            ),
+            BundlePart::new(
+                "metrics.txt",
+                "GET /metrics",
+                self.metrics.map(|text| (texts.redact(&text), None)),
+            ),
+            BundlePart::new(
+                "configuration.json",
+                "every setting and its source; without a daemon, what the files say",
+                configuration.map_err(with_texts),
+            ),
+        ]
+    }
+}
+
+async fn fetch_text(client: &Client, path: &str) -> Result<String, String> {
+    let response = timeout(RESPONSE_TIMEOUT, client.get(path)).await;
+    let body = response
+        .map_err(|_| format!("the daemon did not respond within {} s", RESPONSE_TIMEOUT.as_secs()))?
+        .map_err(|error| error.to_string())?;
+    String::from_utf8(body.into()).map_err(|_| "the response is not text".to_owned())
+}
+
+pub(super) async fn fetch_json(client: &Client, path: &str) -> Result<Value, String> {
+    let text = fetch_text(client, path).await?;
+    decode_json(text.as_bytes()).map_err(|error| error.to_string())
+}
+
+async fn fetch_alert_events(client: &Client) -> Result<Vec<Value>, String> {
+    let opened = timeout(RESPONSE_TIMEOUT, client.events_after(Some(BEFORE_ALL_EVENTS))).await;
+    let mut events = opened
+        .map_err(|_| "the daemon did not respond in time".to_owned())?
+        .map_err(|error| error.to_string())?;
+    let mut alerts = Vec::new();
+    for _ in 0..EVENTS_MAX {
+        let Ok(Ok(Some(event))) = timeout(EVENTS_PAUSE, events.next()).await else { break };
+        if event.name == ALERT_EVENT {
+            alerts.extend(serde_json::from_str::<Value>(&event.data).ok());
+        }
+    }
+    Ok(alerts)
+}
+
+/// Active alerts are known from the status, recent ones from events.
+fn join_alerts(status: &Result<Value, String>, events: Result<Vec<Value>, String>) -> Result<Value, String> {
+    let status = status.as_ref().map_err(Clone::clone)?;
+    let (recent, missing) = match events {
+        Ok(events) => (events, None),
+        Err(reason) => (Vec::new(), Some(reason)),
+    };
+    Ok(json!({"active": status["alerts"], "recent": recent, "recent_missing": missing}))
+}
+
+fn indent(document: &Value) -> String {
+    format!("{document:#}\n")
+}
+
+/// Finds keys and messages at every depth.
+fn add_strings_of(value: &Value, known: &mut KnownStrings, hasher: &KeyHasher) {
+    match value {
+        Value::Object(fields) => {
+            add_strings_of_record(fields, known, hasher);
+            fields.values().for_each(|value| add_strings_of(value, known, hasher));
+        }
+        Value::Array(values) => values.iter().for_each(|value| add_strings_of(value, known, hasher)),
+        _ => {}
+    }
+}
+
+/// The key of a record, and the message and code of an error.
+pub(super) fn add_strings_of_record(
+    fields: &serde_json::Map<String, Value>,
+    known: &mut KnownStrings,
+    hasher: &KeyHasher,
+) {
+    if let Some(key) = fields.get("key").and_then(Value::as_str) {
+        known.add_key(key, hasher.hash(key));
+    }
+    for error in ["last_error", "error"].iter().filter_map(|name| fields.get(*name)) {
+        // Messages of the daemon itself have no status: they name files and addresses, and quote no record.
+        let is_of_server = !error["http_status"].is_null();
+        if let Some(message) = error["message"].as_str().filter(|_| is_of_server) {
+            known.add_secret(message);
+        }
+        if let Some(code) =
+            error["code"].as_str().filter(|code| super::redaction::text::redact_code(code) != *code)
+        {
+            known.add_secret(code);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Versions of the programs and of the system, and the state of the units.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::part::BundlePart;
+use super::redaction::text::TextRedactor;
+use super::tool::run_tool;
+use crate::cli::logs::UNIT;
+
+const SYSTEMCTL: &str = "systemctl";
+const OUTPUT_BYTES_MAX: usize = 256 << 10;
+const OS_RELEASE_FILES: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
+const OS_RELEASE_BYTES_MAX: usize = 8 << 10;
+/// Properties without command lines and environments, which may contain secrets.
+const UNIT_PROPERTIES: &str = "--property=Id,LoadState,ActiveState,SubState,UnitFileState,Result,NRestarts,MainPID,\
+    ExecMainCode,ExecMainStatus,ExecMainStartTimestamp,ExecMainExitTimestamp,ActiveEnterTimestamp,StateChangeTimestamp,\
+    StatusText,StatusErrno,MemoryCurrent,MemoryPeak,CPUUsageNSec,TasksCurrent,WatchdogUSec,NeedDaemonReload,\
+    FragmentPath,DropInPaths,User,Group,Listen";
+
+/// `daemon` is the version of the running daemon.
+pub(super) async fn collect_versions(daemon: Option<&str>) -> BundlePart {
+    let systemd = run_tool(SYSTEMCTL, &["--version"], OUTPUT_BYTES_MAX).await;
+    let systemd = systemd.ok().and_then(|ran| ran.text.lines().next().map(str::to_owned));
+    let kernel = nix::sys::utsname::uname().ok();
+    let kernel = kernel.map(|name| {
+        let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
+        json!({"release": text(name.release()), "version": text(name.version()), "machine": text(name.machine())})
+    });
+    let versions = json!({
+        "fieldsync": env!("CARGO_PKG_VERSION"),
+        "fieldsyncd": daemon,
+        "kernel": kernel,
+        "systemd": systemd,
+        "os_release": read_os_release(),
+    });
+    BundlePart::collected(
+        "versions.json",
+        "versions of fieldsync, kernel, distribution and systemd",
+        format!("{versions:#}\n"),
+    )
+}
+
+pub(super) async fn collect_units(texts: &TextRedactor) -> BundlePart {
+    let service = format!("{UNIT}.service");
+    let socket = format!("{UNIT}.socket");
+    let shown = run_tool(SYSTEMCTL, &["show", UNIT_PROPERTIES, &service, &socket], OUTPUT_BYTES_MAX).await;
+    let status_arguments = ["status", "--no-pager", "--full", "--lines=0", &service, &socket];
+    let status = run_tool(SYSTEMCTL, &status_arguments, OUTPUT_BYTES_MAX).await;
+    // The status of a unit that is stopped or unknown is a failure of the program, but not of the collection.
+    let collected = match (shown, status) {
+        (Ok(shown), _) if !shown.is_success => Err(match shown.stderr.as_str() {
+            "" => "systemctl failed".to_owned(),
+            stderr => texts.redact(stderr),
+        }),
+        (Ok(shown), status) => {
+            let status = status.map_or_else(|reason| reason, |status| status.text);
+            Ok((texts.redact(&format!("{}\n\n{status}", shown.text.trim_end())), None))
+        }
+        (Err(reason), _) => Err(reason),
+    };
+    BundlePart::new("units.txt", "systemctl show and systemctl status of the units", collected)
+}
+
+fn read_os_release() -> Value {
+    let text = OS_RELEASE_FILES.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap_or_default();
+    let text = text.get(..OS_RELEASE_BYTES_MAX).unwrap_or(&text);
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    let pairs = pairs.map(|(name, value)| (name.to_owned(), value.trim_matches('"').into()));
+    Value::Object(pairs.collect())
+}
