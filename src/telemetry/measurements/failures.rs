@@ -78,6 +78,7 @@ impl FailureTally {
             round_trip_ms: mean_of(self.round_trip_ms, self.round_trips),
             bytes_per_s: mean_of(self.bytes_per_s, self.rates),
             signal_dbm: mean_of(self.signal_dbm, self.signals),
+            ..FailureReport::default()
         }
     }
 }

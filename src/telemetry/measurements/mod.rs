@@ -11,7 +11,10 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use self::failures::FailureTally;
-use crate::api::{BatchOutcome, BatchReport, DayReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};
+use crate::api::{
+    BatchOutcome, BatchReport, DayReport, Outcomes, PerRecord, PeriodReport, SizeBucket, TelemetryReport,
+    TypeReport,
+};
 use crate::clock::{millis, rfc3339};
 use crate::model::Network;
 
@@ -193,6 +196,8 @@ impl Measurements {
         by_type.sort_by(|one, other| other.ms_per_record.total_cmp(&one.ms_per_record));
         TelemetryReport {
             window_s: window.as_secs(),
+            from: now.saturating_sub(millis(window)),
+            to: now,
             per_record: total.durations.to_report(),
             by_batch_size: SIZE_BUCKETS
                 .iter()
@@ -202,6 +207,7 @@ impl Measurements {
             by_type,
             failures: total.failures.iter().map(|(class, tally)| tally.to_report(class)).collect(),
             days,
+            ..TelemetryReport::default()
         }
     }
 }
@@ -234,10 +240,11 @@ impl Day {
     fn report(&self, name: &str) -> DayReport {
         DayReport {
             day: name.to_owned(),
-            per_record: self.durations.to_report(),
-            batches: self.sizes.iter().map(|tally| tally.batches).sum(),
-            succeeded: self.sizes.iter().map(|tally| tally.succeeded).sum(),
-            quarantined: self.quarantined,
+            period: PeriodReport {
+                per_record: self.durations.to_report(),
+                outcomes: self.sizes.iter().fold(Tally::default(), |sum, tally| sum.plus(*tally)).outcomes(),
+                quarantined: self.quarantined,
+            },
         }
     }
 }
@@ -246,9 +253,23 @@ impl Tally {
     fn report(self, size: &str) -> SizeBucket {
         SizeBucket {
             size: size.to_owned(),
+            outcomes: self.outcomes(),
+            mean_ms: None,
+            expected_ms: None,
+            expected: 0,
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self { batches: self.batches + other.batches, succeeded: self.succeeded + other.succeeded }
+    }
+
+    fn outcomes(self) -> Outcomes {
+        Outcomes {
             batches: self.batches,
             succeeded: self.succeeded,
             success_rate: mean_of(to_float(self.succeeded), self.batches),
+            ..Outcomes::default()
         }
     }
 }
@@ -261,6 +282,7 @@ impl TypeTally {
             ms_per_record: mean_of(self.ms, self.records).unwrap_or_default(),
             failures: self.failures,
             quarantined: self.quarantined,
+            ..TypeReport::default()
         }
     }
 }
@@ -347,7 +369,10 @@ mod tests {
         assert_eq!(report.per_record.p50_ms, 100);
         assert!((396..=404).contains(&report.per_record.p95_ms), "{:?}", report.per_record);
         let of_50 = report.by_batch_size.iter().find(|bucket| bucket.size == "26–50").unwrap();
-        assert_eq!((of_50.batches, of_50.succeeded, of_50.success_rate), (2, 1, Some(0.5)));
+        assert_eq!(
+            (of_50.outcomes.batches, of_50.outcomes.succeeded, of_50.outcomes.success_rate),
+            (2, 1, Some(0.5))
+        );
         let slowest = report.by_type.first().unwrap();
         assert_eq!((slowest.record_type.as_str(), slowest.failures, slowest.quarantined), ("Deals", 1, 1));
         assert!((slowest.ms_per_record - 400.0).abs() < 1e-9);
