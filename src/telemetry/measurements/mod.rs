@@ -183,7 +183,8 @@ impl Measurements {
 
     /// The answers to the four questions over the last `window`.
     pub fn report(&self, now: u64, window: Duration) -> TelemetryReport {
-        let since = day_of(now.saturating_sub(millis(window).saturating_sub(DAY_MS)));
+        let from = now.saturating_sub(millis(window).saturating_sub(DAY_MS)) / DAY_MS * DAY_MS;
+        let since = day_of(from);
         let mut total = Day::default();
         let mut days = Vec::new();
         for (name, day) in self.days.range(since..) {
@@ -196,7 +197,7 @@ impl Measurements {
         by_type.sort_by(|one, other| other.ms_per_record.total_cmp(&one.ms_per_record));
         TelemetryReport {
             window_s: window.as_secs(),
-            from: now.saturating_sub(millis(window)),
+            from,
             to: now,
             per_record: total.durations.to_report(),
             by_batch_size: SIZE_BUCKETS
