@@ -244,8 +244,7 @@ fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Option<(Actors,
     let (planner_sender, planner_state) = watch::channel(PlannerState::default());
     let (fatal_sender, fatal) = watch::channel(None);
 
-    let telemetry =
-        Telemetry::new(measurements.as_deref(), history, config.clone(), clock, feed.clone()).start();
+    let telemetry = Telemetry::new(measurements, history, config.clone(), clock, feed.clone()).start();
     let events: Recipient<Event> = telemetry.clone().recipient();
     let (store_thread, reader_thread) = (start_thread("store"), start_thread("reader"));
     let (store_config, reader, read_backlog) = (config.clone(), queue.reader(), backlog.clone());

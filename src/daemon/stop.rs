@@ -48,7 +48,7 @@ impl Actors {
         drain_one("the breaker", &self.breaker, DRAIN_TIMEOUT).await;
         drain_one("the uploader", &self.uploader, DRAIN_TIMEOUT).await;
         drain_one("connectivity", &self.connectivity, DRAIN_TIMEOUT).await;
-        // The store writes its notes, which takes as long as the disk needs. This leaves the store as much time again.
+        // It hands its notes to the store, which may be waiting for the disk. This leaves the store as much time again.
         drain_one("telemetry", &self.telemetry, deadline.time_left().max(DRAIN_TIMEOUT) / 2).await;
         drain_one("the reader", &self.reader, DRAIN_TIMEOUT).await;
         self.reader_thread.stop();

@@ -3,7 +3,7 @@
 use fieldsync::clock::{rfc3339, wall_ms};
 use serde_json::{Value, json};
 
-use super::keys;
+use crate::ipc::keys;
 use crate::support::daemon::{Counts, Daemon};
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
