@@ -125,7 +125,7 @@ pub struct InFlightBucket {
 /// Records of one type.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TypeReport {
-    /// The type. Types beyond the twelve or so with the most records of a day share the entry `(other types)`.
+    /// The type. Of each day, sixteen types have an entry of their own, and the others share `(other types)`.
     #[serde(rename = "type")]
     pub record_type: String,
     /// Records in batches that got a result for each record.
