@@ -5,6 +5,8 @@
 //! one: the flush yields to them a few times, because otherwise the first would be committed alone. A full group is
 //! flushed at once, because otherwise a flood of messages would delay it without bound.
 //!
+//! Notes of telemetry wait for a commit that operations cause, and get one of their own only at the end.
+//!
 //! If the disk gives errors, the store is reopened after growing waits, and rejects everything meanwhile. If the errors
 //! persist, the process ends. While the disk is full, free space is checked periodically; nothing else here polls.
 
@@ -17,7 +19,9 @@ use super::{ConfigWatch, Drain, Ping};
 use crate::clock::{Clock, SteadyClock};
 use crate::journal;
 use crate::model::{Backlog, DiskState};
-use crate::store::{Group, Op, Queue, QueueLimits, SingleOp, StoreError, Transaction};
+use crate::store::{
+    Group, NoteChange, Op, Queue, QueueLimits, SingleOp, StoreError, Transaction, WaitingNotes,
+};
 use crate::telemetry::metrics::histogram::Histogram;
 
 /// The most operations in one commit.
@@ -50,6 +54,11 @@ impl<O: Op> Message for Write<O> {
 pub async fn write<O: Op>(store: &Addr<QueueStore>, op: O) -> Result<O::Reply, StoreError> {
     store.send(Write(op)).await.unwrap_or(Err(StoreError::Closed))
 }
+
+/// Hands over notes that are saved with the next commit. They cause none of their own, except when the store is closed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct SaveWithNextCommit(pub Vec<NoteChange>);
 
 /// Carries the error if the store fails: the process must end; the next start recovers the store.
 pub type Fatal = watch::Sender<Option<String>>;
@@ -115,20 +124,24 @@ impl QueueStore {
     fn flush(&mut self, ctx: &mut Context<Self>) {
         self.group_bytes = 0;
         self.yields_left = FLUSH_YIELDS_MAX;
-        self.last_group = self.group.0.len();
-        let mut group = std::mem::take(&mut self.group);
+        self.last_group = self.group.operations.len();
         let (limits, now) = (self.limits(), self.steady.now());
-        let Some(queue) = self.queue.as_mut().filter(|_| !self.failing && !group.0.is_empty()) else {
-            return group.0.into_iter().for_each(|pending| pending.fail(StoreError::Failing));
+        let mut group = std::mem::take(&mut self.group);
+        let Some(queue) = self.queue.as_mut().filter(|_| !self.failing && !group.is_empty()) else {
+            self.group.notes = group.notes;
+            return fail_all(group.operations, || StoreError::Failing);
         };
         let clock = Clock::start();
-        match queue.commit(limits, now, &mut group) {
+        let committed = queue.commit(limits, now, &mut group);
+        self.group.notes = group.notes.after_commit(matches!(committed, Ok(true)));
+        let operations = group.operations;
+        match committed {
             Ok(changed) => {
                 if changed {
                     self.commit_times.send_modify(|times| times.observe(clock.now().as_secs_f64()));
                 }
                 self.publish_backlog();
-                group.0.into_iter().for_each(Pending::reply);
+                operations.into_iter().for_each(Pending::reply);
                 if changed {
                     self.reopen_attempts = 0;
                     self.schedule_maintenance(ctx);
@@ -137,12 +150,12 @@ impl QueueStore {
             }
             Err(StoreError::NoRoom) => {
                 self.publish_backlog();
-                group.0.into_iter().for_each(|pending| pending.fail(StoreError::NoRoom));
+                fail_all(operations, || StoreError::NoRoom);
                 self.schedule_space_check(ctx);
             }
             Err(error) => {
                 self.on_store_error(&error, ctx);
-                group.0.into_iter().for_each(|pending| pending.fail(StoreError::Failing));
+                fail_all(operations, || StoreError::Failing);
             }
         }
     }
@@ -269,21 +282,31 @@ impl Actor for QueueStore {
     }
 }
 
-/// The operations of the next commit.
+/// The operations of the next commit, and the notes that share it.
 #[derive(Default)]
-struct PendingGroup(Vec<Box<dyn Pending>>);
+struct PendingGroup {
+    operations: Vec<Box<dyn Pending>>,
+    notes: WaitingNotes,
+}
+
+impl PendingGroup {
+    fn is_empty(&self) -> bool {
+        self.operations.is_empty() && !self.notes.is_due()
+    }
+}
 
 impl Group for PendingGroup {
     fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
         let mut changed = false;
-        for pending in &mut self.0 {
+        for pending in &mut self.operations {
             changed |= pending.apply(transaction)?;
         }
-        Ok(changed)
+        self.notes.join_transaction(transaction, changed)
     }
 
     fn added_bytes(&self) -> u64 {
-        self.0.iter().map(|pending| pending.added_bytes()).sum()
+        let operations = self.operations.iter().map(|pending| pending.added_bytes());
+        operations.sum::<u64>() + self.notes.added_bytes()
     }
 }
 
@@ -291,6 +314,12 @@ impl Group for PendingGroup {
 trait Pending: Group {
     fn reply(self: Box<Self>);
     fn fail(self: Box<Self>, error: StoreError);
+}
+
+fn fail_all(operations: Vec<Box<dyn Pending>>, error: impl Fn() -> StoreError) {
+    for pending in operations {
+        pending.fail(error());
+    }
 }
 
 struct PendingOp<O: Op> {
@@ -330,9 +359,9 @@ impl Handler<Flush> for QueueStore {
 
     fn handle(&mut self, Flush: Flush, ctx: &mut Self::Context) {
         // A full group was flushed already.
-        if self.group.0.is_empty() {
+        if self.group.is_empty() {
             self.flush_announced = false;
-        } else if self.yields_left > 0 && self.group.0.len() < self.last_group {
+        } else if self.yields_left > 0 && self.group.operations.len() < self.last_group {
             self.yields_left -= 1;
             ctx.notify(Flush);
         } else {
@@ -352,14 +381,24 @@ impl<O: Op> Handler<Write<O>> for QueueStore {
         }
         let (sender, reply) = oneshot::channel();
         self.group_bytes += op.added_bytes();
-        self.group.0.push(Box::new(PendingOp { one: SingleOp::new(op), sender }));
-        if self.group.0.len() >= GROUP_OPERATIONS_MAX || self.group_bytes >= GROUP_BYTES_MAX {
+        self.group.operations.push(Box::new(PendingOp { one: SingleOp::new(op), sender }));
+        if self.group.operations.len() >= GROUP_OPERATIONS_MAX || self.group_bytes >= GROUP_BYTES_MAX {
             self.flush(ctx);
         } else if !self.flush_announced {
             self.flush_announced = true;
             ctx.notify(Flush);
         }
         Box::pin(async move { reply.await.unwrap_or(Err(StoreError::Closed)) })
+    }
+}
+
+impl Handler<SaveWithNextCommit> for QueueStore {
+    type Result = ();
+
+    fn handle(&mut self, SaveWithNextCommit(changes): SaveWithNextCommit, _: &mut Self::Context) {
+        for change in changes {
+            self.group.notes.add_change(change);
+        }
     }
 }
 
@@ -392,6 +431,7 @@ impl Handler<Drain> for QueueStore {
     type Result = ();
 
     fn handle(&mut self, Drain: Drain, ctx: &mut Self::Context) {
+        self.group.notes.set_due();
         self.flush(ctx);
         let queue = self.queue.take().filter(|_| !self.failing);
         let closed = queue.map(|mut queue| queue.save_allocator_state().and_then(|()| queue.close()));

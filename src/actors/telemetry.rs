@@ -1,7 +1,7 @@
 //! Receives all events: writes them to the journal, adds them to the measurements, and publishes them in the feed.
 //!
-//! Measurements and recent batches are saved in the store periodically and at the end. A crash loses the last minutes
-//! of them, which is better than wearing out flash with a write for each event.
+//! Measurements and recent batches are handed to the store periodically and at the end. They share a commit that the store
+//! makes anyway, so they cost no fsync. A crash loses the last minutes of them, which is better than wearing out flash.
 
 mod alert_log;
 mod log;
@@ -9,17 +9,18 @@ mod log;
 use std::time::Duration;
 
 use actix::prelude::*;
+use futures_util::future::OptionFuture;
 use tokio::sync::watch;
 
 use super::otlp_exporter::ExportAlert;
-use super::queue_store::{QueueStore, Write};
+use super::queue_store::{QueueStore, SaveWithNextCommit};
 use super::{ConfigWatch, Drain, Ping};
 use crate::api::{
     AlertChange, BatchReport, BreakerChange, ConnectivityStatus, RecordChange, TelemetryReport,
 };
-use crate::clock::{Clock, wall_ms};
+use crate::clock::{Clock, local_hour, wall_ms};
 use crate::model::{BatchId, RecordState};
-use crate::store::{QuarantinedRecord, SaveNote, SyncedRecord};
+use crate::store::{NoteChange, QuarantinedRecord, SyncedRecord};
 use crate::telemetry::audience::Audience;
 use crate::telemetry::event::Event;
 use crate::telemetry::feed::Feed;
@@ -31,8 +32,6 @@ use crate::telemetry::outcomes::OutcomeReporter;
 use alert_log::AlertLog;
 use log::JournalLog;
 
-/// The name of the note with the measurements in the store.
-pub const NOTE_NAME: &str = "telemetry";
 /// Measurements and recent batches are saved at most this often.
 const SAVE_INTERVAL: Duration = Duration::from_mins(10);
 /// Events in the mailbox before more are dropped.
@@ -98,7 +97,7 @@ pub struct FindBatches {
 impl Telemetry {
     /// Continues with the measurements of the previous run.
     pub fn new(
-        kept: Option<&[u8]>,
+        measurements: Measurements,
         history: History,
         counters: watch::Sender<Counters>,
         config: ConfigWatch,
@@ -106,12 +105,8 @@ impl Telemetry {
         feed: Feed,
         outcomes: OutcomeReporter,
     ) -> Self {
-        let measurements = kept.map(serde_json::from_slice).transpose().unwrap_or_else(|error| {
-            tracing::warn!(%error, "the saved measurements could not be decoded; starting with none");
-            None
-        });
         Self {
-            measurements: measurements.unwrap_or_default(),
+            measurements,
             history,
             counters,
             log: JournalLog::default(),
@@ -126,24 +121,11 @@ impl Telemetry {
         }
     }
 
-    /// Both notes are sent when this returns, so that one commit contains them.
-    fn save_notes(&mut self) -> impl Future<Output = ()> + use<> {
-        self.last_saved_at = self.clock.now();
-        let measured = serde_json::to_vec(&self.measurements).ok();
-        let notes =
-            [measured.map(|note| (NOTE_NAME, note)), Some((history::NOTE_NAME, self.history.to_note()))];
-        let sent: Vec<_> = notes
-            .into_iter()
-            .flatten()
-            .filter_map(|(name, note)| Some(self.store.as_ref()?.send(Write(SaveNote { name, note }))))
-            .collect();
-        async move {
-            for kept in sent {
-                if let Ok(Err(error)) = kept.await {
-                    tracing::warn!(%error, "measurements or recent batches could not be saved; the next attempt follows in ten minutes");
-                }
-            }
-        }
+    /// What was measured since the last save, and the recent batches.
+    fn unsaved_notes(&self) -> SaveWithNextCommit {
+        let mut notes = self.measurements.unsaved_notes();
+        notes.push(NoteChange { name: history::NOTE_NAME.into(), note: Some(self.history.to_note()) });
+        SaveWithNextCommit(notes)
     }
 
     fn announce_quarantined(&mut self, record: QuarantinedRecord) {
@@ -173,11 +155,19 @@ impl Telemetry {
         }
     }
 
-    fn save_if_due(&mut self, ctx: &mut Context<Self>) {
-        if self.clock.now().saturating_sub(self.last_saved_at) < SAVE_INTERVAL {
+    fn save_if_due(&mut self) {
+        let now = self.clock.now();
+        if now.saturating_sub(self.last_saved_at) < SAVE_INTERVAL {
             return;
         }
-        ctx.spawn(self.save_notes().into_actor(self));
+        let Some(store) = &self.store else { return };
+        self.last_saved_at = now;
+        match store.try_send(self.unsaved_notes()) {
+            Ok(()) => self.measurements.mark_saved(),
+            Err(error) => {
+                tracing::debug!(%error, "the store is busy: measurements are saved in ten minutes");
+            }
+        }
     }
 }
 
@@ -192,17 +182,17 @@ impl Actor for Telemetry {
 impl Handler<Event> for Telemetry {
     type Result = ();
 
-    fn handle(&mut self, event: Event, ctx: &mut Self::Context) {
+    fn handle(&mut self, event: Event, _: &mut Self::Context) {
         match event {
             Event::BatchEnded { mut report, types, network } => {
                 self.history.resolve_parent(&mut report);
                 self.log.log_batch(&report);
                 self.outcomes.record(&report);
-                self.measurements.batch_ended(&report, &types, &network);
+                self.measurements.batch_ended(&report, &types, &network, local_hour(report.at));
                 self.counters.send_modify(|counters| counters.batch_ended(&report, &network));
                 self.feed.publish("batch", &report);
                 self.history.record_send(report);
-                self.save_if_due(ctx);
+                self.save_if_due();
             }
             Event::OutcomeQueried { reply } => {
                 self.counters.send_modify(|counters| counters.outcome_queried(reply));
@@ -322,6 +312,11 @@ impl Handler<Drain> for Telemetry {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, Drain: Drain, _: &mut Self::Context) -> Self::Result {
-        Box::pin(self.save_notes())
+        let handed_over = self.store.as_ref().map(|store| store.send(self.unsaved_notes()));
+        Box::pin(async move {
+            if let Some(Err(error)) = OptionFuture::from(handed_over).await {
+                tracing::warn!(%error, "measurements and recent batches could not be saved");
+            }
+        })
     }
 }

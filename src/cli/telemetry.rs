@@ -24,9 +24,9 @@ fn print_report(context: &mut CommandContext<'_>, report: &TelemetryReport) -> R
     let sizes = report.by_batch_size.iter().map(|bucket| {
         [
             strip_controls(&bucket.size).into_owned(),
-            bucket.batches.to_string(),
-            bucket.succeeded.to_string(),
-            percent(bucket.succeeded, bucket.batches),
+            bucket.outcomes.batches.to_string(),
+            bucket.outcomes.succeeded.to_string(),
+            percent(bucket.outcomes.succeeded, bucket.outcomes.batches),
         ]
     });
     print_table(context, &["BATCH SIZE", "SENT", "ANSWERED", "SUCCESS"].map(whole_column), sizes)?;
@@ -59,16 +59,16 @@ fn print_report(context: &mut CommandContext<'_>, report: &TelemetryReport) -> R
     let columns = ["DAY", "RECORDS", "MEAN", "MEDIAN", "95 % WITHIN", "BATCHES", "SUCCESS", "NEED REVIEW"]
         .map(whole_column);
     let days = report.days.iter().map(|day| {
-        let [records, mean, median, most] = format_times(&day.per_record);
+        let [records, mean, median, most] = format_times(&day.period.per_record);
         [
             strip_controls(&day.day).into_owned(),
             records,
             mean,
             median,
             most,
-            day.batches.to_string(),
-            percent(day.succeeded, day.batches),
-            day.quarantined.to_string(),
+            day.period.outcomes.batches.to_string(),
+            percent(day.period.outcomes.succeeded, day.period.outcomes.batches),
+            day.period.quarantined.to_string(),
         ]
     });
     print_table(context, &columns, days)

@@ -1,18 +1,17 @@
 //! Restores what the previous run saved in the store. No record depends on it: a note that cannot be decoded was written
 //! by another version, and is replaced with an empty one after a warning.
 
-use crate::actors::telemetry;
 use crate::ipc::web;
 use crate::model::{Backlog, OpenBatch};
 use crate::policy::alerts::restarts;
 use crate::policy::learned::{self, Learned};
 use crate::store::{Queue, StoreError};
 use crate::telemetry::history::{self, History};
+use crate::telemetry::measurements::{self, Measurements};
 
 /// What the previous run saved.
 pub(super) struct RestoredState {
-    /// Encoded by telemetry.
-    pub(super) measurements: Option<Vec<u8>>,
+    pub(super) measurements: Measurements,
     pub(super) history: History,
     /// By which open pages recognise the daemon.
     pub(super) page_secret: Option<Vec<u8>>,
@@ -31,7 +30,7 @@ pub(super) fn restore_state(queue: &mut Queue) -> Result<RestoredState, StoreErr
         None
     });
     Ok(RestoredState {
-        measurements: queue.read_note(telemetry::NOTE_NAME)?,
+        measurements: Measurements::restore(queue.read_notes(measurements::NOTES_PREFIX)?),
         history: History::restore(queue.read_note(history::NOTE_NAME)?.as_deref(), &open_batches),
         page_secret: queue.read_note(web::identity::SECRET_NOTE)?,
         starts: queue.read_note(restarts::NOTE_NAME)?,

@@ -87,7 +87,7 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
     let (exports_sender, exports) = watch::channel(ExportCounts::default());
 
     let telemetry = Telemetry::new(
-        measurements.as_deref(),
+        measurements,
         history,
         counters_sender,
         config.clone(),

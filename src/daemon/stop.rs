@@ -50,7 +50,7 @@ impl Actors {
         drain_one("connectivity", &self.connectivity, DRAIN_TIMEOUT).await;
         drain_one("the exporter", &self.exporter, DRAIN_TIMEOUT).await;
         drain_one("the alert monitor", &self.alerts, DRAIN_TIMEOUT).await;
-        // The store writes its notes, which takes as long as the disk needs. This leaves the store as much time again.
+        // It hands its notes to the store, which may be waiting for the disk. This leaves the store as much time again.
         drain_one("telemetry", &self.telemetry, deadline.time_left().max(DRAIN_TIMEOUT) / 2).await;
         drain_one("the reader", &self.reader, DRAIN_TIMEOUT).await;
         self.reader_thread.stop();

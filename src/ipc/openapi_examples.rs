@@ -67,6 +67,7 @@ fn response_example(operation: &str, status: &str) -> Option<Value> {
             "records": [with_receipt(synced_entry()), rejected_record()], "unknown": [UNKNOWN_ID]
         }),
         ("list", "410") => error("cursor_expired", "the changes after this cursor are no longer known"),
+        ("telemetry", "200") => telemetry_report(),
         ("retry" | "discard" | "add", "200") => json!({"changed": 1}),
         ("batch", "404") => error("no_such_batch", "there is no such batch among the recent ones"),
         (_, "404") => error("no_such_record", "no record has this id"),
@@ -116,4 +117,46 @@ fn rejected_record() -> Value {
         ]);
     }
     entry
+}
+
+fn telemetry_report() -> Value {
+    let per_record = json!({"records": 1150, "mean_ms": 31.4, "p50_ms": 24, "p95_ms": 71});
+    let outcomes = json!({
+        "batches": 24, "succeeded": 23, "timeouts": 1, "refused": 0, "other_failures": 0, "records": 1150,
+        "success_rate": 0.958, "records_per_s": 31.2
+    });
+    let with_outcomes = |mut entry: Value| {
+        if let (Some(fields), Some(outcomes)) = (entry.as_object_mut(), outcomes.as_object()) {
+            fields.extend(outcomes.clone());
+        }
+        entry
+    };
+    let period = |start: Value| {
+        let mut entry = with_outcomes(start);
+        if let Some(fields) = entry.as_object_mut() {
+            fields.extend([("per_record".into(), per_record.clone()), ("quarantined".into(), 0.into())]);
+        }
+        entry
+    };
+    json!({
+        "window_s": 604_800, "from": "2026-02-23T00:00:00.000Z", "to": "2026-03-01T08:15:32.480Z",
+        "per_record": per_record, "batch_overhead_ms": 120.0,
+        "by_batch_size": [with_outcomes(json!({
+            "size": "26–50", "mean_ms": 1570.0, "expected_ms": 1540.0, "expected": 22
+        }))],
+        "by_in_flight": [with_outcomes(json!({"in_flight": "3–4"}))],
+        "by_type": [{
+            "type": "Visits", "records": 1150, "per_record": per_record, "ms_per_record": 29.0,
+            "is_separated": true, "delay_ms": 93_350.0, "failed_ms": 60_000.0, "delay_share": 1.0, "failures": 1,
+            "quarantined": 0
+        }],
+        "failures": [{
+            "class": "timeout", "count": 1, "interface": "cellular",
+            "interfaces": [{"interface": "cellular", "count": 1}], "connect_ms": 210.0, "round_trip_ms": 95.0,
+            "bytes_per_s": 48_000.0, "signal_dbm": null, "metered": 1, "link_age_s": 45.0,
+            "by_hour": [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        }],
+        "days": [period(json!({"day": "2026-03-01"}))],
+        "hours": [period(json!({"hour": "2026-03-01T08:00:00.000Z"}))]
+    })
 }

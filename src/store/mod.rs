@@ -136,7 +136,7 @@ pub use key_space::KeySpace;
 pub use limits::{LimitReached, QueueLimits};
 pub use medium::is_state_dir_in_use;
 pub use newest::{NewestFilter, NewestPage};
-pub use notes::{AcknowledgeDamage, SaveNote, SetPaused};
+pub use notes::{AcknowledgeDamage, NoteChange, SaveNote, SetPaused, WaitingNotes};
 pub use op::{Group, Op, SingleOp, Transaction};
 pub use options::ProgressCallback;
 pub use panic_guard::is_panic_expected;

@@ -17,7 +17,7 @@ use super::options::{ProgressCallback, StoreOptions};
 use super::read::StoreReader;
 use super::receipts::{EvictReceipts, PruneReceipts};
 use super::recovery;
-use super::schema::{Snapshot, Tables};
+use super::schema::{NOTES_MAX, Snapshot, Tables};
 use super::shared::SharedDatabase;
 use super::space::{self, DiskSpace};
 use super::state::{QueueState, RunTotals};
@@ -363,6 +363,19 @@ impl Queue {
     /// Reads a note of another component that [`super::SaveNote`] saved.
     pub fn read_note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.take_snapshot()?.meta.get(name)?.map(|value| value.value().to_vec()))
+    }
+
+    /// Reads the notes whose names begin with `prefix`.
+    pub fn read_notes(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let mut notes = Vec::new();
+        for item in self.take_snapshot()?.meta.range(prefix..)?.take(NOTES_MAX) {
+            let (name, value) = item?;
+            if !name.value().starts_with(prefix) {
+                break;
+            }
+            notes.push((name.value().to_owned(), value.value().to_vec()));
+        }
+        Ok(notes)
     }
 }
 

@@ -43,6 +43,9 @@ pub(super) const LANES_OF_VERSION_1: TableDefinition<'_, (&str, u64), u64> = Tab
 /// Name → value: schema version, device id, counters, and notes of other components.
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
+/// Entries in `meta` that readers of all of them expect at most. Telemetry has about a hundred.
+pub(super) const NOTES_MAX: usize = 160;
+
 /// Names in `meta`.
 pub(super) mod meta {
     pub(crate) const SCHEMA_KEY: &str = "schema";

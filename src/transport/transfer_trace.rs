@@ -154,8 +154,8 @@ impl TransferTrace {
             sent: self.sent_at().map(since_start),
             exchange: self.send_started.get().map(|at| end.saturating_sub(at)),
             round_trip: self.stats().and_then(|stats| stats.tcp_state()?.round_trip),
-            interface: None,
-            signal_dbm: None,
+            // The transport does not know the link.
+            ..Network::default()
         }
     }
 

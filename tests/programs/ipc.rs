@@ -22,12 +22,11 @@ mod shapes;
 mod shares;
 mod status;
 mod submitters;
-mod telemetry;
 pub(crate) mod waiting;
 
 use serde_json::Value;
 
-fn keys(value: &Value) -> Vec<&str> {
+pub(crate) fn keys(value: &Value) -> Vec<&str> {
     let mut keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
     keys

@@ -32,6 +32,7 @@ mod situations;
 mod sizing;
 mod slow_links;
 mod support;
+mod telemetry;
 mod transport;
 mod upgrade;
 mod web;

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
@@ -89,6 +90,19 @@ pub fn rfc3339(ms: u64) -> String {
     let ms = i64::try_from(ms).unwrap_or(i64::MAX);
     let stamp = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
     format!("{stamp:.3}")
+}
+
+/// The start in UTC of a date such as `2026-03-01`; none if the text is not a date.
+pub fn date_start_ms(date: &str) -> Option<u64> {
+    let start: Timestamp = format!("{date}T00:00:00Z").parse().ok()?;
+    u64::try_from(start.as_millisecond()).ok()
+}
+
+/// The hour of the day in the time zone of the device, 0 to 23.
+pub fn local_hour(ms: u64) -> usize {
+    let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+    let stamp = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
+    usize::try_from(stamp.to_zoned(TimeZone::system()).hour()).unwrap_or_default()
 }
 
 /// A day of this week and a time, for people: `Tuesday 14:05 UTC`. With the date if the day is not within a week.

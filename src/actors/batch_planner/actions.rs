@@ -14,7 +14,7 @@ use super::{BatchPlanner, DrainStage, Wake};
 use crate::actors::{QueryOutcome, Upload, send_event};
 use crate::api::BatchInFlight;
 use crate::clock::{millis, wall_ms};
-use crate::model::{Batch, BatchId, DiskState, Phase, WaitCause};
+use crate::model::{Batch, BatchId, DiskState, Network, Phase, WaitCause};
 use crate::policy::outcome_reply::{OutcomeReply, QueriedOutcome};
 use crate::policy::scheduler::{Action, Disposition};
 use crate::policy::verdict::{UploadResult, Verdict};
@@ -243,7 +243,9 @@ impl BatchPlanner {
             self.announced.last_error = Some(result.error.clone());
         }
         let report = batch_report(batch, sent.as_ref(), result, &disposition, expected, time_limit);
-        let report = SendReport { report, types: types_of(batch), network: result.network };
+        let link_age = self.link_changed_at.map(|at| self.inputs.clock.now().saturating_sub(at));
+        let network = Network { link_age, ..result.network };
+        let report = SendReport { report, types: types_of(batch), network };
         self.settle_batch(id, disposition, Some(report));
     }
 

@@ -112,6 +112,8 @@ pub struct BatchPlanner {
     /// A record that the server has, to be sent as a canary.
     canary: Option<BatchRecord>,
     last_link: Link,
+    /// When the link last came up or led another way, on the planner's clock.
+    link_changed_at: Option<Duration>,
     last_save: Option<LastSave>,
     /// When the present pause ends by itself.
     pause_timer: Option<PauseTimer>,
@@ -151,6 +153,7 @@ impl BatchPlanner {
             drain_waiters: Vec::new(),
             canary: None,
             last_link: Link::default(),
+            link_changed_at: None,
             last_save: None,
             pause_timer: None,
         }
@@ -244,7 +247,9 @@ impl BatchPlanner {
         {
             return;
         }
-        self.scheduler.link_restored(self.inputs.clock.now());
+        let now = self.inputs.clock.now();
+        self.link_changed_at = Some(now);
+        self.scheduler.link_restored(now);
         // A device that only slept says nothing about a server that needs rest.
         if before.state.is_closed()
             && let Err(error) = self.peers.breaker.try_send(TryNow)

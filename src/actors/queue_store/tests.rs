@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::config::Config;
 use crate::model::{NewRecord, RecordId};
-use crate::store::{Append, KeySpace};
+use crate::store::{Append, Group, KeySpace, NoteChange, QueueLimits, WaitingNotes};
 use crate::telemetry::metrics::sources::commit_times;
 
 #[actix_rt::test]
@@ -34,4 +34,65 @@ async fn the_reply_to_a_ping_follows_the_commit_of_its_group() {
     store.send(Ping).await.unwrap();
     assert_eq!(waiting.borrow().pending, 1, "what was sent before the ping is on disk");
     append.await.unwrap().unwrap().unwrap();
+}
+
+fn note(content: &[u8]) -> NoteChange {
+    NoteChange { name: "telemetry/day/2026-03-01".into(), note: Some(content.to_vec()) }
+}
+
+struct OnlyNotes(WaitingNotes);
+
+impl Group for OnlyNotes {
+    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
+        self.0.join_transaction(transaction, false)
+    }
+
+    fn added_bytes(&self) -> u64 {
+        self.0.added_bytes()
+    }
+}
+
+#[test]
+fn waiting_notes_cause_no_commit_until_they_are_due() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut queue = Queue::open(dir.path(), KeySpace::default(), Arc::new(|_| ())).unwrap();
+    let (limits, now) = (QueueLimits::from(&Config::default()), SteadyClock::continue_from(0).now());
+    let mut group = OnlyNotes(WaitingNotes::default());
+    group.0.add_change(note(b"old"));
+    group.0.add_change(note(b"new"));
+    assert!(!queue.commit(limits, now, &mut group).unwrap(), "nothing else is written");
+    group.0 = group.0.after_commit(false);
+    assert_eq!(queue.read_notes("telemetry").unwrap(), []);
+    group.0.set_due();
+    assert!(queue.commit(limits, now, &mut group).unwrap());
+    let saved = queue.read_notes("telemetry").unwrap();
+    assert_eq!(saved, [("telemetry/day/2026-03-01".to_owned(), b"new".to_vec())]);
+    group.0 = group.0.after_commit(true);
+    assert_eq!((group.0.added_bytes(), group.0.is_due()), (0, false), "none waits any more");
+}
+
+#[actix_rt::test]
+async fn notes_share_the_next_commit_and_the_last_ones_are_saved_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = Queue::open(dir.path(), KeySpace::default(), Arc::new(|_| ())).unwrap();
+    let (_config, config) = watch::channel(Arc::new(Config::default()));
+    let backlog = watch::channel(Backlog::default()).0;
+    let store = QueueStore::new(
+        queue,
+        config,
+        SteadyClock::continue_from(0),
+        backlog,
+        watch::channel(None).0,
+        watch::channel(commit_times()).0,
+    )
+    .start();
+    store.send(SaveWithNextCommit(vec![note(b"first")])).await.unwrap();
+    store.send(Write(crate::store::SetPaused(None))).await.unwrap().unwrap();
+    let removed = NoteChange { name: "telemetry/day/2026-03-01".into(), note: None };
+    let last = NoteChange { name: "telemetry/day/2026-03-02".into(), note: Some(b"last".to_vec()) };
+    store.send(SaveWithNextCommit(vec![removed, last])).await.unwrap();
+    store.send(Drain).await.unwrap();
+    let queue = Queue::open(dir.path(), KeySpace::default(), Arc::new(|_| ())).unwrap();
+    let saved = queue.read_notes("telemetry").unwrap();
+    assert_eq!(saved, [("telemetry/day/2026-03-02".to_owned(), b"last".to_vec())]);
 }

@@ -106,11 +106,11 @@ impl Uploader {
 
     /// Adds what the system knows of the link and a connection does not.
     fn with_interface(&self, network: Network) -> Network {
-        let interface = self.link.borrow().interface;
+        let Link { interface, metered, .. } = *self.link.borrow();
         let is_wireless = interface == Some(InterfaceKind::Wifi);
         let signal_dbm =
             is_wireless.then(|| signal::read_signal_dbm(Path::new(signal::WIRELESS_FILE))).flatten();
-        Network { interface, signal_dbm, ..network }
+        Network { interface, signal_dbm, metered, ..network }
     }
 
     fn report_link(&self, exchange: &Exchange, is_intercepted: bool) {

@@ -13,10 +13,9 @@ use crate::store::codec;
 use crate::store::counters::Counters;
 use crate::store::error::StoreError;
 use crate::store::options::ProgressCallback;
-use crate::store::schema::{ManifestRow, RecordHeader, StoredError, StoredState, meta, seq_of};
+use crate::store::schema::{ManifestRow, NOTES_MAX, RecordHeader, StoredError, StoredState, meta, seq_of};
 
 /// Entries of the table with the notes of other components to read, and the largest size of a note.
-const NOTES_MAX: usize = 24;
 const NOTE_BYTES_MAX: usize = 1 << 20;
 /// Notes of damage to keep: repeated damage must not fill the store with them.
 const DAMAGE_NOTES_MAX: usize = 20;

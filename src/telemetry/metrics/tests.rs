@@ -97,6 +97,7 @@ fn sample_network(body_bytes: u64) -> Network {
         round_trip: Some(Duration::from_millis(65)),
         interface: Some(InterfaceKind::Wifi),
         signal_dbm: Some(-67),
+        ..Network::default()
     }
 }
 

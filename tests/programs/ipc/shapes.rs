@@ -31,6 +31,20 @@ const BATCH_KEYS: [&str; 18] = [
     "time_limit_ms",
 ];
 
+const TELEMETRY_KEYS: [&str; 11] = [
+    "batch_overhead_ms",
+    "by_batch_size",
+    "by_in_flight",
+    "by_type",
+    "days",
+    "failures",
+    "from",
+    "hours",
+    "per_record",
+    "to",
+    "window_s",
+];
+
 #[test]
 fn the_status_has_exactly_the_promised_keys() {
     let server = ScriptedServer::start(Reply::correct);
@@ -198,8 +212,7 @@ fn batches_telemetry_and_metrics_report_what_happened_and_survive_a_restart() {
 
     let check_reports = |daemon: &Daemon| {
         let report = daemon.get("/v1/telemetry").expect_json(200);
-        let expected = ["by_batch_size", "by_type", "days", "failures", "per_record", "window_s"];
-        assert_eq!(keys(&report), expected);
+        assert_eq!(keys(&report), TELEMETRY_KEYS);
         assert_eq!(report["per_record"]["records"], 12);
         assert_eq!(keys(&report["per_record"]), ["mean_ms", "p50_ms", "p95_ms", "records"]);
         let sizes = report["by_batch_size"].as_array().unwrap();

@@ -152,8 +152,8 @@ fn is_like(path: &str, template: &str) -> bool {
 fn tighten(schema: &mut Value, is_part: bool) {
     match schema {
         Value::Object(fields) => {
-            let names_fields = fields.contains_key("properties") && !is_part;
-            if names_fields || fields.contains_key("$ref") || fields.contains_key("allOf") {
+            let names_fields = ["properties", "$ref", "allOf"].iter().any(|name| fields.contains_key(*name));
+            if names_fields && !is_part {
                 fields.insert("unevaluatedProperties".into(), false.into());
             }
             for (name, inner) in fields.iter_mut() {

@@ -40,7 +40,10 @@ pub use status::{
     BatchInFlight, Batching, BreakerMode, BreakerStatus, ConnectivityStatus, QueueUse, Status, Sync,
     SyncReason,
 };
-pub use telemetry::{DayReport, FailureReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};
+pub use telemetry::{
+    DayReport, FailureReport, HourReport, InFlightBucket, InterfaceCount, Outcomes, PerRecord, PeriodReport,
+    SizeBucket, TelemetryReport, TypeReport,
+};
 pub use waiting::{WaitingFor, WaitingReason};
 
 /// The body of `POST /v1/pause`.

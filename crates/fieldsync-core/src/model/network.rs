@@ -28,4 +28,10 @@ pub struct Network {
     /// The signal at the end in dBm, on a wireless interface, if the system reports it.
     #[serde(default)]
     pub signal_dbm: Option<i16>,
+    /// Whether the system says that traffic is metered.
+    #[serde(default)]
+    pub metered: Option<bool>,
+    /// The time since the link came up or led another way, at the end; none if that was before the daemon started.
+    #[serde(default)]
+    pub link_age: Option<Duration>,
 }

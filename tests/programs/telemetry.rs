@@ -1,0 +1,4 @@
+//! What telemetry measures, through the built programs.
+
+mod known_traffic;
+mod questions;

@@ -1,0 +1,233 @@
+//! Traffic of which everything is known: what a record of each type costs, up to which size batches succeed, and over
+//! which interface they fail. The server measures what it does, because a loaded machine is slower than planned.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fieldsync::clock::Clock;
+use serde_json::{Value, json};
+
+use crate::support::daemon::{Counts, Daemon};
+use crate::support::server::{Reply, Request, ScriptedServer};
+use crate::support::settings::Settings;
+use crate::support::wait::pace;
+
+/// The planned cost of a record of each type.
+const COSTS: [(&str, Duration); 2] =
+    [("Visits", Duration::from_millis(6)), ("Photos", Duration::from_millis(30))];
+/// Larger batches get a 504.
+const LARGEST_BATCH: usize = 20;
+/// Records of each type, of one batch after the other.
+const MIXES: [[usize; 2]; 14] = [
+    [12, 1],
+    [3, 6],
+    [8, 8],
+    [1, 10],
+    [16, 2],
+    [5, 5],
+    [10, 3],
+    [2, 9],
+    [14, 4],
+    [6, 1],
+    [18, 0],
+    [0, 7],
+    // These are too large.
+    [20, 10],
+    [13, 13],
+];
+/// Upper bounds of the ranges of sizes, and their names.
+const SIZE_RANGES: [(usize, &str); 7] =
+    [(1, "1"), (5, "2–5"), (10, "6–10"), (25, "11–25"), (50, "26–50"), (100, "51–100"), (usize::MAX, ">100")];
+/// How far a measurement may be from the fact.
+const TOLERANCE: f64 = 0.1;
+
+/// What the server knows, and every report has to show.
+#[derive(Clone, Default)]
+pub(super) struct KnownFacts {
+    pub(super) types: BTreeMap<String, TypeFacts>,
+    /// By the name of the range of sizes.
+    pub(super) sizes: BTreeMap<&'static str, SizeFacts>,
+    /// Batches that got a 504, all of them over [`KnownFacts::INTERFACE`].
+    pub(super) timeouts: u32,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct TypeFacts {
+    /// In batches that succeeded.
+    pub(super) records: u32,
+    /// The time that they took.
+    pub(super) busy: Duration,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct SizeFacts {
+    pub(super) batches: u32,
+    pub(super) succeeded: u32,
+    /// In batches that succeeded.
+    pub(super) records: u32,
+    /// The time that they took.
+    pub(super) busy: Duration,
+}
+
+impl KnownFacts {
+    /// The interface of every failure.
+    pub(super) const INTERFACE: &'static str = "loopback";
+
+    pub(super) fn records(&self) -> u32 {
+        self.types.values().map(|of_type| of_type.records).sum()
+    }
+
+    pub(super) fn busy_ms(&self) -> f64 {
+        self.types.values().map(|of_type| of_type.busy.as_secs_f64() * 1000.0).sum()
+    }
+
+    /// Works on a batch for as long as its records cost, if it is not too large.
+    fn process_batch(&mut self, request: &Request) -> Reply {
+        let records = request.records();
+        let (_, range) = SIZE_RANGES.iter().find(|(most, _)| records.len() <= *most).unwrap();
+        let of_size = self.sizes.entry(range).or_default();
+        of_size.batches += 1;
+        if records.len() > LARGEST_BATCH {
+            self.timeouts += 1;
+            return Reply::html(504);
+        }
+        of_size.succeeded += 1;
+        of_size.records += u32::try_from(records.len()).unwrap();
+        for (name, cost) in COSTS {
+            let count = records.iter().filter(|record| record["type"] == name).count();
+            let count = u32::try_from(count).unwrap();
+            let clock = Clock::start();
+            pace(cost * count);
+            let took = clock.now();
+            of_size.busy += took;
+            let of_type = self.types.entry(name.to_owned()).or_default();
+            of_type.records += count;
+            of_type.busy += took;
+        }
+        Reply::applied(request)
+    }
+}
+
+impl TypeFacts {
+    pub(super) fn cost_ms(&self) -> f64 {
+        self.busy.as_secs_f64() * 1000.0 / f64::from(self.records)
+    }
+}
+
+/// A daemon after the traffic, and the facts about it.
+pub(super) fn run_known_traffic() -> (Daemon, KnownFacts) {
+    let facts = Arc::new(Mutex::new(KnownFacts::default()));
+    let of_server = Arc::clone(&facts);
+    let server = ScriptedServer::start(move |request| {
+        if request.is_batch() {
+            of_server.lock().unwrap().process_batch(request)
+        } else {
+            Reply::unknown_batch()
+        }
+    });
+    let settings = Settings::for_server(&server.url())
+        .batches_of(50)
+        .with("batch.micro_batch", "10")
+        .with("server.request_timeout", "30s")
+        // A log line for each record would change the times.
+        .with("log.level", "info");
+    let daemon = Daemon::start(&settings);
+    let mut synced = 0;
+    for mix in MIXES {
+        let records: Vec<Value> = COSTS
+            .iter()
+            .zip(mix)
+            .flat_map(|((name, _), count)| vec![json!({"type": name, "payload": {"text": "known"}}); count])
+            .collect();
+        daemon.enqueue(&records);
+        synced += records.len() as u64;
+        assert_eq!(daemon.wait_until_done(), Counts::all_synced(synced));
+    }
+    let facts = facts.lock().unwrap().clone();
+    assert!(facts.timeouts >= 2, "the two largest batches were too large");
+    (daemon, facts)
+}
+
+#[track_caller]
+pub(super) fn assert_close(what: &str, found: &Value, expected: f64) {
+    let number = found.as_f64().unwrap_or_else(|| panic!("{what} is not a number: {found}"));
+    let difference = (number - expected).abs();
+    assert!(difference <= TOLERANCE * expected, "{what}: {number}, but the server knows {expected}");
+}
+
+fn named<'v>(list: &'v Value, key: &str, name: &str) -> &'v Value {
+    let found = list.as_array().unwrap().iter().find(|entry| entry[key] == name);
+    found.unwrap_or_else(|| panic!("{name} is missing: {list:#}"))
+}
+
+#[test]
+fn the_api_shows_what_the_server_knows_about_the_traffic() {
+    let (daemon, facts) = run_known_traffic();
+    let report = daemon.get("/v1/telemetry").expect_json(200);
+
+    assert_eq!(report["per_record"]["records"], facts.records());
+    assert_close(
+        "mean per record",
+        &report["per_record"]["mean_ms"],
+        facts.busy_ms() / f64::from(facts.records()),
+    );
+
+    for (name, of_type) in &facts.types {
+        let found = named(&report["by_type"], "type", name);
+        assert_eq!(
+            (&found["is_separated"], &found["records"]),
+            (&true.into(), &of_type.records.into()),
+            "{found:#}"
+        );
+        assert_close(name, &found["ms_per_record"], of_type.cost_ms());
+        let delay_ms = found["delay_ms"].as_f64().unwrap() - found["failed_ms"].as_f64().unwrap();
+        assert_close(name, &delay_ms.into(), of_type.busy.as_secs_f64() * 1000.0);
+    }
+
+    for (range, of_size) in &facts.sizes {
+        let found = named(&report["by_batch_size"], "size", range);
+        assert_eq!(
+            (&found["batches"], &found["succeeded"], &found["timeouts"]),
+            (
+                &of_size.batches.into(),
+                &of_size.succeeded.into(),
+                &(of_size.batches - of_size.succeeded).into()
+            ),
+            "{range}: {found:#}"
+        );
+        if of_size.succeeded > 0 {
+            let busy = of_size.busy.as_secs_f64();
+            assert_close(range, &found["mean_ms"], busy * 1000.0 / f64::from(of_size.succeeded));
+        }
+        if of_size.succeeded == of_size.batches {
+            assert_close(
+                range,
+                &found["records_per_s"],
+                f64::from(of_size.records) / of_size.busy.as_secs_f64(),
+            );
+        }
+    }
+    let batches: u32 = facts.sizes.values().map(|of_size| of_size.batches).sum();
+    assert_eq!(named(&report["by_in_flight"], "in_flight", "1")["batches"], batches);
+
+    let failure = named(&report["failures"], "class", "timeout");
+    assert_eq!(
+        (&failure["count"], &failure["interface"]),
+        (&facts.timeouts.into(), &KnownFacts::INTERFACE.into())
+    );
+    let expected = json!([{"interface": KnownFacts::INTERFACE, "count": facts.timeouts}]);
+    assert_eq!(failure["interfaces"], expected);
+    let by_hour: u64 = failure["by_hour"].as_array().unwrap().iter().filter_map(Value::as_u64).sum();
+    assert_eq!((by_hour, failure["by_hour"].as_array().unwrap().len()), (facts.timeouts.into(), 24));
+
+    // The traffic may have gone on over an hour or a day.
+    for periods in ["days", "hours"] {
+        let sum = |key: &str| {
+            let periods = report[periods].as_array().unwrap().iter();
+            periods.map(|period| period[key].as_u64().unwrap()).sum::<u64>()
+        };
+        assert_eq!((sum("batches"), sum("timeouts")), (batches.into(), facts.timeouts.into()), "{periods}");
+        assert_eq!(sum("records"), u64::from(facts.records()), "{periods}");
+    }
+}
