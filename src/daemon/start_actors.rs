@@ -7,6 +7,7 @@ use super::exporter::start_exporter;
 use super::reload::ConfigReceivers;
 use super::restore::{RestoredState, restore_state};
 use super::runtime::start_thread;
+use crate::actors::ConfigWatch;
 use crate::actors::alert_monitor::{AlertInputs, AlertMonitor, AlertPeers};
 use crate::actors::batch_planner::{BatchPlanner, PlannerInputs, PlannerPeers, PlannerState};
 use crate::actors::circuit_breaker::CircuitBreaker;
@@ -97,14 +98,10 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
     )
     .start();
     let events: Recipient<Event> = telemetry.clone().recipient();
-    let (store_thread, reader_thread) = (start_thread("store"), start_thread("reader"));
-    let (store_config, reader, read_backlog) = (config.clone(), queue.reader(), backlog.clone());
-    let reader = QueueReader::start_in_arbiter(&reader_thread.handle(), move |_| {
-        QueueReader::new(reader, steady, read_backlog)
+    let store_actors = start_store(queue, steady, config.clone(), backlog.clone(), move |queue, config| {
+        QueueStore::new(queue, config, steady, backlog_sender, fatal_sender, commits_sender)
     });
-    let store = QueueStore::start_in_arbiter(&store_thread.handle(), move |_| {
-        QueueStore::new(queue, store_config, steady, backlog_sender, fatal_sender, commits_sender)
-    });
+    let StoreActors { store, store_thread, reader, reader_thread } = store_actors;
     let connectivity =
         Connectivity::new(config.clone(), link_sender, backlog.clone(), events.clone()).start();
     let outputs = UploaderOutputs {
@@ -174,6 +171,30 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
         exporter,
     };
     Some((actors, ActorHandles { sources, feed, metrics, fatal, page_secret }))
+}
+
+/// The actors that have the queue, each on a thread of its own.
+struct StoreActors {
+    store: Addr<QueueStore>,
+    store_thread: Arbiter,
+    reader: Addr<QueueReader>,
+    reader_thread: Arbiter,
+}
+
+fn start_store(
+    queue: Queue,
+    steady: SteadyClock,
+    config: ConfigWatch,
+    backlog: watch::Receiver<Backlog>,
+    make_store: impl FnOnce(Queue, ConfigWatch) -> QueueStore + Send + 'static,
+) -> StoreActors {
+    let (store_thread, reader_thread) = (start_thread("store"), start_thread("reader"));
+    let reader = queue.reader();
+    let reader = QueueReader::start_in_arbiter(&reader_thread.handle(), move |_| {
+        QueueReader::new(reader, steady, backlog)
+    });
+    let store = QueueStore::start_in_arbiter(&store_thread.handle(), move |_| make_store(queue, config));
+    StoreActors { store, store_thread, reader, reader_thread }
 }
 
 /// What is published only for the alerts.
