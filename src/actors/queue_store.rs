@@ -10,6 +10,8 @@
 //! If the disk gives errors, the store is reopened after growing waits, and rejects everything meanwhile. If the errors
 //! persist, the process ends. While the disk is full, free space is checked periodically; nothing else here polls.
 
+mod group;
+
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -19,10 +21,9 @@ use super::{ConfigWatch, Drain, Ping};
 use crate::clock::{Clock, SteadyClock};
 use crate::journal;
 use crate::model::{Backlog, DiskState};
-use crate::store::{
-    Group, NoteChange, Op, Queue, QueueLimits, SingleOp, StoreError, Transaction, WaitingNotes,
-};
+use crate::store::{NoteChange, Op, Queue, QueueLimits, StoreError, Transaction};
 use crate::telemetry::metrics::histogram::Histogram;
+use group::{Pending, PendingGroup, PendingOp, fail_all};
 
 /// The most operations in one commit.
 const GROUP_OPERATIONS_MAX: usize = 1024;
@@ -282,74 +283,6 @@ impl Actor for QueueStore {
     }
 }
 
-/// The operations of the next commit, and the notes that share it.
-#[derive(Default)]
-struct PendingGroup {
-    operations: Vec<Box<dyn Pending>>,
-    notes: WaitingNotes,
-}
-
-impl PendingGroup {
-    fn is_empty(&self) -> bool {
-        self.operations.is_empty() && !self.notes.is_due()
-    }
-}
-
-impl Group for PendingGroup {
-    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
-        let mut changed = false;
-        for pending in &mut self.operations {
-            changed |= pending.apply(transaction)?;
-        }
-        self.notes.join_transaction(transaction, changed)
-    }
-
-    fn added_bytes(&self) -> u64 {
-        let operations = self.operations.iter().map(|pending| pending.added_bytes());
-        operations.sum::<u64>() + self.notes.added_bytes()
-    }
-}
-
-/// An operation of the group, and the sender that waits for its reply.
-trait Pending: Group {
-    fn reply(self: Box<Self>);
-    fn fail(self: Box<Self>, error: StoreError);
-}
-
-fn fail_all(operations: Vec<Box<dyn Pending>>, error: impl Fn() -> StoreError) {
-    for pending in operations {
-        pending.fail(error());
-    }
-}
-
-struct PendingOp<O: Op> {
-    one: SingleOp<O>,
-    sender: oneshot::Sender<Result<O::Reply, StoreError>>,
-}
-
-impl<O: Op> Group for PendingOp<O> {
-    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
-        self.one.apply(transaction)
-    }
-
-    fn added_bytes(&self) -> u64 {
-        self.one.added_bytes()
-    }
-}
-
-impl<O: Op> Pending for PendingOp<O> {
-    fn reply(self: Box<Self>) {
-        if let Some(reply) = self.one.into_reply() {
-            // If the sender timed out and no longer waits, the operation is still committed.
-            drop(self.sender.send(Ok(reply)));
-        }
-    }
-
-    fn fail(self: Box<Self>, error: StoreError) {
-        drop(self.sender.send(Err(error)));
-    }
-}
-
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Flush;
@@ -381,7 +314,7 @@ impl<O: Op> Handler<Write<O>> for QueueStore {
         }
         let (sender, reply) = oneshot::channel();
         self.group_bytes += op.added_bytes();
-        self.group.operations.push(Box::new(PendingOp { one: SingleOp::new(op), sender }));
+        self.group.operations.push(Box::new(PendingOp::new(op, sender)));
         if self.group.operations.len() >= GROUP_OPERATIONS_MAX || self.group_bytes >= GROUP_BYTES_MAX {
             self.flush(ctx);
         } else if !self.flush_announced {
