@@ -29,7 +29,7 @@ const PIPE_READER_TIMEOUT: Duration = Duration::from_secs(10);
 const OWN_DESCRIPTORS_DIR: &str = "/proc/self/fd";
 const STDOUT_DESCRIPTOR: &str = "1";
 
-/// A destination of NDJSON or of an archive. Only its owner may read a file.
+/// A destination of text, such as NDJSON, or of an archive. Only its owner may read a file.
 pub(crate) struct ExportTarget<'a> {
     destination: Destination<'a>,
     lines: u64,
@@ -199,6 +199,21 @@ impl ExportResult {
             return context.print_line(report.to_string());
         }
         context.print_line(format!("{} written to {}", count(self.lines, "record"), file.display()))
+    }
+
+    /// Reports the file of something that does not consist of records.
+    pub(crate) fn report_file(
+        self,
+        context: &mut CommandContext<'_>,
+        what: &str,
+    ) -> Result<(), CommandFailure> {
+        let Some(file) = self.file else {
+            return Ok(());
+        };
+        if context.json {
+            return context.print_line(serde_json::json!({ "file": file.to_string_lossy() }).to_string());
+        }
+        context.print_line(format!("{what} was written to {}", file.display()))
     }
 }
 

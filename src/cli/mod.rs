@@ -123,7 +123,7 @@ enum Verb {
     /// Resume sending
     Resume,
     /// Show measurements: durations, batch sizes, record types, networks
-    Telemetry,
+    Telemetry(telemetry::TelemetryArgs),
     /// Show recent batches, or one of them with its records
     Batches(batches::BatchesArgs),
     /// Follow events, one on each line
@@ -157,8 +157,9 @@ impl Verb {
         match self {
             Self::Status(args) => args.is_paged(),
             Self::Quarantine(verb) => verb.is_paged(),
-            Self::List(_) | Self::Show(_) | Self::Telemetry | Self::Batches(_) | Self::Config(_) => true,
+            Self::Telemetry(args) => args.is_paged(),
             Self::Doctor(args) => args.is_paged(),
+            Self::List(_) | Self::Show(_) | Self::Batches(_) | Self::Config(_) => true,
             _ => false,
         }
     }
@@ -173,7 +174,7 @@ impl Verb {
             Self::Sync(args) => sync::run(&args, context).await,
             Self::Pause(args) => sync::pause_syncing(&args, context).await,
             Self::Resume => sync::resume_syncing(context).await,
-            Self::Telemetry => telemetry::run(context).await,
+            Self::Telemetry(args) => telemetry::run(&args, context).await,
             Self::Batches(batches::BatchesArgs { id: Some(id), no_trunc, .. }) => {
                 batch_detail::run(&id, no_trunc, context).await
             }

@@ -16,6 +16,7 @@ mod logs;
 mod paging;
 mod reading;
 mod setup;
+mod telemetry;
 mod terminals;
 mod verbs;
 

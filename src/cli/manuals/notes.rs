@@ -12,7 +12,7 @@ pub(super) enum ManualNote {
 
 /// Pages that have notes of their own.
 #[cfg(test)]
-pub(super) const PAGES_WITH_NOTES: [&str; 18] = [
+pub(super) const PAGES_WITH_NOTES: [&str; 20] = [
     "fieldsync",
     "fieldsyncd",
     "fieldsync-status",
@@ -29,6 +29,8 @@ pub(super) const PAGES_WITH_NOTES: [&str; 18] = [
     "fieldsync-doctor",
     "fieldsync-demo",
     "fieldsync-batches",
+    "fieldsync-telemetry",
+    "fieldsync-telemetry-report",
     "fieldsync-logs",
     "fieldsync-completions",
 ];
@@ -256,6 +258,17 @@ fn examples_of(name: &str) -> Option<ManualNote> {
             ("The batches of the last hour:", "fieldsync batches --since 1h"),
             ("One of them, with its records:", "fieldsync batches 3f2a91bc"),
         ]),
+        "fieldsync-telemetry" => ManualNote::Examples(&[
+            (
+                "How many batches got no response in time:",
+                "fieldsync telemetry --json | jq '[.by_batch_size[].timeouts] | add'",
+            ),
+            ("The same measurements as a page with plots:", "fieldsync telemetry report --html report.html"),
+        ]),
+        "fieldsync-telemetry-report" => ManualNote::Examples(&[(
+            "The report of another device, to a file here:",
+            "ssh tablet-17 fieldsync telemetry report --html - > tablet-17.html",
+        )]),
         "fieldsync-logs" => ManualNote::Examples(&[
             ("Follow the messages of the daemon:", "fieldsync logs -f"),
             ("Those of the last two hours:", "fieldsync logs --since 2h"),

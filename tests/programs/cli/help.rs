@@ -30,7 +30,12 @@ fn help_lists_the_exit_codes_and_main_verbs_have_examples() {
 
 #[test]
 fn help_fits_the_terminal() {
-    for arguments in [&["--help"][..], &["enqueue", "--help"], &["quarantine", "edit", "--help"]] {
+    for arguments in [
+        &["--help"][..],
+        &["enqueue", "--help"],
+        &["quarantine", "edit", "--help"],
+        &["telemetry", "report", "--help"],
+    ] {
         let (code, text) = Terminal::run(cli_command(PathBuf::from("/nowhere"), arguments), 80);
         assert_eq!(code, Some(0));
         for line in text.lines() {

@@ -53,6 +53,7 @@ fn tables_json_exports_and_the_log_show_no_hidden_characters() {
         &["show", &id],
         &["batches"],
         &["telemetry"],
+        &["telemetry", "report", "--html", "-"],
         &["status", "--json"],
         &["list", "--json"],
         &["show", "--json", "--payload", &id],

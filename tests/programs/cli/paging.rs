@@ -25,6 +25,7 @@ fn on_a_terminal_output_goes_through_the_pager_and_the_exit_code_stays() {
         &["show", &ids[0]],
         &["batches"],
         &["telemetry"],
+        &["telemetry", "report"],
         &["config"],
         &["quarantine", "list"],
     ] {

@@ -201,6 +201,17 @@ impl Tab<'_> {
         }
     }
 
+    /// What the browser requested since the beginning, the page included.
+    #[track_caller]
+    pub(crate) fn requested_urls(&self) -> Vec<String> {
+        self.eval("null");
+        let wire = self.browser.wire.borrow();
+        let requests = wire.events.iter().filter(|event| {
+            event["method"] == "Network.requestWillBeSent" && event["sessionId"] == self.session
+        });
+        requests.map(|event| event["params"]["request"]["url"].as_str().unwrap().to_owned()).collect()
+    }
+
     /// The browser's errors since the beginning: of scripts, and for resources that it did not load or run.
     pub(crate) fn browser_errors(&self) -> Vec<Value> {
         // All messages from before this response have been received.

@@ -1,5 +1,6 @@
 //! Shared by the tests: programs that are started and killed, servers, HTTP exchanges, waiting.
 
+pub(crate) mod api_stand_in;
 pub(crate) mod chromium;
 pub(crate) mod crm_stand_in;
 pub(crate) mod daemon;

@@ -1,4 +1,4 @@
-//! The page in a real browser. Needs Chromium.
+//! The page, and the telemetry report, in a real browser. Needs Chromium.
 
 mod accessibility;
 mod failing_daemon;
@@ -7,6 +7,7 @@ mod impostors;
 mod languages;
 mod lists;
 mod pictures;
+mod report;
 mod reviewing;
 
 /// A 7-inch tablet, in both orientations.

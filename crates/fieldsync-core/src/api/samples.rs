@@ -1,5 +1,9 @@
 //! Sample values for tests.
 
+mod telemetry_week;
+
+pub use telemetry_week::telemetry_week;
+
 use super::{BatchOutcome, BatchReport, OpenEnum, Sync, SyncReason};
 use crate::model::{BatchId, InFlightRule, Phase, Sequence, SizeRule};
 
