@@ -67,19 +67,13 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
     let feed = Feed::default();
     let device = queue.device_id();
     let RestoredState { measurements, history, page_secret, starts, learned, open_batches, backlog } =
-        match restore_state(&mut queue) {
-            Ok(restored) => restored,
-            Err(error) => {
-                tracing::error!(%error, "the store cannot be read");
-                return None;
-            }
-        };
+        restore_or_log(&mut queue)?;
     let resumed = learned.breaker.restore(clock.now(), steady.now().steady);
     let (backlog_sender, backlog) = watch::channel::<Backlog>(backlog);
     let (link_sender, link) = watch::channel(Link { since: wall_ms(), ..Link::default() });
     let (breaker_sender, breaker_state) = watch::channel(resumed);
     let (renewed, credentials) = watch::channel(0);
-    let (alert_reporters, alert_channels) = open_alert_channels(&learned, steady);
+    let (outcomes, outputs, alert_channels) = open_alert_channels(&learned, steady, renewed);
     let (alert_sender, alerts) = watch::channel(Vec::new());
     let (planner_sender, planner_state) = watch::channel(PlannerState::default());
     let (fatal_sender, fatal) = watch::channel(None);
@@ -87,16 +81,9 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
     let (commits_sender, commits) = watch::channel(commit_times());
     let (exports_sender, exports) = watch::channel(ExportCounts::default());
 
-    let telemetry = Telemetry::new(
-        measurements,
-        history,
-        counters_sender,
-        config.clone(),
-        clock,
-        feed.clone(),
-        alert_reporters.outcomes,
-    )
-    .start();
+    let telemetry =
+        Telemetry::new(measurements, history, counters_sender, config.clone(), clock, feed.clone(), outcomes)
+            .start();
     let events: Recipient<Event> = telemetry.clone().recipient();
     let store_actors = start_store(queue, steady, config.clone(), backlog.clone(), move |queue, config| {
         QueueStore::new(queue, config, steady, backlog_sender, fatal_sender, commits_sender)
@@ -104,11 +91,6 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
     let StoreActors { store, store_thread, reader, reader_thread } = store_actors;
     let connectivity =
         Connectivity::new(config.clone(), link_sender, backlog.clone(), events.clone()).start();
-    let outputs = UploaderOutputs {
-        credential_changes: renewed,
-        expiry: alert_reporters.expiry,
-        contact: alert_reporters.contact,
-    };
     let uploader =
         Uploader::new(config.clone(), device, connectivity.clone().recipient(), link.clone(), outputs)
             .start();
@@ -173,6 +155,10 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
     Some((actors, ActorHandles { sources, feed, metrics, fatal, page_secret }))
 }
 
+fn restore_or_log(queue: &mut Queue) -> Option<RestoredState> {
+    restore_state(queue).inspect_err(|error| tracing::error!(%error, "the store cannot be read")).ok()
+}
+
 /// The actors that have the queue, each on a thread of its own.
 struct StoreActors {
     store: Addr<QueueStore>,
@@ -220,24 +206,20 @@ impl AlertChannels {
     }
 }
 
-/// How the actors publish it.
-struct AlertReporters {
-    outcomes: OutcomeReporter,
-    contact: ContactReporter,
-    expiry: watch::Sender<CredentialExpiry>,
-}
-
-fn open_alert_channels(learned: &Learned, steady: SteadyClock) -> (AlertReporters, AlertChannels) {
+/// The channels of the alerts, and what publishes on them.
+fn open_alert_channels(
+    learned: &Learned,
+    steady: SteadyClock,
+    credential_changes: watch::Sender<u64>,
+) -> (OutcomeReporter, UploaderOutputs, AlertChannels) {
     let now = steady.now();
     let to_steady = |at: u64| now.steady.saturating_sub(now.wall.saturating_sub(at));
     let last = ServerContact { at: learned.contact.last_success_at.map(to_steady), clock: None };
     let (outcome_sender, outcomes) = watch::channel(SendOutcomes::default());
     let (contact_sender, contact) = watch::channel(last);
     let (expiry_sender, expiry) = watch::channel(CredentialExpiry::default());
-    let reporters = AlertReporters {
-        outcomes: OutcomeReporter::new(outcome_sender, steady),
-        contact: ContactReporter::new(contact_sender, steady),
-        expiry: expiry_sender,
-    };
-    (reporters, AlertChannels { outcomes, contact, expiry })
+    let reporter = OutcomeReporter::new(outcome_sender, steady);
+    let contact_reporter = ContactReporter::new(contact_sender, steady);
+    let outputs = UploaderOutputs { credential_changes, expiry: expiry_sender, contact: contact_reporter };
+    (reporter, outputs, AlertChannels { outcomes, contact, expiry })
 }

@@ -15,8 +15,6 @@ const TOP_PX: i32 = 30;
 const BOTTOM_PX: i32 = 46;
 /// Half of the last label.
 const RIGHT_PX: i32 = 10;
-/// Half of the first label.
-const LEFT_PX: i32 = 10;
 const NAME_PX_MAX: i32 = 220;
 const NAME_GAP_PX: i32 = 10;
 /// A line for the name.
