@@ -13,9 +13,9 @@ use crate::support::server::{Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::pace;
 
-/// The planned cost of a record of each type.
+/// The planned cost of a record of each type: what the daemon needs besides is small in comparison.
 const COSTS: [(&str, Duration); 2] =
-    [("Visits", Duration::from_millis(6)), ("Photos", Duration::from_millis(30))];
+    [("Visits", Duration::from_millis(20)), ("Photos", Duration::from_millis(100))];
 /// Larger batches get a 504.
 const LARGEST_BATCH: usize = 20;
 /// Records of each type, of one batch after the other.
@@ -162,10 +162,16 @@ fn named<'v>(list: &'v Value, key: &str, name: &str) -> &'v Value {
 }
 
 #[test]
-fn the_api_shows_what_the_server_knows_about_the_traffic() {
+fn api_page_and_metrics_show_what_the_server_knows_about_the_traffic() {
     let (daemon, facts) = run_known_traffic();
-    let report = daemon.get("/v1/telemetry").expect_json(200);
+    check_api(&daemon.get("/v1/telemetry").expect_json(200), &facts);
+    let page = daemon.cli(&["telemetry", "report", "--html", "-"]);
+    assert_eq!(page.code, Some(0), "{page:?}");
+    check_page(&page.stdout, &facts);
+    check_metrics(&read_samples(&daemon.get("/metrics").text()), &facts);
+}
 
+fn check_api(report: &Value, facts: &KnownFacts) {
     assert_eq!(report["per_record"]["records"], facts.records());
     assert_close(
         "mean per record",
@@ -230,4 +236,67 @@ fn the_api_shows_what_the_server_knows_about_the_traffic() {
         assert_eq!((sum("batches"), sum("timeouts")), (batches.into(), facts.timeouts.into()), "{periods}");
         assert_eq!(sum("records"), u64::from(facts.records()), "{periods}");
     }
+}
+
+/// The cells behind the name of a row, in the table with this caption.
+#[track_caller]
+fn row_of_page<'p>(page: &'p str, caption: &str, name: &str) -> Vec<&'p str> {
+    let (_, table) = page.split_once(&format!("<caption>{caption}</caption>")).expect(caption);
+    let (table, _) = table.split_once("</table>").unwrap();
+    let (_, row) = table.split_once(&format!("<th scope=\"row\">{name}</th>")).expect(name);
+    let (row, _) = row.split_once("</tr>").unwrap();
+    row.split("<td>").skip(1).map(|cell| cell.trim_end_matches("</td>")).collect()
+}
+
+/// `54 ms` and `2.5 s` as milliseconds.
+fn read_duration(text: &str) -> Value {
+    let (number, unit) = text.split_once(' ').unwrap();
+    let number: f64 = number.parse().unwrap();
+    match unit {
+        "ms" => json!(number),
+        "s" => json!(number * 1000.0),
+        _ => panic!("{text} is not short"),
+    }
+}
+
+fn check_page(page: &str, facts: &KnownFacts) {
+    for (name, of_type) in &facts.types {
+        let cells = row_of_page(page, "Record types", name);
+        assert_eq!((cells[0], cells[2]), (of_type.records.to_string().as_str(), "yes"), "{name}");
+        assert_close(name, &read_duration(cells[1]), of_type.cost_ms());
+    }
+    for (range, of_size) in &facts.sizes {
+        let cells = row_of_page(page, "Batches by size", range);
+        let timeouts = of_size.batches - of_size.succeeded;
+        let counts = [of_size.batches, of_size.succeeded, timeouts].map(|count| count.to_string());
+        assert_eq!([cells[0], cells[1], cells[3]], counts.each_ref().map(String::as_str), "{range}");
+    }
+    let failure = row_of_page(page, "Networks during failures", "no response in time");
+    assert_eq!(failure[0], facts.timeouts.to_string());
+    assert_eq!(failure[1], format!("This device {}", facts.timeouts));
+}
+
+/// The samples by name and labels.
+fn read_samples(text: &str) -> BTreeMap<String, f64> {
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    samples
+        .filter_map(|line| line.rsplit_once(' '))
+        .map(|(name, value)| (name.into(), value.parse().unwrap()))
+        .collect()
+}
+
+fn check_metrics(samples: &BTreeMap<String, f64>, facts: &KnownFacts) {
+    let sum = |value: fn(&SizeFacts) -> u32| facts.sizes.values().map(value).sum::<u32>();
+    let (batches, succeeded) = (sum(|of_size| of_size.batches), sum(|of_size| of_size.succeeded));
+    for (sample, expected) in [
+        ("fieldsync_batches_total{outcome=\"timeout\"}", facts.timeouts),
+        ("fieldsync_batches_total{outcome=\"answered\"}", succeeded),
+        ("fieldsync_batch_records_count", batches),
+        ("fieldsync_records_synced_total", facts.records()),
+        ("fieldsync_link_interface{name=\"loopback\"}", 1),
+    ] {
+        assert_eq!(samples.get(sample), Some(&f64::from(expected)), "{sample}");
+    }
+    let answered_s = samples["fieldsync_batch_duration_seconds_sum{result=\"answered\"}"];
+    assert_close("time of the batches", &(answered_s * 1000.0).into(), facts.busy_ms());
 }
