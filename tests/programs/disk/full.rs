@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{AbsentServer, OfferedRecords, settings, status_sentence};
 use crate::support::daemon::Daemon;
@@ -29,8 +29,8 @@ fn assert_no_room(refusal: &HttpResponse) {
 
 #[track_caller]
 fn wait_for_disk(daemon: &Daemon, state: &str) {
-    let status = daemon.wait_until(state, |status| status["queue"]["disk"] == state);
-    assert_eq!(status_sentence(&status).contains("disk"), state != "ok", "{}", status_sentence(&status));
+    let is_consistent = |status: &Value| status_sentence(status).contains("disk") == (state != "ok");
+    daemon.wait_until(state, |status| status["queue"]["disk"] == state && is_consistent(status));
 }
 
 #[test]

@@ -286,7 +286,7 @@ section! {
         /// Alert if the server did not respond for longer while records waited.
         alert_no_contact: Span = Span::secs(3 * 24 * 3600),
         /// Alert if the disk of the queue has less space.
-        alert_disk_free: Size = Size::mib(256),
+        alert_disk_free: Size = Size::mib(64),
         /// Alert if the clock differs from the server's by more.
         alert_clock_offset: Span = Span::secs(2 * 60),
         /// Alert if the credential expires earlier than this.
