@@ -45,7 +45,8 @@ impl Bars<'_> {
         let rows = i32::try_from(self.rows.len()).unwrap_or(i32::MAX);
         let height = u32::try_from(TOP_PX + rows.saturating_mul(ROW_PX) + 4).unwrap_or_default();
         draw_svg((width.px(), height), self.label, |area| {
-            draw_text(area, self.x_title, (left, 4), text_style(Ink::Muted, HPos::Left, VPos::Top))?;
+            let title_left = if width == Width::Wide { left } else { 0 };
+            draw_text(area, self.x_title, (title_left, 4), text_style(Ink::Muted, HPos::Left, VPos::Top))?;
             for (n, (bar, name)) in (0..).zip(self.rows.iter().zip(&names)) {
                 let middle = TOP_PX + n * ROW_PX + ROW_PX / 2;
                 let end = left + scale_px(longest_px, bar.length, longest);

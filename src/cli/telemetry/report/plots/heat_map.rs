@@ -15,6 +15,8 @@ const TOP_PX: i32 = 30;
 const BOTTOM_PX: i32 = 46;
 /// Half of the last label.
 const RIGHT_PX: i32 = 10;
+/// Half of the first label.
+const LEFT_PX: i32 = 10;
 const NAME_PX_MAX: i32 = 220;
 const NAME_GAP_PX: i32 = 10;
 /// A line for the name.
@@ -37,7 +39,7 @@ impl HeatMap<'_> {
         let names: Vec<String> = self.rows.iter().map(|(name, _)| cut_to_width(name, NAME_PX_MAX)).collect();
         let longest_px = names.iter().map(|name| text_width_px(name)).max().unwrap_or_default();
         // On a narrow plot, the names are above the cells.
-        let (left, name_px) = if is_wide { (longest_px + NAME_GAP_PX, 0) } else { (10, NAME_PX) };
+        let (left, name_px) = if is_wide { (longest_px + NAME_GAP_PX, 0) } else { (LEFT_PX, NAME_PX) };
         let cell = (width_px - left - RIGHT_PX) / 24;
         let highest = self.rows.iter().flat_map(|(_, hours)| hours).copied().max().unwrap_or_default();
         let row_px = ROW_PX + name_px;

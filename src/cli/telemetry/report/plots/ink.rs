@@ -13,8 +13,6 @@ pub(crate) enum Ink {
     Muted,
     Grid,
     Axis,
-    /// Background of text in a cell that is filled.
-    Paper,
     Median,
     Mean,
     Slowest,
@@ -36,12 +34,11 @@ pub(crate) enum Ink {
     OnHeat,
 }
 
-const INKS: [(Ink, &str); 22] = [
+const INKS: [(Ink, &str); 21] = [
     (Ink::Text, "text"),
     (Ink::Muted, "muted"),
     (Ink::Grid, "grid"),
     (Ink::Axis, "axis"),
-    (Ink::Paper, "paper"),
     (Ink::Median, "median"),
     (Ink::Mean, "mean"),
     (Ink::Slowest, "slowest"),

@@ -1,4 +1,4 @@
-//! How wide a text is. The font of the reader is not known, so this is the width in a wide one, `DejaVu` Sans.
+//! How wide a text is. The font of the reader is not known, so this is the width in a wide one.
 
 use super::canvas::TEXT_PX;
 use crate::hidden::replace_hidden;
