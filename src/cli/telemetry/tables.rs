@@ -147,6 +147,8 @@ fn print_types(
             kind.quarantined.to_string(),
             share(kind.delay_share),
             chart.bar(kind.delay_share),
+            short_duration(to_f64(kind.per_record.p50_ms)),
+            short_duration(to_f64(kind.per_record.p95_ms)),
         ]
     });
     let columns = [
@@ -157,6 +159,8 @@ fn print_types(
         whole_column("NEED REVIEW"),
         extra_column("OF ALL TIME"),
         extra_column(""),
+        extra_column("MEDIAN"),
+        extra_column("95 % WITHIN"),
     ];
     print_table(context, &columns, types)
 }

@@ -5,7 +5,7 @@ use crate::api::{TelemetryReport, TypeReport};
 use crate::cli::telemetry::findings::describe_types;
 use crate::cli::telemetry::report::html::{DataTable, number};
 use crate::cli::telemetry::report::plots::{Bar, Bars};
-use crate::cli::telemetry::words::{share, short_duration};
+use crate::cli::telemetry::words::{share, short_duration, to_f64};
 
 /// The plot shows at most so many types, and the table so many.
 const TYPES_PLOTTED_MAX: usize = 12;
@@ -58,6 +58,8 @@ fn table(types: &[&TypeReport]) -> DataTable {
         "Records",
         "Per record",
         "Cost separated",
+        "Median in its batches",
+        "95 of 100 in its batches",
         "Time",
         "Share",
         "In failed attempts",
@@ -70,6 +72,8 @@ fn table(types: &[&TypeReport]) -> DataTable {
             number(one.records),
             short_duration(one.ms_per_record),
             if one.is_separated { "yes" } else { "no" }.to_owned(),
+            short_duration(to_f64(one.per_record.p50_ms)),
+            short_duration(to_f64(one.per_record.p95_ms)),
             short_duration(one.delay_ms),
             share(one.delay_share),
             short_duration(one.failed_ms),
