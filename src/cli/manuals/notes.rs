@@ -114,7 +114,7 @@ const DAEMON_ENVIRONMENT: ManualNote = ManualNote::List {
         ),
         (
             "CREDENTIALS_DIRECTORY",
-            "Directory in which systemd puts the credentials fieldsync-token and fieldsync-otlp-headers.",
+            "Directory in which systemd puts the files fieldsync-token and fieldsync-otlp-headers.",
         ),
         ("HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY", "The proxy to use, unless server.proxy names one."),
     ],
