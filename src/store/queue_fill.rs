@@ -84,7 +84,8 @@ impl QueueFill {
         self.is_full().then(|| FullQueue { key: self.key, user: self.submitter.map(user_name) })
     }
 
-    /// The message of the alert.
+    /// The message of the alert. It has the number of the user: a look-up of the name may wait for the network, and the
+    /// message is also sent to collectors.
     fn describe(&self) -> String {
         let Self { key, unit, used, limit, submitter, .. } = *self;
         let full = match submitter {
@@ -95,8 +96,7 @@ impl QueueFill {
         match submitter {
             None => format!("the queue holds {used} of at most {limit} {unit}{full}"),
             Some(uid) => format!(
-                "user {} has {used} of at most {limit} {unit} in the queue (queue.max_user_share of {key}){full}",
-                user_name(uid)
+                "the user with uid {uid} has {used} of at most {limit} {unit} in the queue (queue.max_user_share of {key}){full}"
             ),
         }
     }
