@@ -26,6 +26,7 @@
 
 pub mod actors;
 mod async_fd;
+mod boot_id;
 pub mod cli;
 pub mod client;
 mod config_file;

@@ -187,7 +187,7 @@ impl Handler<Event> for Telemetry {
             Event::BatchEnded { mut report, types, network } => {
                 self.history.resolve_parent(&mut report);
                 self.log.log_batch(&report);
-                self.outcomes.record(&report);
+                self.outcomes.record(&report, self.config.borrow().batch.micro_batch);
                 self.measurements.batch_ended(&report, &types, &network, local_hour(report.at));
                 self.counters.send_modify(|counters| counters.batch_ended(&report, &network));
                 self.feed.publish("batch", &report);

@@ -4,7 +4,7 @@ use tokio::sync::watch;
 
 use crate::api::BatchReport;
 use crate::clock::SteadyClock;
-use crate::policy::alerts::send_outcomes::SendOutcomes;
+use crate::policy::alerts::send_outcomes::{SendEnd, SendOutcomes};
 
 /// Publishes the results of recent sends.
 pub struct OutcomeReporter {
@@ -19,10 +19,12 @@ impl OutcomeReporter {
     }
 
     /// Adds the result of a send.
-    pub(crate) fn record(&self, report: &BatchReport) {
+    pub(crate) fn record(&self, report: &BatchReport, micro_batch: usize) {
         if let Some(outcome) = report.outcome.known() {
             let now = self.steady.now().steady;
-            self.sender.send_modify(|outcomes| outcomes.record(now, outcome, report.http_status));
+            let is_learning = report.expected_ms.is_none() && report.records > micro_batch;
+            let end = SendEnd { outcome, http_status: report.http_status, is_learning };
+            self.sender.send_modify(|outcomes| outcomes.record(now, end));
         }
     }
 }

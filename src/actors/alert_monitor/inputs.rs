@@ -72,6 +72,7 @@ impl AlertInputs {
             is_token_in_clear: warn_of_clear_token(&config.server).is_some(),
             breaker: self.breaker.borrow().mode,
             link: self.link.borrow().state,
+            phase: self.planner.borrow().phase,
             outcomes: &self.outcomes.borrow(),
             denied_batches: self.planner.borrow().denied.len(),
             contact: *self.contact.borrow(),

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::queue_store::{QueueStore, Write};
 use super::{Drain, Ping, send_event};
 use crate::api::Alert;
+use crate::boot_id::read_boot_id;
 use crate::clock::SteadyClock;
 use crate::device_name::device_name;
 use crate::link::sleep::SleepDetector;
@@ -68,7 +69,7 @@ impl AlertMonitor {
         alerts: watch::Sender<Vec<Alert>>,
         peers: AlertPeers,
     ) -> Self {
-        let starts = RestartLog::record_start(starts, steady.now().steady).unwrap_or_else(|error| {
+        let starts = RestartLog::record_start(starts, steady.now().steady, read_boot_id()).unwrap_or_else(|error| {
             tracing::warn!(%error, "the earlier starts could not be decoded; counting restarts from now on");
             RestartLog::default()
         });

@@ -115,7 +115,7 @@ impl Uploader {
 
     fn report_link(&self, exchange: &Exchange, is_intercepted: bool) {
         let Exchange { result, date, .. } = exchange;
-        self.outputs.contact.record(result, *date, is_intercepted);
+        self.outputs.contact.record(result, *date);
         if let Some(evidence) = link_evidence(result, is_intercepted)
             && let Err(error) = self.connectivity.try_send(evidence)
         {
@@ -238,7 +238,7 @@ impl Handler<Probe> for Uploader {
             tokio::select! {
                 exchange = probing => {
                     let is_intercepted = is_from_portal(&exchange.result);
-                    contact.record(&exchange.result, exchange.date, is_intercepted);
+                    contact.record(&exchange.result, exchange.date);
                     let no_response = Some(ConnectFailure::NoResponse);
                     let lost = LinkEvidence { evidence: Evidence::Unreachable, failure: no_response };
                     Some(link_evidence(&exchange.result, is_intercepted).unwrap_or(lost))

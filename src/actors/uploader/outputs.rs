@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::clock::{SteadyClock, millis};
 use crate::policy::alerts::facts::{ClockReading, CredentialExpiry, ServerContact};
-use crate::protocol::exchange::RequestResult;
+use crate::protocol::exchange::{RequestResult, ResponseBody};
 
 /// The channels of the uploader.
 pub struct UploaderOutputs {
@@ -32,10 +32,14 @@ impl ContactReporter {
         Self { sender, steady }
     }
 
-    /// Notes the result of a request. `date` is the time of the server. A response of something in its place is no
-    /// contact.
-    pub(super) fn record(&self, result: &RequestResult, date: Option<Duration>, is_intercepted: bool) {
-        if is_intercepted || !matches!(result, RequestResult::Response(_)) {
+    /// Notes the result of a request. `date` is the time of the server. Only a response in the protocol's format is
+    /// certainly the server's: a proxy or a login page in between has a clock of its own.
+    pub(super) fn record(&self, result: &RequestResult, date: Option<Duration>) {
+        let RequestResult::Response(response) = result else { return };
+        if !matches!(
+            response.body,
+            ResponseBody::Batch(_) | ResponseBody::Processing(_) | ResponseBody::Error(_)
+        ) {
             return;
         }
         let at = self.steady.now().steady;

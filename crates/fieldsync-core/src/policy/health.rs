@@ -37,9 +37,10 @@ pub fn judge_health(sync: &Sync, alerts: &[Alert]) -> (Health, Vec<String>) {
     (Health::WaitsTooLong, waits.collect())
 }
 
-/// Records wait too long, for whatever reason.
+/// Records wait too long or are sent slowly, because of the network or the server.
 fn is_about_wait(alert: &Alert) -> bool {
-    matches!(alert.alert.known(), Some(AlertName::RecordsWait | AlertName::NoContact))
+    use AlertName::{AmbiguousAnswers, BreakerOpen, NoContact, RecordsWait};
+    matches!(alert.alert.known(), Some(RecordsWait | NoContact | BreakerOpen | AmbiguousAnswers))
 }
 
 /// The sentence about the situation says the same if nothing can be sent.

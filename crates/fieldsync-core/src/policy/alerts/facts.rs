@@ -4,7 +4,7 @@ use super::restarts::RestartLog;
 use super::send_outcomes::SendOutcomes;
 use crate::api::ConfigurationRefusal;
 use crate::clock::Now;
-use crate::model::{Backlog, LinkState};
+use crate::model::{Backlog, LinkState, Phase};
 use crate::policy::breaker::Mode;
 
 /// All facts of one moment.
@@ -24,6 +24,8 @@ pub struct AlertFacts<'a> {
     pub breaker: Mode,
     /// Whether the server can be reached.
     pub link: LinkState,
+    /// What the planner does.
+    pub phase: Phase,
     /// Results of recent sends.
     pub outcomes: &'a SendOutcomes,
     /// The number of batches that are denied while others succeed.

@@ -61,7 +61,7 @@ pub struct AlertUpdate {
 impl AlertPolicy {
     /// Judges new facts.
     pub fn update(&mut self, facts: &AlertFacts<'_>, config: &Config) -> AlertUpdate {
-        self.durations.update(facts);
+        self.durations.update(facts, !config.server.url.is_empty());
         let mut update = AlertUpdate::default();
         for &name in AlertName::ALL {
             let judgement = rules::judge(name, facts, &self.durations, config);
@@ -105,7 +105,9 @@ impl AlertPolicy {
                 let active = entry.get_mut();
                 active.cleared_at = None;
                 let is_worse = alert.severity > active.alert.severity;
-                active.alert = Alert { since: since.unwrap_or(active.alert.since), ..alert };
+                // It stays as severe as it was: a value beside the threshold would be reported again and again.
+                let severity = if is_worse { alert.severity } else { active.alert.severity.clone() };
+                active.alert = Alert { since: since.unwrap_or(active.alert.since), severity, ..alert };
                 if is_worse {
                     update.changes.push(AlertChange { alert: active.alert.clone(), active: true });
                 }

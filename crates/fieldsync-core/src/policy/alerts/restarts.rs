@@ -20,6 +20,8 @@ pub struct RestartLog {
     starts: Vec<Start>,
     /// The run that saved this has ended in order.
     has_stopped: bool,
+    /// The boot of the system in which it ran.
+    boot: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,18 +33,24 @@ struct Start {
 }
 
 impl RestartLog {
-    /// Continues from the note of the previous run; none at the first start. `now` is steady milliseconds.
-    pub fn record_start(note: Option<&[u8]>, now: u64) -> Result<Self, serde_json::Error> {
+    /// Continues from the note of the previous run; none at the first start. `now` is steady milliseconds, `boot` the id
+    /// of this boot. A run that ended with the power is no crash: vehicles cut it several times a day.
+    pub fn record_start(
+        note: Option<&[u8]>,
+        now: u64,
+        boot: Option<String>,
+    ) -> Result<Self, serde_json::Error> {
         let before: Option<Self> = note.map(serde_json::from_slice).transpose()?;
         let is_first = before.is_none();
-        let Self { mut starts, has_stopped } = before.unwrap_or_default();
+        let Self { mut starts, has_stopped, boot: boot_before } = before.unwrap_or_default();
+        let is_same_boot = boot_before.is_none() || boot == boot_before;
         starts.retain(|start| start.at.saturating_add(WINDOW_MS) > now);
         if !is_first {
-            starts.push(Start { at: now, is_unexpected: !has_stopped });
+            starts.push(Start { at: now, is_unexpected: !has_stopped && is_same_boot });
         }
         let excess = starts.len().saturating_sub(STARTS_MAX);
         starts.drain(..excess);
-        Ok(Self { starts, has_stopped: false })
+        Ok(Self { starts, has_stopped: false, boot })
     }
 
     /// The note of a run that ends in order.

@@ -1,4 +1,4 @@
-//! Results of recent sends: how many were ambiguous, since when all are denied, whether the credential is refused.
+//! Results of recent sends: how many were ambiguous, and for how long all were denied.
 //!
 //! The memory is bounded: sends are counted in slots of five minutes, and an hour of slots is kept.
 
@@ -12,17 +12,34 @@ const SLOT_MS: u64 = 5 * 60 * 1000;
 pub(super) const WINDOW_MS: u64 = 12 * SLOT_MS;
 const FORBIDDEN: u16 = 403;
 /// A share of fewer sends says nothing.
-pub(super) const SENDS_MIN: u64 = 10;
+pub(super) const SENDS_MIN: u64 = 20;
 
 /// Results of recent sends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SendOutcomes {
     /// The oldest first.
     slots: VecDeque<Slot>,
-    /// The first denial since the server last processed a batch, in steady milliseconds.
-    pub(super) denied_since: Option<u64>,
-    /// The server did not accept the credential, or it could not be used, and nothing was sent since.
-    pub(super) is_unauthorized: bool,
+    /// None after a send that shows that not every one is denied.
+    pub(super) denials: Option<DenialPeriod>,
+}
+
+/// The first and the last of consecutive denials, in steady milliseconds. The time behind the last one says nothing: the
+/// device may be offline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DenialPeriod {
+    pub(super) first: u64,
+    pub(super) last: u64,
+}
+
+/// The end of a send.
+#[derive(Clone, Copy, Debug)]
+pub struct SendEnd {
+    /// What became of it.
+    pub outcome: BatchOutcome,
+    /// If there was a response.
+    pub http_status: Option<u16>,
+    /// It was larger than a micro-batch, and nothing was known of the server's speed: a timeout is how the daemon learns.
+    pub is_learning: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,38 +50,29 @@ struct Slot {
 }
 
 impl SendOutcomes {
-    /// Adds the result of a send, with the HTTP status if there was a response. `now` is steady milliseconds.
-    pub fn record(&mut self, now: u64, outcome: BatchOutcome, http_status: Option<u16>) {
+    /// Adds the result of a send. `now` is steady milliseconds.
+    pub fn record(&mut self, now: u64, end: SendEnd) {
         use BatchOutcome as Outcome;
+        let SendEnd { outcome, http_status, is_learning } = end;
         let (is_ambiguous, reached_server) = match outcome {
-            Outcome::Timeout | Outcome::ConnectionLost => (true, true),
+            Outcome::Timeout => (true, !is_learning),
+            Outcome::ConnectionLost | Outcome::ServerError => (true, true),
             Outcome::LinkTooSlow | Outcome::Unreachable => (false, false),
             _ => (false, true),
         };
         if reached_server {
             self.count(now, is_ambiguous);
         }
-        match outcome {
-            Outcome::Answered | Outcome::TooLarge | Outcome::Processing | Outcome::BatchIdReused => {
-                (self.denied_since, self.is_unauthorized) = (None, false);
-            }
-            Outcome::Refused | Outcome::Misconfigured | Outcome::Interfered => {
-                self.denied_since.get_or_insert(now);
-            }
-            // The server knows who sends, and does not allow it.
-            Outcome::Unauthorized if http_status == Some(FORBIDDEN) => {
-                self.denied_since.get_or_insert(now);
-            }
-            Outcome::Unauthorized => self.is_unauthorized = true,
-            // These say nothing about the credential or the address.
-            Outcome::Timeout
-            | Outcome::ServerError
-            | Outcome::ConnectionLost
-            | Outcome::LinkTooSlow
-            | Outcome::Unreachable
-            | Outcome::Throttled
-            | Outcome::EncodingRefused => {}
-        }
+        let is_denied = match outcome {
+            Outcome::Refused | Outcome::Misconfigured | Outcome::Interfered => true,
+            // The server knows who sends, and does not allow it. Otherwise, the credential is refused.
+            Outcome::Unauthorized => http_status == Some(FORBIDDEN),
+            // They did not reach the server.
+            Outcome::LinkTooSlow | Outcome::Unreachable => return,
+            _ => false,
+        };
+        self.denials = is_denied
+            .then(|| DenialPeriod { first: self.denials.map_or(now, |period| period.first), last: now });
     }
 
     fn count(&mut self, now: u64, is_ambiguous: bool) {

@@ -7,12 +7,12 @@ mod timing;
 
 use super::facts::{AlertFacts, CredentialExpiry, QueueFacts, ServerContact};
 use super::restarts::RestartLog;
-use super::send_outcomes::SendOutcomes;
+use super::send_outcomes::{SendEnd, SendOutcomes};
 use super::{AlertPolicy, AlertUpdate};
-use crate::api::{AlertName, ConfigurationRefusal};
+use crate::api::{AlertName, BatchOutcome, ConfigurationRefusal};
 use crate::clock::Now;
 use crate::config::{Config, Size, Span};
-use crate::model::{Backlog, LinkState};
+use crate::model::{Backlog, LinkState, Phase};
 use crate::policy::breaker::Mode;
 
 const SECOND: u64 = 1000;
@@ -34,12 +34,22 @@ struct Scene {
     is_token_in_clear: bool,
     breaker: Mode,
     link: LinkState,
+    phase: Phase,
     outcomes: SendOutcomes,
     denied_batches: usize,
     contact: ServerContact,
     expiry: CredentialExpiry,
     starts: RestartLog,
     next_due: Option<u64>,
+}
+
+fn send_end(outcome: BatchOutcome, http_status: Option<u16>) -> SendEnd {
+    SendEnd { outcome, http_status, is_learning: false }
+}
+
+/// The id of a boot.
+fn boot() -> String {
+    "6a1f".to_owned()
 }
 
 impl Scene {
@@ -56,6 +66,7 @@ impl Scene {
             is_token_in_clear: false,
             breaker: Mode::Normal,
             link: LinkState::Online,
+            phase: Phase::Idle,
             outcomes: SendOutcomes::default(),
             denied_batches: 0,
             contact: ServerContact::default(),
@@ -81,6 +92,7 @@ impl Scene {
             is_token_in_clear: self.is_token_in_clear,
             breaker: self.breaker,
             link: self.link,
+            phase: self.phase,
             outcomes: &self.outcomes,
             denied_batches: self.denied_batches,
             contact: self.contact,

@@ -7,8 +7,8 @@ use crate::policy::alerts::facts::{AlertFacts, Validity};
 use crate::policy::alerts::judgement::{AlertText, Judgement, Level};
 use crate::policy::alerts::restarts::ORDERLY_STARTS_FACTOR;
 
-/// A short-lived credential is renewed in the last part of its life: a warning is due only in the last third.
-const LIFETIME_DIVISOR: u64 = 3;
+/// Programs renew a short-lived credential in the last third or fifth of its life: a warning is due only in the last tenth.
+const LIFETIME_DIVISOR: u64 = 10;
 /// `Date` has no fractions of a second, and the response was on its way.
 const DATE_PRECISION_MS: u64 = 1000;
 
@@ -104,8 +104,8 @@ pub(super) fn judge_restarts(facts: &AlertFacts<'_>, alerts: &Telemetry) -> Judg
     let judgement = Judgement::at(level, || {
         AlertText::warning(
             format!(
-                "the daemon restarted {all} times within a day, {unexpected} of them after a crash, a kill or a power \
-                 loss: accepted records are on disk, but each restart delays them"
+                "the daemon restarted {all} times within a day, {unexpected} of them after a crash or a kill: \
+                 accepted records are on disk, but each restart delays them"
             ),
             "to see why: sudo journalctl -u fieldsync -p warning --since=-1day",
         )

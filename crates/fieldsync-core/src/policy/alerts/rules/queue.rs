@@ -87,6 +87,9 @@ pub(super) fn judge_reviews(facts: &AlertFacts<'_>, alerts: &Telemetry) -> Judge
     })
 }
 
+/// A queue near its limit swings with each batch: the alert ends after this time without.
+const FILL_END_DELAY_MS: u64 = 5 * 60 * 1000;
+
 /// A queue that is full is reported whatever the percentage.
 pub(super) fn judge_fill(facts: &AlertFacts<'_>, alerts: &Telemetry) -> Judgement {
     let queue = facts.queue;
@@ -97,13 +100,14 @@ pub(super) fn judge_fill(facts: &AlertFacts<'_>, alerts: &Telemetry) -> Judgemen
     let threshold = u128::from(queue.limit) * u128::from(percent);
     let threshold = u64::try_from(threshold.div_ceil(100)).unwrap_or(u64::MAX);
     let level = if queue.is_full { Level::Beyond } else { Level::of_maximum(queue.used, threshold.max(1)) };
-    Judgement::at(level, || {
+    let judgement = Judgement::at(level, || {
         let remedy =
             "find out why less is sent than comes in: sudo fieldsync doctor; or raise the limit in [queue]";
         let text = AlertText::warning(queue.message.clone(), remedy);
         let severity = if queue.is_full { AlertSeverity::Critical } else { text.severity };
         AlertText { severity, ..text }
-    })
+    });
+    Judgement { end_delay: FILL_END_DELAY_MS, ..judgement }
 }
 
 pub(super) fn judge_wait(facts: &AlertFacts<'_>, durations: &Durations, alerts: &Telemetry) -> Judgement {

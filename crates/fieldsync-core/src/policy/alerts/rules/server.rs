@@ -2,11 +2,11 @@
 
 use crate::clock::{millis, minute_text};
 use crate::config::{Config, Telemetry};
-use crate::model::LinkState;
+use crate::model::Phase;
 use crate::policy::alerts::durations::Durations;
 use crate::policy::alerts::facts::AlertFacts;
 use crate::policy::alerts::judgement::{AlertText, Judgement, Level};
-use crate::policy::alerts::send_outcomes::SENDS_MIN;
+use crate::policy::alerts::send_outcomes::{DenialPeriod, SENDS_MIN};
 use crate::policy::breaker::Mode;
 
 /// A success after a pause does not show yet that the server is well: the alert ends after this time without a further
@@ -52,7 +52,7 @@ pub(super) fn judge_ambiguity(facts: &AlertFacts<'_>, alerts: &Telemetry) -> Jud
     let judgement = Judgement::at(level, || {
         AlertText::warning(
             format!(
-                "{ambiguous} of the last {sends} batches had no clear outcome (a 504, or a lost response): each is \
+                "{ambiguous} of the last {sends} batches had no clear outcome (a 500, 502 or 504, or a lost response): each is \
                  looked up, so no record is lost or applied twice, but sending is slow"
             ),
             "to see which batches: fieldsync batches; if their durations are near server.request_timeout, raise the \
@@ -63,24 +63,22 @@ pub(super) fn judge_ambiguity(facts: &AlertFacts<'_>, alerts: &Telemetry) -> Jud
     Judgement { next_change: facts.outcomes.next_expiry(now), ..judgement }
 }
 
-/// A device without records to send has no reason for contact: only the time with waiting records counts.
+/// A device without records to send has no reason for contact: only the time with waiting records counts. After a start, a
+/// pause or a wait on purpose, the server first has the time of the longest back-off.
 pub(super) fn judge_contact(facts: &AlertFacts<'_>, durations: &Durations, config: &Config) -> Judgement {
     let limit = millis(config.telemetry.alert_no_contact.0);
-    let is_on_purpose = facts.backlog.paused || config.server.url.is_empty();
-    let Some(waiting_since) = durations.waiting_since().filter(|_| limit > 0 && !is_on_purpose) else {
-        return Judgement::CLEAR;
-    };
+    let times = durations.waiting_since().zip(durations.contact_wanted).filter(|_| limit > 0);
+    let Some((waiting_since, wanted_since)) = times else { return Judgement::CLEAR };
     let since = facts.contact.at.map_or(waiting_since, |at| at.max(waiting_since));
+    let first_attempts = millis(config.retry.max_backoff.0).min(limit);
+    let since = since.max(wanted_since.saturating_add(first_attempts).saturating_sub(limit));
     Judgement::lasting(facts.now.steady, since, limit, || {
         let last = match facts.contact.at {
             Some(at) => format!("the last response came at {}", minute_text(facts.now.to_wall_ms(at))),
             None => "no response is known".to_owned(),
         };
         AlertText::warning(
-            format!(
-                "the server has not responded for a long time ({last}): {} wait and are kept",
-                records(facts)
-            ),
+            format!("the server has not responded for a long time ({last}): {} kept", waiting_records(facts)),
             "check network and address of the server: sudo fieldsync doctor",
         )
     })
@@ -89,60 +87,79 @@ pub(super) fn judge_contact(facts: &AlertFacts<'_>, durations: &Durations, confi
 /// A denial of everything ends by itself if a portal is left behind: it is an alert if the longest wait between
 /// attempts did not help.
 pub(super) fn judge_denials(facts: &AlertFacts<'_>, durations: &Durations, config: &Config) -> Judgement {
-    let sinces = [facts.outcomes.denied_since, durations.portal, durations.denied_batches];
-    let Some(since) = sinces.into_iter().flatten().min().filter(|_| facts.backlog.to_go() > 0) else {
+    let (now, limit) = (facts.now.steady, millis(config.retry.max_backoff.0));
+    if facts.backlog.to_go() == 0 {
         return Judgement::CLEAR;
-    };
-    Judgement::lasting(facts.now.steady, since, millis(config.retry.max_backoff.0), || {
-        let from = minute_text(facts.now.to_wall_ms(since));
-        if facts.link == LinkState::CaptivePortal {
-            return AlertText::warning(
-                format!(
-                    "a login page or another site has responded in place of the server since {from}: nothing is sent; \
-                     {} wait and are kept",
-                    records(facts)
-                ),
-                "log in to the network, or use another one; to check: sudo fieldsync doctor",
-            );
-        }
-        if facts.outcomes.denied_since.is_none() {
-            return AlertText::warning(
-                format!(
-                    "{} denied since {from} while others are accepted: the records stay in the queue, and the daemon \
-                     searches for the cause among them",
-                    if facts.denied_batches == 1 { "a batch is" } else { "batches are" }
-                ),
-                "to see which: fieldsync status; if it does not end, ask the operator of the server why: fieldsync batches",
-            );
-        }
-        AlertText::critical(
+    }
+    if let Some(since) = durations.portal {
+        return Judgement::lasting(now, since, limit, || describe_portal(facts, since));
+    }
+    if let Some(period) = facts.outcomes.denials {
+        let level = Level::of_maximum(period.last - period.first, limit);
+        return Judgement::at(level, || describe_denials(facts, period));
+    }
+    let Some(since) = durations.denied_batches else { return Judgement::CLEAR };
+    Judgement::lasting(now, since, limit, || {
+        AlertText::warning(
             format!(
-                "the server, or something before it, has denied every request since {from}: nothing is sent; {} wait \
-                 and are kept",
-                records(facts)
+                "{} denied since {} while others are accepted: the records stay in the queue, and the daemon searches \
+                 for the cause among them",
+                if facts.denied_batches == 1 { "a batch is" } else { "batches are" },
+                minute_text(facts.now.to_wall_ms(since))
             ),
-            "check server.url, server.path and what the device is allowed to do: sudo fieldsync doctor",
+            "to see which: fieldsync status; if it does not end, ask the operator of the server why: fieldsync batches",
         )
     })
 }
 
+fn describe_portal(facts: &AlertFacts<'_>, since: u64) -> AlertText {
+    AlertText::warning(
+        format!(
+            "a login page or another site has responded in place of the server since {}: nothing is sent; {} kept",
+            minute_text(facts.now.to_wall_ms(since)),
+            waiting_records(facts)
+        ),
+        "log in to the network, or use another one; to check: sudo fieldsync doctor",
+    )
+}
+
+fn describe_denials(facts: &AlertFacts<'_>, period: DenialPeriod) -> AlertText {
+    let [first, last] = [period.first, period.last].map(|at| minute_text(facts.now.to_wall_ms(at)));
+    AlertText::critical(
+        format!(
+            "the server, or something before it, has denied every request from {first} to {last}: nothing is sent; {} \
+             kept",
+            waiting_records(facts)
+        ),
+        "check server.url, server.path and what the device is allowed to do: sudo fieldsync doctor",
+    )
+}
+
+/// The planner knows whether the credential is refused for every batch, or one record is the reason. Without a link, it
+/// does not show.
 pub(super) fn judge_refused_credential(facts: &AlertFacts<'_>) -> Judgement {
-    let holds = facts.outcomes.is_unauthorized && facts.backlog.to_go() > 0;
-    Judgement::when(holds, || {
+    let level = match facts.phase {
+        _ if facts.backlog.to_go() == 0 => Level::Clear,
+        Phase::AuthRequired => Level::Beyond,
+        Phase::Offline => Level::Between,
+        _ => Level::Clear,
+    };
+    Judgement::at(level, || {
         AlertText::critical(
             format!(
                 "the server does not accept the token or the certificate of this device, or they cannot be used: \
-                 nothing is sent; {} wait and are kept",
-                records(facts)
+                 nothing is sent; {} kept",
+                waiting_records(facts)
             ),
             "replace the token or the certificate; to see which and where: sudo fieldsync doctor",
         )
     })
 }
 
-fn records(facts: &AlertFacts<'_>) -> String {
+/// With the verb that the record or the records share with what follows.
+fn waiting_records(facts: &AlertFacts<'_>) -> String {
     match facts.backlog.to_go() {
-        1 => "1 record".to_owned(),
-        number => format!("{number} records"),
+        1 => "1 record waits and is".to_owned(),
+        number => format!("{number} records wait and are"),
     }
 }

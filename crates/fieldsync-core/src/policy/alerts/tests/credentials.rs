@@ -1,7 +1,8 @@
 //! Credentials that expire or are refused.
 
 use super::{DAY, HOUR, Scene};
-use crate::api::{AlertName, AlertSeverity, BatchOutcome};
+use crate::api::{AlertName, AlertSeverity};
+use crate::model::Phase;
 use crate::policy::alerts::facts::Validity;
 
 #[test]
@@ -22,30 +23,30 @@ fn a_certificate_is_reported_before_it_expires_and_more_urgently_afterwards() {
 }
 
 #[test]
-fn a_short_lived_token_is_reported_only_in_its_last_third() {
+fn a_short_lived_token_is_reported_only_in_its_last_tenth() {
     let mut scene = Scene::new();
-    scene.expiry.token = Some(Validity { begins: Some(scene.now.wall), ends: scene.now.wall + 3 * HOUR });
+    scene.expiry.token = Some(Validity { begins: Some(scene.now.wall), ends: scene.now.wall + 10 * HOUR });
     scene.expiry.certificate = Some(Validity { begins: None, ends: scene.now.wall + 300 * DAY });
     assert_eq!(scene.changes(), []);
-    assert_eq!(scene.advance_to_due(), 2 * HOUR);
+    assert_eq!(scene.advance_to_due(), 9 * HOUR);
     assert_eq!(scene.changes(), [(AlertName::CredentialExpires, true)]);
     assert!(scene.policy.active_alerts()[0].message.starts_with("the token"));
 }
 
 #[test]
-fn a_refused_credential_is_reported_until_the_server_takes_a_batch() {
+fn a_refused_credential_is_reported_until_it_is_accepted_also_without_a_link() {
     let mut scene = Scene::new().with_waiting_records();
-    for (outcome, expected) in [
-        (BatchOutcome::Answered, None),
-        (BatchOutcome::Unauthorized, Some(true)),
-        (BatchOutcome::Unreachable, None),
-        (BatchOutcome::Timeout, None),
-        (BatchOutcome::Unauthorized, None),
-        (BatchOutcome::Answered, Some(false)),
+    for (phase, expected) in [
+        (Phase::Syncing, None),
+        (Phase::AuthRequired, Some(true)),
+        (Phase::Offline, None),
+        (Phase::AuthRequired, None),
+        (Phase::Syncing, Some(false)),
+        (Phase::Offline, None),
     ] {
-        scene.outcomes.record(scene.now.steady, outcome, None);
+        scene.phase = phase;
         let expected: Vec<_> =
             expected.iter().map(|starts| (AlertName::CredentialRefused, *starts)).collect();
-        assert_eq!(scene.changes(), expected, "{outcome:?}");
+        assert_eq!(scene.changes(), expected, "{phase:?}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{MINUTE, Scene};
+use super::{MINUTE, Scene, send_end};
 use crate::api::{AlertName, AlertSeverity, BatchOutcome};
 use crate::model::LinkState;
 use crate::policy::breaker::Mode;
@@ -39,20 +39,29 @@ fn an_open_breaker_is_reported_after_its_time_and_until_batches_succeed_for_a_wh
 }
 
 #[test]
-fn denials_of_everything_are_reported_after_the_longest_wait_until_a_success() {
+fn denials_of_everything_are_reported_after_the_longest_wait_until_one_is_not_denied() {
     let mut scene = Scene::new().with_waiting_records();
-    scene.outcomes.record(scene.now.steady, BatchOutcome::Refused, None);
+    scene.outcomes.record(scene.now.steady, send_end(BatchOutcome::Refused, None));
     assert_eq!(scene.changes(), []);
-    assert_eq!(scene.advance_to_due(), 15 * MINUTE);
-    scene.outcomes.record(scene.now.steady, BatchOutcome::Misconfigured, None);
+    scene.advance(15 * MINUTE);
+    scene.outcomes.record(scene.now.steady, send_end(BatchOutcome::Misconfigured, None));
     assert_eq!(scene.changes(), [(AlertName::SendingDenied, true)]);
     assert_eq!(scene.policy.active_alerts()[0].severity, AlertSeverity::Critical);
-    scene.outcomes.record(scene.now.steady, BatchOutcome::Timeout, None);
-    assert_eq!(scene.changes(), []);
-    scene.outcomes.record(scene.now.steady, BatchOutcome::Unauthorized, Some(403));
+    scene.outcomes.record(scene.now.steady, send_end(BatchOutcome::Unauthorized, Some(403)));
     assert_eq!(scene.changes(), [], "the credential is known");
-    scene.outcomes.record(scene.now.steady, BatchOutcome::Answered, None);
-    assert_eq!(scene.changes(), [(AlertName::SendingDenied, false)]);
+    scene.outcomes.record(scene.now.steady, send_end(BatchOutcome::Timeout, None));
+    assert_eq!(scene.changes(), [(AlertName::SendingDenied, false)], "not everything is denied");
+}
+
+#[test]
+fn one_denial_before_the_network_was_lost_is_no_alert() {
+    let mut scene = Scene::new().with_waiting_records();
+    scene.outcomes.record(scene.now.steady, send_end(BatchOutcome::Interfered, None));
+    for _ in 0..10 {
+        scene.advance(MINUTE * 60);
+        scene.outcomes.record(scene.now.steady, send_end(BatchOutcome::Unreachable, None));
+        assert_eq!(scene.changes(), []);
+    }
 }
 
 #[test]

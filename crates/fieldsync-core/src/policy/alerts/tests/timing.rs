@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::{DAY, HOUR, MINUTE, SECOND, Scene};
+use super::{DAY, HOUR, MINUTE, SECOND, Scene, boot, send_end};
 use crate::api::{AlertName, BatchOutcome, ConfigurationRefusal};
-use crate::model::{Damage, DiskState};
+use crate::model::{Damage, DiskState, Phase};
 use crate::policy::alerts::facts::{ClockReading, CredentialExpiry, Validity};
 use crate::policy::alerts::restarts::RestartLog;
 use crate::policy::breaker::Mode;
@@ -13,8 +13,7 @@ use crate::policy::breaker::Mode;
 pub(super) fn cause_all_alerts(scene: &mut Scene) {
     scene.update();
     scene.breaker = Mode::Probing;
-    scene.outcomes.record(scene.now.steady, BatchOutcome::Refused, None);
-    scene.outcomes.record(scene.now.steady, BatchOutcome::Unauthorized, None);
+    scene.phase = Phase::AuthRequired;
     scene.update();
     scene.advance(4 * DAY);
     scene.is_token_in_clear = true;
@@ -35,14 +34,18 @@ pub(super) fn cause_all_alerts(scene: &mut Scene) {
     }];
     (scene.queue.used, scene.queue.is_full) = (1000, true);
     scene.queue.message = "the queue holds 1000 of at most 1000 records; the queue is full".into();
-    for _ in 0..10 {
-        scene.outcomes.record(scene.now.steady, BatchOutcome::Timeout, None);
+    for _ in 0..20 {
+        scene.outcomes.record(scene.now.steady, send_end(BatchOutcome::Timeout, None));
+    }
+    for _ in 0..2 {
+        scene.outcomes.record(scene.now.steady, send_end(BatchOutcome::Refused, None));
+        scene.advance(15 * MINUTE);
     }
     scene.expiry.certificate = Some(Validity { begins: None, ends: scene.now.wall });
     scene.contact.clock = Some(ClockReading { at: scene.now.steady, server: scene.now.wall + HOUR });
     let mut note = RestartLog::default().to_note();
     for _ in 0..5 {
-        scene.starts = RestartLog::record_start(Some(&note), scene.now.steady).unwrap();
+        scene.starts = RestartLog::record_start(Some(&note), scene.now.steady, Some(boot())).unwrap();
         note = scene.starts.to_note();
     }
     scene.update();
@@ -100,6 +103,32 @@ fn contact_counts_only_while_records_wait_and_nobody_paused() {
     scene.backlog.paused = true;
     scene.update();
     assert_eq!(scene.next_due, None);
+    // After a pause, the server gets the time to respond.
+    scene.advance(10 * DAY);
+    scene.backlog.paused = false;
+    assert_eq!(scene.changes(), []);
+    assert_eq!(scene.advance_to_due(), 15 * MINUTE);
+    assert_eq!(scene.changes(), [(AlertName::NoContact, true)]);
+}
+
+#[test]
+fn a_restart_with_old_records_gives_the_server_the_time_to_respond() {
+    let mut scene = Scene::new().with_waiting_records();
+    scene.config.telemetry.alert_oldest_pending.0 = std::time::Duration::ZERO;
+    scene.backlog.oldest_pending_at = Some(scene.now.wall - 30 * DAY);
+    assert_eq!(scene.changes(), []);
+    assert_eq!(scene.advance_to_due(), 15 * MINUTE);
+    assert_eq!(scene.changes(), [(AlertName::NoContact, true)]);
+}
+
+#[test]
+fn the_age_of_a_record_is_right_once_the_clock_is_set_after_a_boot() {
+    let mut scene = Scene::new().with_waiting_records();
+    let (right, accepted_at) = (scene.now.wall, scene.now.wall - 2 * DAY);
+    (scene.now.wall, scene.backlog.oldest_pending_at) = (1000, Some(accepted_at));
+    assert_eq!(scene.changes(), []);
+    scene.now.wall = right;
+    assert_eq!(scene.changes(), [(AlertName::RecordsWait, true)]);
 }
 
 #[derive(Clone, Debug)]
@@ -144,7 +173,7 @@ impl Step {
             Self::Wait(ms) => scene.advance(*ms),
             Self::Outcome(outcome) => {
                 for _ in 0..5 {
-                    scene.outcomes.record(now.steady, *outcome, None);
+                    scene.outcomes.record(now.steady, send_end(*outcome, None));
                 }
             }
             Self::Breaker(mode) => scene.breaker = *mode,
