@@ -87,7 +87,8 @@ pub(super) fn judge_reviews(facts: &AlertFacts<'_>, alerts: &Telemetry) -> Judge
     })
 }
 
-/// A queue near its limit swings with each batch: the alert ends after this time without.
+/// A queue near its limit swings with each batch: the alert ends after this time, or once less than half of the threshold
+/// is used.
 const FILL_END_DELAY_MS: u64 = 5 * 60 * 1000;
 
 /// A queue that is full is reported whatever the percentage.
@@ -107,7 +108,8 @@ pub(super) fn judge_fill(facts: &AlertFacts<'_>, alerts: &Telemetry) -> Judgemen
         let severity = if queue.is_full { AlertSeverity::Critical } else { text.severity };
         AlertText { severity, ..text }
     });
-    Judgement { end_delay: FILL_END_DELAY_MS, ..judgement }
+    let end_delay = if queue.used.saturating_mul(2) < threshold { 0 } else { FILL_END_DELAY_MS };
+    Judgement { end_delay, ..judgement }
 }
 
 pub(super) fn judge_wait(facts: &AlertFacts<'_>, durations: &Durations, alerts: &Telemetry) -> Judgement {
