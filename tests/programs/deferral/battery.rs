@@ -9,6 +9,7 @@ use crate::situations::assert_status_says;
 use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
+use crate::support::wait::wait_for;
 
 fn battery(home: &Home, percent: u8, status: &str) {
     let supply = home.path("power/BAT0");
@@ -51,9 +52,11 @@ fn records_wait_on_a_low_battery_until_it_is_charged_or_a_person_asks() {
     // In place of the kernel's event, which a file does not cause.
     daemon.signal("HUP");
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(4));
+    let times_low = || daemon.log().matches("the battery is low").count();
+    let before = times_low();
     battery(&daemon.home, 19, "Discharging");
     daemon.signal("HUP");
-    daemon.wait_for_log("the battery is low");
+    wait_for("a low battery once more", || (times_low() > before).then_some(()));
     daemon.enqueue_many(1);
     daemon.wait_for_phase("deferred");
     battery(&daemon.home, 20, "Discharging");
