@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 
 use super::{NOBODY, SESAME, change_mode, copy_of_program, doctor, is_root, program};
 use crate::support::daemon::{Daemon, Home};
-use crate::support::process::{ProgramOutput, Running, run};
+use crate::support::process::{ProgramOutput, Running, run, signal};
 use crate::support::secrets::place;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::terminal::Terminal;
 use crate::support::user::open_to_all;
-use crate::support::wait::DEADLINE;
+use crate::support::wait::{DEADLINE, wait_for};
 
 /// Words of records, which the server quotes, and keys. None of them may be in a bundle.
 const PAYLOAD: &str = "PlantedPayloadWord";
@@ -290,6 +290,22 @@ fn a_bundle_is_written_beside_a_daemon_that_hangs() {
     assert!(bundle.text("errors.txt").contains("status.json: "), "{}", bundle.text("errors.txt"));
     assert!(bundle.text("doctor.txt").contains("does not respond"));
     assert!(bundle.text("configuration.json").contains("queue.state_dir"));
+}
+
+#[test]
+fn a_signal_that_ends_the_collection_leaves_no_file() {
+    let daemon = Daemon::start(&Settings::default().with("device.name", "van-12"));
+    daemon.signal("STOP");
+    let out = daemon.home.path("out");
+    fs::create_dir(&out).unwrap();
+    let mut command = doctor(&program(), &daemon.home.path("config.toml"));
+    let mut running = Running::start(command.arg("--bundle").arg(out.join("bundle.tar.zst")), b"");
+    let files = || fs::read_dir(&out).unwrap().count();
+    wait_for("the temporary file", || (files() == 1).then_some(()));
+    signal(running.child.0.id(), "TERM");
+    wait_for("the end", || (!running.child.is_running()).then_some(()));
+    daemon.signal("CONT");
+    assert_eq!((running.end().code, files()), (Some(130), 0));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::part::BundlePart;
 use super::redaction::document::{redact_configuration, redact_document};
@@ -12,13 +12,15 @@ use super::redaction::key_hash::KeyHasher;
 use super::redaction::known_secrets::KnownStrings;
 use super::redaction::text::TextRedactor;
 use crate::api::Configuration;
-use crate::client::{Client, decode_json};
+use crate::client::{Client, ServerSentEvent, decode_json};
 use crate::config_file::ConfigLocation;
 
 /// A healthy daemon responds at once.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The stream of events has no end: what was stored arrives without a pause.
+/// The stream of events has no end: what was stored arrives without a pause,
 const EVENTS_PAUSE: Duration = Duration::from_millis(500);
+/// and a daemon at work may send new events without a pause, too.
+const EVENTS_TIMEOUT: Duration = Duration::from_secs(5);
 const EVENTS_MAX: usize = 20_000;
 /// No event has this id, so that the daemon sends all that it keeps.
 const BEFORE_ALL_EVENTS: &str = "00000000-0";
@@ -134,14 +136,28 @@ async fn fetch_alert_events(client: &Client) -> Result<Vec<Value>, String> {
     let mut events = opened
         .map_err(|_| "the daemon did not respond in time".to_owned())?
         .map_err(|error| error.to_string())?;
+    Ok(collect_alerts(async || events.next().await.ok().flatten(), EVENTS_TIMEOUT).await)
+}
+
+/// Ends at the first pause, or after the limit.
+async fn collect_alerts(
+    mut next: impl AsyncFnMut() -> Option<ServerSentEvent>,
+    limit: Duration,
+) -> Vec<Value> {
+    let deadline = Instant::now() + limit;
     let mut alerts = Vec::new();
     for _ in 0..EVENTS_MAX {
-        let Ok(Ok(Some(event))) = timeout(EVENTS_PAUSE, events.next()).await else { break };
+        let pause_end = deadline.min(Instant::now() + EVENTS_PAUSE);
+        let Ok(Some(event)) = timeout_at(pause_end, next()).await else { break };
         if event.name == ALERT_EVENT {
             alerts.extend(serde_json::from_str::<Value>(&event.data).ok());
         }
+        // An event that is ready counts as in time.
+        if Instant::now() >= deadline {
+            break;
+        }
     }
-    Ok(alerts)
+    alerts
 }
 
 /// Active alerts are known from the status, recent ones from events.
@@ -190,5 +206,20 @@ pub(super) fn add_strings_of_record(
         {
             known.add_secret(code);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_of_events_that_never_pauses_is_read_until_the_deadline() {
+        let alert = || ServerSentEvent { name: ALERT_EVENT.to_owned(), id: None, data: "{}".to_owned() };
+        let alerts = collect_alerts(async || Some(alert()), Duration::ZERO).await;
+        assert_eq!(alerts.len(), 1);
+        let mut stored = vec![alert(), alert()];
+        let alerts = collect_alerts(async || stored.pop(), EVENTS_TIMEOUT).await;
+        assert_eq!(alerts.len(), 2);
     }
 }

@@ -58,12 +58,13 @@ pub(super) async fn write_bundle(
             "an archive is not written to a terminal. Name a file, or redirect the output: fieldsync doctor --bundle - > FILE",
         ));
     }
+    // Before the file is created, which is removed then.
+    let mut interrupt = Interrupt::or_termination()?;
     let existing = if args.force { ExistingFile::Replace } else { ExistingFile::Keep };
     // Not `context.out`, which may escape characters of JSON.
     let mut stdout = io::stdout();
     // Opened first, so that a path that cannot be written fails before the collection.
     let target = ExportTarget::open_archive(file, &mut stdout, existing)?;
-    let mut interrupt = Interrupt::new()?;
     let bundle = tokio::select! {
         bundle = collect_bundle(args, context) => bundle?,
         () = interrupt.wait() => return Err(CommandFailure::interrupted("")),
@@ -185,9 +186,13 @@ async fn collect_bundle(
     ];
     parts.extend(documents.into_parts(&hasher, &texts));
     parts.push(manifest.into_part(counts.as_ref()));
-    parts.push(system::collect_versions(daemon_version.as_deref()).await);
-    parts.push(system::collect_units(&texts).await);
-    parts.push(journal::collect_journal(&texts).await);
+    // At once, so that their time limits do not add up.
+    let (versions, units, journal) = tokio::join!(
+        system::collect_versions(daemon_version.as_deref()),
+        system::collect_units(&texts),
+        journal::collect_journal(&texts),
+    );
+    parts.extend([versions, units, journal]);
     parts.push(state_files::list_state_files(config.as_ref().map(Config::state_dir), &texts));
 
     let device = texts.redact(&device);
