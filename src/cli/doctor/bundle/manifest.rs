@@ -77,7 +77,7 @@ impl ManifestLines {
             let mut page = fetch_page(with_query("/v1/records", &query)).await?;
             for entry in page["records"].as_array_mut().into_iter().flatten() {
                 let Value::Object(entry) = entry else { continue };
-                add_strings_of_record(entry, known, hasher);
+                add_strings_of_record(entry, known);
                 redact_manifest_entry(entry, hasher);
                 self.lines.push_str(&serde_json::to_string(entry).unwrap_or_default());
                 self.lines.push('\n');

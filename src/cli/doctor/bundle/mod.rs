@@ -166,14 +166,15 @@ async fn collect_bundle(
     let (documents, manifest) = match &silence {
         None => {
             let documents = DaemonDocuments::fetch(&context.client).await;
+            // Messages about whole requests first: the number of messages is limited.
+            documents.add_known_strings(&mut known);
             (documents, ManifestLines::fetch(&context.client, &mut known, &hasher).await)
         }
         Some(reason) => {
             (DaemonDocuments::without_daemon(reason, &location), ManifestLines::without_daemon(reason))
         }
     };
-    documents.add_known_strings(&mut known, &hasher);
-    let texts = TextRedactor::new(&known.into_map()).ok_or_else(no_redaction)?;
+    let texts = TextRedactor::new(&known).ok_or_else(no_redaction)?;
     report.redact_texts(|text| texts.redact(text));
 
     let status = documents.status.as_ref().ok();
@@ -195,7 +196,7 @@ async fn collect_bundle(
     parts.extend([versions, units, journal]);
     parts.push(state_files::list_state_files(config.as_ref().map(Config::state_dir), &texts));
 
-    let device = texts.redact(&device);
+    let device = texts.redact_secrets(&device);
     let time = rfc3339(time_ms);
     let user = super::access::User::current().name;
     let readme = describe_bundle(&BundleFacts { device: &device, time: &time, user: &user }, &parts);
