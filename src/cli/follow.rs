@@ -1,10 +1,11 @@
 //! Follows the daemon's events across its restarts. A restart is reported and does not end the stream.
 
+use std::ffi::c_int;
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::time::sleep;
@@ -94,10 +95,21 @@ pub(crate) struct Interrupt(UnixStream);
 
 impl Interrupt {
     pub(crate) fn new() -> Result<Self, CommandFailure> {
+        Self::of_signals(&[SIGINT])
+    }
+
+    /// Also waits for the signals that end a program, for one that must not leave a file behind.
+    pub(crate) fn or_termination() -> Result<Self, CommandFailure> {
+        Self::of_signals(&[SIGINT, SIGTERM, SIGHUP])
+    }
+
+    fn of_signals(signals: &[c_int]) -> Result<Self, CommandFailure> {
         let register = || -> io::Result<UnixStream> {
             let (read, write) = StdUnixStream::pair()?;
             read.set_nonblocking(true)?;
-            signal_hook::low_level::pipe::register(SIGINT, write)?;
+            for signal in signals {
+                signal_hook::low_level::pipe::register(*signal, write.try_clone()?)?;
+            }
             UnixStream::from_std(read)
         };
         register().map(Self).map_err(|error| {

@@ -1,8 +1,8 @@
 //! The archive for support: what is in it, what never is, and that nothing stops its collection.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{Read, Write};
+mod unpacked;
+
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,93 +11,20 @@ use std::process::Command;
 use fieldsync::clock::Clock;
 use serde_json::{Value, json};
 
+use self::unpacked::Bundle;
 use super::{NOBODY, SESAME, change_mode, copy_of_program, doctor, is_root, program};
 use crate::support::daemon::{Daemon, Home};
-use crate::support::process::{ProgramOutput, Running, run};
+use crate::support::process::{ProgramOutput, Running, run, signal};
 use crate::support::secrets::place;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::terminal::Terminal;
 use crate::support::user::open_to_all;
-use crate::support::wait::DEADLINE;
+use crate::support::wait::{DEADLINE, wait_for};
 
 /// Words of records, which the server quotes, and keys. None of them may be in a bundle.
 const PAYLOAD: &str = "PlantedPayloadWord";
 const KEY: &str = "PlantedKey";
-const DIRECTORY_PREFIX: &str = "fieldsync-bundle-van-12-";
-/// Every file that a bundle may have, in the order of the archive.
-const FILES: [&str; 15] = [
-    "README.txt",
-    "errors.txt",
-    "doctor.txt",
-    "doctor.json",
-    "status.json",
-    "alerts.json",
-    "telemetry.json",
-    "batches.json",
-    "metrics.txt",
-    "configuration.json",
-    "manifest.ndjson",
-    "versions.json",
-    "units.txt",
-    "journal.ndjson",
-    "state-directory.txt",
-];
-
-/// The files of an archive by their names.
-struct Bundle(BTreeMap<String, String>);
-
-impl Bundle {
-    #[track_caller]
-    fn unpack(archive: &[u8]) -> Self {
-        let plain = zstd::decode_all(archive).unwrap();
-        let mut files = BTreeMap::new();
-        let mut order = Vec::new();
-        for entry in tar::Archive::new(plain.as_slice()).entries().unwrap() {
-            let mut entry = entry.unwrap();
-            let path = entry.path().unwrap().into_owned();
-            let directory = path.iter().next().unwrap().to_str().unwrap();
-            assert!(directory.starts_with(DIRECTORY_PREFIX) && directory.ends_with('Z'), "{directory}");
-            let mut text = String::new();
-            entry.read_to_string(&mut text).unwrap();
-            if let Some(name) = path.iter().nth(1) {
-                assert_eq!(path.iter().count(), 2, "{}", path.display());
-                order.push(name.to_str().unwrap().to_owned());
-                files.insert(name.to_str().unwrap().to_owned(), text);
-            }
-        }
-        let expected: Vec<&str> = FILES.into_iter().filter(|name| files.contains_key(*name)).collect();
-        assert_eq!(order, expected);
-        Self(files)
-    }
-
-    #[track_caller]
-    fn text(&self, name: &str) -> &str {
-        self.0.get(name).unwrap_or_else(|| panic!("{name} is missing: {}", self.0["README.txt"]))
-    }
-
-    #[track_caller]
-    fn json(&self, name: &str) -> Value {
-        serde_json::from_str(self.text(name)).unwrap()
-    }
-
-    /// The lines of an NDJSON file.
-    #[track_caller]
-    fn lines(&self, name: &str) -> Vec<Value> {
-        self.text(name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    /// No file contains any of these.
-    #[track_caller]
-    fn lacks(&self, plants: &[&str]) {
-        for (name, text) in &self.0 {
-            for plant in plants {
-                let found = text.lines().find(|line| line.to_lowercase().contains(&plant.to_lowercase()));
-                assert_eq!(found, None, "{plant} is in {name}");
-            }
-        }
-    }
-}
 
 /// The command that writes a bundle into a file of the home.
 fn bundle_command(home: &Home) -> (Command, PathBuf) {
@@ -141,6 +68,9 @@ fn plant_tools(home: &Home) -> PathBuf {
         format!("GET https://host/?token={SESAME}-query&a={SESAME}; password={SESAME}-word"),
         format!("panicked: byte index 3 is not a char boundary of `{PAYLOAD} and more`"),
         format!("record of {KEY}-1 needs review (rejected, {PAYLOAD} {KEY}); for details: fieldsync show 1"),
+        format!(
+            "the value is Parse(\"{{\\\"date\\\": \\\"{PAYLOAD}\\\"}}\") or '{PAYLOAD}' or \"/{PAYLOAD} is bad\""
+        ),
         format!("the token {SESAME}-token was not accepted by {SESAME}-collector"),
     ];
     let entries: String = messages
@@ -153,16 +83,20 @@ fn plant_tools(home: &Home) -> PathBuf {
         })
         .collect();
     fs::write(tools.join("entries"), entries).unwrap();
-    let status = format!("Id=fieldsync.service\nStatusText=at https://joe:{SESAME}-unit@host/?k={SESAME}\n");
-    fs::write(tools.join("status"), status).unwrap();
-    for (tool, file) in [("journalctl", "entries"), ("systemctl", "status")] {
-        let path = tools.join(tool);
-        let mut script = File::create(&path).unwrap();
-        writeln!(script, "#!/bin/sh\ncat {}", tools.join(file).display()).unwrap();
-        drop(script);
-        change_mode(&path, 0o755);
-    }
+    place_tool(&tools, "journalctl", &format!("cat {}", tools.join("entries").display()));
+    // As systemd does, `show` prints what it was asked for, and `status` prints command lines.
+    let show = format!(
+        "echo Id=fieldsync.service\necho 'StatusText=at https://joe:{SESAME}-unit@host and says: {SESAME}'\necho Id=fieldsync.socket"
+    );
+    let status = format!("echo 'Process: 77 ExecStartPre=/usr/local/bin/fetch --pass {SESAME}'");
+    place_tool(&tools, "systemctl", &format!("case $1 in status) {status};; *) {show};; esac"));
     tools
+}
+
+fn place_tool(directory: &Path, name: &str, script: &str) {
+    let path = directory.join(name);
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    change_mode(&path, 0o755);
 }
 
 #[test]
@@ -177,7 +111,7 @@ fn a_bundle_has_no_secret_no_key_and_no_word_of_a_payload() {
     let token = secret_file("token", &format!("{SESAME}-token"));
     let key_text = format!("-----BEGIN PRIVATE KEY-----\n{SESAME}ClientKey\n-----END PRIVATE KEY-----\n");
     let client_key = secret_file("client.key", &key_text);
-    let headers = secret_file("headers", &format!("authorization: {SESAME}-collector\n"));
+    let headers = secret_file("headers", &format!("authorization: Bearer {SESAME}-collector\n"));
     home.configure(
         &Settings::for_server(&server.url())
             .with("server.token_file", &token)
@@ -237,10 +171,51 @@ fn a_bundle_has_no_secret_no_key_and_no_word_of_a_payload() {
     assert_eq!(bundle.json("alerts.json")["active"][0]["since"].as_str().map(str::len), Some(24));
     if is_root() {
         let journal = bundle.lines("journal.ndjson");
-        assert_eq!(journal.len(), 5);
+        assert_eq!(journal.len(), 6);
         assert!(journal[2]["message"].as_str().unwrap().starts_with("panicked: byte index 3"), "{journal:?}");
         assert!(bundle.text("units.txt").contains("Id=fieldsync.service"));
     }
+    assert!(bundle.text("units.txt").contains("Id=fieldsync.socket"), "{}", bundle.text("units.txt"));
+}
+
+#[test]
+fn keys_that_are_common_words_leave_the_bundle_readable_and_disable_no_mask() {
+    let home = Home::new(&Settings::default().with("device.name", "van-12"));
+    let drop_ins = home.path("conf.d");
+    fs::create_dir(&drop_ins).unwrap();
+    let planted = format!("[telemetry]\nalert_command = [\"/bin/true\", \"-u\", \"joe:{SESAME}-command\"]\n");
+    fs::write(drop_ins.join("50-planted.toml"), planted).unwrap();
+    let daemon = home.start();
+    let keys = ["2026", "fieldsync", "password", "Bearer", "Authorization", "https://", "1000"];
+    let records: Vec<Value> =
+        keys.iter().map(|key| json!({"type": "Visits", "key": key, "payload": {}})).collect();
+    daemon.enqueue(&records);
+    let (mut command, file) = bundle_command(&daemon.home);
+    let path = format!("{}:{}", plant_tools(&daemon.home).display(), std::env::var("PATH").unwrap());
+    command.env("PATH", path);
+    let (_, bundle) = write_bundle(command, &file);
+    let is_left = |name: &str| bundle.0.get(name).is_some_and(|text| text.contains(SESAME));
+    // The other secrets of the journal are known by this device's files only.
+    assert!(!["configuration.json", "units.txt", "status.json", "doctor.json"].into_iter().any(is_left));
+    if is_root() {
+        let journal = bundle.text("journal.ndjson");
+        for plant in ["-journal", "-bearer", "-query", "-word", "-command"] {
+            assert!(!journal.contains(&format!("{SESAME}{plant}")), "{plant}: {journal}");
+        }
+    }
+    let settings = bundle.json("configuration.json")["values"].clone();
+    let value_of = |name: &str| {
+        settings.as_array().unwrap().iter().find(|one| one["key"] == name).unwrap()["value"].clone()
+    };
+    assert_eq!(value_of("telemetry.alert_command"), json!(["/bin/true", "*** (2 arguments)"]));
+    assert_eq!(value_of("telemetry.alert_credential_expiry"), "14d");
+    let comments = |metrics: &str| -> Vec<String> {
+        metrics.lines().filter(|line| line.starts_with('#')).map(str::to_owned).collect()
+    };
+    let metrics = daemon.get("/metrics").text();
+    assert_eq!(comments(bundle.text("metrics.txt")), comments(&metrics));
+    assert!(bundle.text("metrics.txt").contains("\nfieldsync_queue_bytes "));
+    assert_eq!(bundle.json("versions.json")["fieldsync"], env!("CARGO_PKG_VERSION"));
 }
 
 #[test]
@@ -290,6 +265,22 @@ fn a_bundle_is_written_beside_a_daemon_that_hangs() {
     assert!(bundle.text("errors.txt").contains("status.json: "), "{}", bundle.text("errors.txt"));
     assert!(bundle.text("doctor.txt").contains("does not respond"));
     assert!(bundle.text("configuration.json").contains("queue.state_dir"));
+}
+
+#[test]
+fn a_signal_that_ends_the_collection_leaves_no_file() {
+    let daemon = Daemon::start(&Settings::default().with("device.name", "van-12"));
+    daemon.signal("STOP");
+    let out = daemon.home.path("out");
+    fs::create_dir(&out).unwrap();
+    let mut command = doctor(&program(), &daemon.home.path("config.toml"));
+    let mut running = Running::start(command.arg("--bundle").arg(out.join("bundle.tar.zst")), b"");
+    let files = || fs::read_dir(&out).unwrap().count();
+    wait_for("the temporary file", || (files() == 1).then_some(()));
+    signal(running.child.0.id(), "TERM");
+    wait_for("the end", || (!running.child.is_running()).then_some(()));
+    daemon.signal("CONT");
+    assert_eq!((running.end().code, files()), (Some(130), 0));
 }
 
 #[test]

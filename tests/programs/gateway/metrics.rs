@@ -80,7 +80,7 @@ fn batches_requests_and_ledger_operations_are_counted_and_measured() {
         ("http_request_duration_seconds_count{route=\"batch\"}", 2),
         ("http_requests_in_flight", 1),
         ("ledger_operations_total{kind=\"write\",result=\"error\"}", 0),
-        ("build_info{version=\"0.2.0\"}", 1),
+        (concat!("build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1),
     ] {
         assert_eq!(metric(&gateway, name), value, "{name}");
     }

@@ -3,22 +3,24 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use tokio::time::timeout;
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::part::BundlePart;
-use super::redaction::document::{redact_configuration, redact_document};
+use super::redaction::document::{is_command_setting, redact_configuration, redact_document};
 use super::redaction::key_hash::KeyHasher;
 use super::redaction::known_secrets::KnownStrings;
-use super::redaction::text::TextRedactor;
+use super::redaction::text::{TextRedactor, redact_code};
 use crate::api::Configuration;
-use crate::client::{Client, decode_json};
+use crate::client::{Client, ServerSentEvent, decode_json};
 use crate::config_file::ConfigLocation;
 
 /// A healthy daemon responds at once.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The stream of events has no end: what was stored arrives without a pause.
+/// The stream of events has no end: what was stored arrives without a pause,
 const EVENTS_PAUSE: Duration = Duration::from_millis(500);
+/// and a daemon at work may send new events without a pause, too.
+const EVENTS_TIMEOUT: Duration = Duration::from_secs(5);
 const EVENTS_MAX: usize = 20_000;
 /// No event has this id, so that the daemon sends all that it keeps.
 const BEFORE_ALL_EVENTS: &str = "00000000-0";
@@ -66,13 +68,26 @@ impl DaemonDocuments {
         }
     }
 
-    /// What the server said of whole requests, and the keys of records that block others.
-    pub(super) fn add_known_strings(&self, known: &mut KnownStrings, hasher: &KeyHasher) {
+    /// What the server said of whole requests, the keys of records that block others, and the program's own words.
+    pub(super) fn add_known_strings(&self, known: &mut KnownStrings) {
         for document in [&self.status, &self.batches].into_iter().flatten() {
-            add_strings_of(document, known, hasher);
+            add_strings_of(document, known);
         }
         for event in self.alert_events.iter().flatten() {
-            add_strings_of(event, known, hasher);
+            add_strings_of(event, known);
+        }
+        let documents = [&self.status, &self.telemetry, &self.batches, &self.configuration];
+        documents.into_iter().flatten().for_each(|document| known.add_field_names(document));
+        for setting in self.configuration.iter().flat_map(settings_of) {
+            let name = setting["key"].as_str().unwrap_or_default();
+            known.add_program_text(name);
+            if is_command_setting(name) {
+                known.add_command(&setting["value"]);
+            }
+        }
+        // Comments describe the metrics; labels of the others may hold anything.
+        for line in self.metrics.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with('#')) {
+            known.add_program_text(line);
         }
     }
 
@@ -105,7 +120,7 @@ impl DaemonDocuments {
             BundlePart::new(
                 "metrics.txt",
                 "GET /metrics",
-                self.metrics.map(|text| (texts.redact(&text), None)),
+                self.metrics.map(|text| (texts.redact_metrics(&text), None)),
             ),
             BundlePart::new(
                 "configuration.json",
@@ -134,14 +149,28 @@ async fn fetch_alert_events(client: &Client) -> Result<Vec<Value>, String> {
     let mut events = opened
         .map_err(|_| "the daemon did not respond in time".to_owned())?
         .map_err(|error| error.to_string())?;
+    Ok(collect_alerts(async || events.next().await.ok().flatten(), EVENTS_TIMEOUT).await)
+}
+
+/// Ends at the first pause, or after the limit.
+async fn collect_alerts(
+    mut next: impl AsyncFnMut() -> Option<ServerSentEvent>,
+    limit: Duration,
+) -> Vec<Value> {
+    let deadline = Instant::now() + limit;
     let mut alerts = Vec::new();
     for _ in 0..EVENTS_MAX {
-        let Ok(Ok(Some(event))) = timeout(EVENTS_PAUSE, events.next()).await else { break };
+        let pause_end = deadline.min(Instant::now() + EVENTS_PAUSE);
+        let Ok(Some(event)) = timeout_at(pause_end, next()).await else { break };
         if event.name == ALERT_EVENT {
             alerts.extend(serde_json::from_str::<Value>(&event.data).ok());
         }
+        // An event that is ready counts as in time.
+        if Instant::now() >= deadline {
+            break;
+        }
     }
-    Ok(alerts)
+    alerts
 }
 
 /// Active alerts are known from the status, recent ones from events.
@@ -158,37 +187,50 @@ fn indent(document: &Value) -> String {
     format!("{document:#}\n")
 }
 
+fn settings_of(configuration: &Value) -> impl Iterator<Item = &Value> {
+    configuration["values"].as_array().into_iter().flatten()
+}
+
 /// Finds keys and messages at every depth.
-fn add_strings_of(value: &Value, known: &mut KnownStrings, hasher: &KeyHasher) {
+fn add_strings_of(value: &Value, known: &mut KnownStrings) {
     match value {
         Value::Object(fields) => {
-            add_strings_of_record(fields, known, hasher);
-            fields.values().for_each(|value| add_strings_of(value, known, hasher));
+            add_strings_of_record(fields, known);
+            fields.values().for_each(|value| add_strings_of(value, known));
         }
-        Value::Array(values) => values.iter().for_each(|value| add_strings_of(value, known, hasher)),
+        Value::Array(values) => values.iter().for_each(|value| add_strings_of(value, known)),
         _ => {}
     }
 }
 
 /// The key of a record, and the message and code of an error.
-pub(super) fn add_strings_of_record(
-    fields: &serde_json::Map<String, Value>,
-    known: &mut KnownStrings,
-    hasher: &KeyHasher,
-) {
+pub(super) fn add_strings_of_record(fields: &Map<String, Value>, known: &mut KnownStrings) {
     if let Some(key) = fields.get("key").and_then(Value::as_str) {
-        known.add_key(key, hasher.hash(key));
+        known.add_key(key);
     }
     for error in ["last_error", "error"].iter().filter_map(|name| fields.get(*name)) {
         // Messages of the daemon itself have no status: they name files and addresses, and quote no record.
         let is_of_server = !error["http_status"].is_null();
         if let Some(message) = error["message"].as_str().filter(|_| is_of_server) {
-            known.add_secret(message);
+            known.add_message(message);
         }
-        if let Some(code) =
-            error["code"].as_str().filter(|code| super::redaction::text::redact_code(code) != *code)
-        {
-            known.add_secret(code);
+        if let Some(code) = error["code"].as_str().filter(|code| redact_code(code) != *code) {
+            known.add_message(code);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_of_events_that_never_pauses_is_read_until_the_deadline() {
+        let alert = || ServerSentEvent { name: ALERT_EVENT.to_owned(), id: None, data: "{}".to_owned() };
+        let alerts = collect_alerts(async || Some(alert()), Duration::ZERO).await;
+        assert_eq!(alerts.len(), 1);
+        let mut stored = vec![alert(), alert()];
+        let alerts = collect_alerts(async || stored.pop(), EVENTS_TIMEOUT).await;
+        assert_eq!(alerts.len(), 2);
     }
 }

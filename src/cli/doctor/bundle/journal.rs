@@ -18,6 +18,8 @@ const ENTRIES_MAX: &str = "--lines=5000";
 /// Entries are larger before the unneeded fields are removed.
 const OUTPUT_BYTES_MAX: usize = 2 * PART_BYTES_MAX;
 const FIELD_PREFIX: &str = "FIELDSYNC_";
+/// Of an id with its dashes.
+const ID_CHARS_MAX: usize = 36;
 const KEPT_FIELDS: [&str; 9] = [
     "PRIORITY",
     "SYSLOG_IDENTIFIER",
@@ -66,21 +68,26 @@ fn redact_entry(line: &str, texts: &TextRedactor) -> Option<String> {
     for (name, value) in &entry {
         let is_kept = name.starts_with(FIELD_PREFIX) || KEPT_FIELDS.contains(&name.as_str());
         if let Some(text) = value.as_str().filter(|_| is_kept) {
-            kept.insert(name.clone(), texts.redact_message(text).into());
+            let redacted = if is_number_or_id(text) { text.to_owned() } else { texts.redact_message(text) };
+            kept.insert(name.clone(), redacted.into());
         }
     }
     Some(format!("{}\n", Value::from(kept)))
 }
 
+/// Ids connect the entry with the other files, so a key that looks like a part of one is not searched for.
+fn is_number_or_id(text: &str) -> bool {
+    text.len() <= ID_CHARS_MAX && text.chars().all(|letter| letter.is_ascii_hexdigit() || letter == '-')
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
+    use crate::cli::doctor::bundle::redaction::known_secrets::KnownStrings;
 
     #[test]
     fn an_entry_keeps_its_event_and_fields_and_no_command_line() {
-        let texts = TextRedactor::new(&BTreeMap::new()).unwrap();
+        let texts = TextRedactor::new(&KnownStrings::default()).unwrap();
         let line = json!({"__REALTIME_TIMESTAMP": "1700000000000000", "MESSAGE": "ready at \"sesame\"",
             "MESSAGE_ID": crate::journal::READY, "_CMDLINE": "--token sesame", "FIELDSYNC_BATCH_ID": "1"});
         let entry = redact_entry(&line.to_string(), &texts).unwrap();

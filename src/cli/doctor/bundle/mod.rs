@@ -58,12 +58,13 @@ pub(super) async fn write_bundle(
             "an archive is not written to a terminal. Name a file, or redirect the output: fieldsync doctor --bundle - > FILE",
         ));
     }
+    // Before the file is created, which is removed then.
+    let mut interrupt = Interrupt::or_termination()?;
     let existing = if args.force { ExistingFile::Replace } else { ExistingFile::Keep };
     // Not `context.out`, which may escape characters of JSON.
     let mut stdout = io::stdout();
     // Opened first, so that a path that cannot be written fails before the collection.
     let target = ExportTarget::open_archive(file, &mut stdout, existing)?;
-    let mut interrupt = Interrupt::new()?;
     let bundle = tokio::select! {
         bundle = collect_bundle(args, context) => bundle?,
         () = interrupt.wait() => return Err(CommandFailure::interrupted("")),
@@ -165,14 +166,15 @@ async fn collect_bundle(
     let (documents, manifest) = match &silence {
         None => {
             let documents = DaemonDocuments::fetch(&context.client).await;
+            // Messages about whole requests first: the number of messages is limited.
+            documents.add_known_strings(&mut known);
             (documents, ManifestLines::fetch(&context.client, &mut known, &hasher).await)
         }
         Some(reason) => {
             (DaemonDocuments::without_daemon(reason, &location), ManifestLines::without_daemon(reason))
         }
     };
-    documents.add_known_strings(&mut known, &hasher);
-    let texts = TextRedactor::new(&known.into_map()).ok_or_else(no_redaction)?;
+    let texts = TextRedactor::new(&known).ok_or_else(no_redaction)?;
     report.redact_texts(|text| texts.redact(text));
 
     let status = documents.status.as_ref().ok();
@@ -185,12 +187,16 @@ async fn collect_bundle(
     ];
     parts.extend(documents.into_parts(&hasher, &texts));
     parts.push(manifest.into_part(counts.as_ref()));
-    parts.push(system::collect_versions(daemon_version.as_deref()).await);
-    parts.push(system::collect_units(&texts).await);
-    parts.push(journal::collect_journal(&texts).await);
+    // At once, so that their time limits do not add up.
+    let (versions, units, journal) = tokio::join!(
+        system::collect_versions(daemon_version.as_deref()),
+        system::collect_units(&texts),
+        journal::collect_journal(&texts),
+    );
+    parts.extend([versions, units, journal]);
     parts.push(state_files::list_state_files(config.as_ref().map(Config::state_dir), &texts));
 
-    let device = texts.redact(&device);
+    let device = texts.redact_secrets(&device);
     let time = rfc3339(time_ms);
     let user = super::access::User::current().name;
     let readme = describe_bundle(&BundleFacts { device: &device, time: &time, user: &user }, &parts);

@@ -8,9 +8,10 @@ const REDACTION: &str = "\
 Left out on purpose: payloads and receipts of records, messages of the server
 (they may quote records; class, HTTP status and code are kept), contents of
 secret files, environments and command lines. Keys of records are replaced by
-hashes: equal keys have equal hashes within this bundle, and no others. Secrets
-and whatever looks like one are replaced by ***. Record types, record ids, the
-name of the device, addresses of servers and paths are kept.
+hashes: equal keys have equal hashes within this bundle, and no others. Texts
+have *** instead, except for keys that are numbers or words of the program.
+Secrets and whatever looks like one are replaced by ***, too. Record types,
+record ids, the name of the device, addresses of servers and paths are kept.
 Look through the files before you pass them on.
 ";
 

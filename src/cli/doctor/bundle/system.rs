@@ -45,22 +45,19 @@ pub(super) async fn collect_versions(daemon: Option<&str>) -> BundlePart {
 pub(super) async fn collect_units(texts: &TextRedactor) -> BundlePart {
     let service = format!("{UNIT}.service");
     let socket = format!("{UNIT}.socket");
+    // Not `systemctl status`, which prints command lines.
     let shown = run_tool(SYSTEMCTL, &["show", UNIT_PROPERTIES, &service, &socket], OUTPUT_BYTES_MAX).await;
-    let status_arguments = ["status", "--no-pager", "--full", "--lines=0", &service, &socket];
-    let status = run_tool(SYSTEMCTL, &status_arguments, OUTPUT_BYTES_MAX).await;
-    // The status of a unit that is stopped or unknown is a failure of the program, but not of the collection.
-    let collected = match (shown, status) {
-        (Ok(shown), _) if !shown.is_success => Err(match shown.stderr.as_str() {
-            "" => "systemctl failed".to_owned(),
-            stderr => texts.redact(stderr),
-        }),
-        (Ok(shown), status) => {
-            let status = status.map_or_else(|reason| reason, |status| status.text);
-            Ok((texts.redact(&format!("{}\n\n{status}", shown.text.trim_end())), None))
-        }
-        (Err(reason), _) => Err(reason),
-    };
-    BundlePart::new("units.txt", "systemctl show and systemctl status of the units", collected)
+    let collected = shown.and_then(|shown| match shown.stderr.as_str() {
+        _ if shown.is_success => Ok((redact_lines(&shown.text, texts), None)),
+        "" => Err("systemctl failed".to_owned()),
+        stderr => Err(texts.redact(stderr)),
+    });
+    BundlePart::new("units.txt", "systemctl show of the units, without command lines", collected)
+}
+
+/// Each line is a text of its own.
+fn redact_lines(text: &str, texts: &TextRedactor) -> String {
+    text.lines().map(|line| texts.redact(line) + "\n").collect()
 }
 
 fn read_os_release() -> Value {
@@ -69,4 +66,17 @@ fn read_os_release() -> Value {
     let pairs = text.lines().filter_map(|line| line.split_once('='));
     let pairs = pairs.map(|(name, value)| (name.to_owned(), value.trim_matches('"').into()));
     Value::Object(pairs.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::bundle::redaction::known_secrets::KnownStrings;
+
+    #[test]
+    fn a_mask_ends_with_its_line() {
+        let texts = TextRedactor::new(&KnownStrings::default()).unwrap();
+        let shown = "Id=a\nStatusText=no, and says: sesame\n\nId=b\n";
+        assert_eq!(redact_lines(shown, &texts), "Id=a\nStatusText=no, and says: ***\n\nId=b\n");
+    }
 }

@@ -4,10 +4,11 @@ use serde_json::{Map, Value};
 
 use super::key_hash::KeyHasher;
 use super::text::{TextRedactor, redact_code};
+use crate::cli::format::count;
 use crate::config::MASK;
 
 /// Fields that contain data of records, wherever they are.
-const DROPPED_FIELDS: [&str; 3] = ["payload", "receipt", "field"];
+pub(super) const DROPPED_FIELDS: [&str; 3] = ["payload", "receipt", "field"];
 /// Objects of which the server determines the content.
 const ERROR_OBJECTS: [&str; 2] = ["last_error", "error"];
 /// What is kept of an error, besides its code. The message may quote a record.
@@ -15,6 +16,10 @@ const ERROR_FIELDS: [&str; 3] = ["class", "http_status", "at"];
 const KEY_FIELD: &str = "key";
 /// What the daemon did about a batch: it may quote a header of the response.
 const NOTE_FIELD: &str = "note";
+/// Fields that name no record: keys are not searched for in ids, times, names and states.
+const FIXED_FIELDS: [&str; 10] =
+    ["id", "at", "since", "state", "severity", "alert", "version", "type", "class", "device_name"];
+const FIXED_SUFFIXES: [&str; 2] = ["_id", "_at"];
 /// Texts in an entry of the manifest that say nothing of what the record is about.
 const MANIFEST_TEXTS: [&str; 10] = [
     "id",
@@ -31,6 +36,9 @@ const MANIFEST_TEXTS: [&str; 10] = [
 /// Parts of the names of configuration keys whose value is a secret, unless they name a file.
 const SECRET_NAMES: [&str; 5] = ["token", "secret", "password", "credential", "header"];
 const FILE_SUFFIX: &str = "_file";
+/// When a credential expires, and how early that is reported, is not secret.
+const DURATION_SUFFIX: &str = "_expiry";
+const COMMAND_SETTING: &str = "alert_command";
 
 /// Redacts status, telemetry, batches and events.
 pub(crate) fn redact_document(value: &mut Value, hasher: &KeyHasher, texts: &TextRedactor) {
@@ -57,10 +65,16 @@ fn redact_fields(fields: &mut Map<String, Value>, hasher: &KeyHasher, texts: &Te
             keep_facts_of_error(value);
         } else if let (NOTE_FIELD, Value::String(note)) = (name.as_str(), &mut *value) {
             *note = texts.redact_message(note);
+        } else if let (true, Value::String(text)) = (is_fixed(name), &mut *value) {
+            *text = texts.redact_secrets(text);
         } else {
             redact_document(value, hasher, texts);
         }
     }
+}
+
+fn is_fixed(name: &str) -> bool {
+    FIXED_FIELDS.contains(&name) || FIXED_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }
 
 /// Redacts an entry of the manifest. Texts of newer versions are left out.
@@ -85,6 +99,8 @@ pub(crate) fn redact_configuration(value: &mut Value, texts: &TextRedactor) {
         let name = setting["key"].as_str().unwrap_or_default();
         if is_secret_setting(name) && !setting["value"].is_null() {
             setting["value"] = MASK.into();
+        } else if is_command_setting(name) {
+            mask_arguments(&mut setting["value"]);
         }
     }
     redact_all_texts(value, texts);
@@ -93,14 +109,35 @@ pub(crate) fn redact_configuration(value: &mut Value, texts: &TextRedactor) {
 /// Whether the value of a configuration key is a secret. A key that ends with `_file` names a file.
 pub(crate) fn is_secret_setting(name: &str) -> bool {
     let name = name.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-    !name.ends_with(FILE_SUFFIX) && SECRET_NAMES.iter().any(|secret| name.contains(secret))
+    let is_harmless = [FILE_SUFFIX, DURATION_SUFFIX].iter().any(|suffix| name.ends_with(suffix));
+    !is_harmless && SECRET_NAMES.iter().any(|secret| name.contains(secret))
+}
+
+/// Whether the value of a configuration key is a program with its arguments, which may be secrets.
+pub(crate) fn is_command_setting(name: &str) -> bool {
+    name.rsplit('.').next().is_some_and(|name| name.eq_ignore_ascii_case(COMMAND_SETTING))
+}
+
+/// Keeps the path of the program.
+fn mask_arguments(command: &mut Value) {
+    match command {
+        Value::Array(parts) if parts.len() > 1 => {
+            let masked = format!("{MASK} ({})", count(parts.len() as u64 - 1, "argument"));
+            parts.truncate(1);
+            parts.push(masked.into());
+        }
+        Value::String(text) if !text.starts_with('/') || text.contains(char::is_whitespace) => {
+            MASK.clone_into(text);
+        }
+        _ => {}
+    }
 }
 
 fn redact_all_texts(value: &mut Value, texts: &TextRedactor) {
     match value {
         Value::Object(fields) => fields.values_mut().for_each(|value| redact_all_texts(value, texts)),
         Value::Array(values) => values.iter_mut().for_each(|value| redact_all_texts(value, texts)),
-        Value::String(text) => *text = texts.redact(text),
+        Value::String(text) => *text = texts.redact_secrets(text),
         _ => {}
     }
 }
@@ -120,14 +157,13 @@ fn keep_facts_of_error(error: &mut Value) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use serde_json::json;
 
     use super::*;
+    use crate::cli::doctor::bundle::redaction::known_secrets::KnownStrings;
 
     fn tools() -> (KeyHasher, TextRedactor) {
-        (KeyHasher::new().unwrap(), TextRedactor::new(&BTreeMap::new()).unwrap())
+        (KeyHasher::new().unwrap(), TextRedactor::new(&KnownStrings::default()).unwrap())
     }
 
     fn rejected() -> Value {
@@ -154,6 +190,18 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_also_an_id_or_a_time_leaves_them_as_they_are() {
+        let mut known = KnownStrings::default();
+        known.add_key("Zurich");
+        let (hasher, texts) = (KeyHasher::new().unwrap(), TextRedactor::new(&known).unwrap());
+        let mut status =
+            json!({"device_id": "Zurich-7", "sync": {"since": "Zurich", "text": "waits for Zurich"}});
+        redact_document(&mut status, &hasher, &texts);
+        let expected = json!({"device_id": "Zurich-7", "sync": {"since": "Zurich", "text": "waits for ***"}});
+        assert_eq!(status, expected);
+    }
+
+    #[test]
     fn texts_of_newer_versions_are_left_out_of_the_manifest() {
         let (hasher, _) = tools();
         let entry = json!({"id": "1", "key": "sesame", "state": "FAILED", "attempts": 2, "title": "sesame",
@@ -173,11 +221,16 @@ mod tests {
             {"key": "telemetry.otlp_headers", "value": "x: sesame", "source": "default"},
             {"key": "server.token_file", "value": "/etc/token", "source": "default"},
             {"key": "server.token", "value": null, "source": "default"},
+            {"key": "telemetry.alert_credential_expiry", "value": "14d", "source": "default"},
+            {"key": "telemetry.alert_command", "value": ["/usr/bin/curl", "-u", "joe:sesame"], "source": "default"},
+            {"key": "telemetry.alert_command", "value": "/usr/bin/curl -u joe:sesame", "source": "default"},
         ], "refused": {"message": "server.proxy: http://me:sesame@host is not usable"}});
         redact_configuration(&mut configuration, &texts);
         assert!(!configuration.to_string().contains("sesame"), "{configuration}");
         assert_eq!(configuration["values"][2]["value"], "/etc/token");
         assert_eq!(configuration["values"][3]["value"], Value::Null);
         assert_eq!(configuration["values"][0]["key"], "server.url");
+        assert_eq!(configuration["values"][4]["value"], "14d");
+        assert_eq!(configuration["values"][5]["value"], json!(["/usr/bin/curl", "*** (2 arguments)"]));
     }
 }

@@ -1,115 +1,88 @@
-//! Redacts texts: known strings first, then whatever looks like a secret.
+//! Redacts texts: known secrets, messages of the server, keys of records, and whatever looks like a secret.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::AhoCorasick;
 use regex_lite::{Captures, Regex};
 
+use super::key_search::KeySearch;
+use super::known_secrets::KnownStrings;
+use super::patterns::SecretPatterns;
+use super::quoted::find_quoted;
+use super::spans::MaskedSpans;
 use crate::config::MASK;
 
-/// Shorter strings are not searched for: they stand in every text.
-const KNOWN_BYTES_MIN: usize = 4;
-/// Bounds the memory of the search.
-const KNOWN_STRINGS_MAX: usize = 50_000;
-
-/// What looks like a secret, and what replaces it.
-const SECRET_PATTERNS: [(&str, &str); 9] = [
-    // A key or certificate.
-    (r"(?s)-----BEGIN [^-]*-----.*?(-----END [^-]*-----|$)", "***"),
-    // User and password of a URL.
-    (r#"([A-Za-z][A-Za-z0-9+.-]*://)[^\s"'<>]*@"#, "${1}***@"),
-    // The values of a query.
-    (r#"([?&][^=&\s"'<>]+=)[^&\s"'<>]*"#, "${1}***"),
-    // Header fields.
-    (
-        r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|x-api-key|api-key)\b([^\w\n]*[:=])[^\n]*",
-        "${1}${2} ***",
-    ),
-    (r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}", "${1} ***"),
-    // name=value, name: value and "name": "value".
-    (
-        r#"(?i)((?:password|passwd|passphrase|secret|token|api[_-]?key|credentials?|(?:client|access|private)[_-]?key)["']?\s*[=:]\s*["']?)[^\s"',;&)}\]]+"#,
-        "${1}***",
-    ),
-    // A JSON Web Token.
-    (r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9._-]*", "***"),
-    // A message of the server: the probe of doctor quotes it.
-    (r"(?s)( and says: ).*?(: records wait until [a-z ]*)?$", "${1}***${2}"),
-    // Random text without a space, such as a token. Ids of records and batches are shorter.
-    (r"[A-Za-z0-9+/_]{40,}={0,2}", "***"),
-];
 /// Where texts of the daemon name a code of the server, which is free text, too.
 const CODE_PATTERNS: [&str; 2] = [
-    r"(?s)(the server responded with HTTP [0-9]{3} )(.*)(: [a-z0-9 ]*)$",
-    r"(?s)(needs review \([a-z_]+, )(.*)(\); for details: )",
+    r"(?s)the server responded with HTTP [0-9]{3} (.*): [a-z0-9 ]*$",
+    r"(?s)needs review \([a-z_]+, (.*)\); for details: ",
 ];
-/// Quoted text in messages: a bug may quote what it handled.
-const QUOTED: &str = r#""[^"]*"|`[^`]*`|“[^”]*”|„[^“”]*[“”]"#;
 const CODE_CHARS_MAX: usize = 64;
+/// What is text in metrics: the values of labels.
+const LABEL_VALUE: &str = r#""(?:[^"\\\n]|\\.)*""#;
 
 /// Redacts the texts of one bundle.
 pub(crate) struct TextRedactor {
-    known: Option<AhoCorasick>,
-    replacements: Vec<String>,
-    patterns: Vec<(Regex, &'static str)>,
+    strings: AhoCorasick,
+    keys: KeySearch,
+    patterns: SecretPatterns,
     codes: Vec<Regex>,
-    quoted: Option<Regex>,
+    label_value: Regex,
 }
 
 impl TextRedactor {
-    /// `known` maps each string to its replacement. `None` if the search cannot be built.
-    pub(crate) fn new(known: &BTreeMap<String, String>) -> Option<Self> {
-        let searched = || {
-            let long_enough = known.iter().filter(|(text, _)| text.len() >= KNOWN_BYTES_MIN);
-            long_enough.take(KNOWN_STRINGS_MAX)
-        };
-        // The longest: a message that quotes a key is replaced as a whole.
-        let search = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(searched().map(|(text, _)| text))
-            .ok()?;
-        let patterns = SECRET_PATTERNS.iter().map(|(pattern, with)| Some((Regex::new(pattern).ok()?, *with)));
+    /// `None` if the search cannot be built.
+    pub(crate) fn new(known: &KnownStrings) -> Option<Self> {
         let codes = CODE_PATTERNS.iter().map(|pattern| Regex::new(pattern).ok());
         Some(Self {
-            known: Some(search).filter(|search| search.patterns_len() > 0),
-            replacements: searched().map(|(_, replacement)| replacement.clone()).collect(),
-            patterns: patterns.collect::<Option<_>>()?,
+            strings: AhoCorasick::new(known.masked_strings()).ok()?,
+            keys: known.search_keys(),
+            patterns: SecretPatterns::new()?,
             codes: codes.collect::<Option<_>>()?,
-            quoted: Some(Regex::new(QUOTED).ok()?),
+            label_value: Regex::new(LABEL_VALUE).ok()?,
         })
     }
 
-    /// A text of the daemon or of the system.
+    /// A free text of the daemon or of the system.
     pub(crate) fn redact(&self, text: &str) -> String {
-        let mut text = match &self.known {
-            Some(search) => search.replace_all(text, &self.replacements),
-            None => text.to_owned(),
-        };
-        for code in &self.codes {
-            text = code
-                .replace(&text, |found: &Captures<'_>| {
-                    format!("{}{}{}", &found[1], redact_code(&found[2]), &found[3])
-                })
-                .into_owned();
-        }
-        for (pattern, with) in &self.patterns {
-            if let Cow::Owned(replaced) = pattern.replace_all(&text, *with) {
-                text = replaced;
-            }
-        }
-        text
+        self.find_all(text).apply(text)
+    }
+
+    /// A text that names no record, such as a time or an id. Keys are not searched for in it.
+    pub(crate) fn redact_secrets(&self, text: &str) -> String {
+        self.find_secrets(text).apply(text)
     }
 
     /// A message of the journal: what it quotes is masked, too, except for paths.
     pub(crate) fn redact_message(&self, text: &str) -> String {
-        let text = self.redact(text);
-        let Some(quoted) = &self.quoted else { return text };
-        let mask = |found: &Captures<'_>| match &found[0] {
-            path if path.trim_matches(['"', '`']).starts_with('/') => path.to_owned(),
-            _ => format!("\"{MASK}\""),
-        };
-        quoted.replace_all(&text, mask).into_owned()
+        let mut spans = self.find_all(text);
+        if let Some(quoted) = find_quoted(text) {
+            spans.add(quoted);
+        }
+        spans.apply(text)
+    }
+
+    /// Metrics: their names and numbers stay as they are.
+    pub(crate) fn redact_metrics(&self, text: &str) -> String {
+        let redact = |found: &Captures<'_>| self.redact_secrets(&found[0]);
+        self.label_value.replace_all(text, redact).into_owned()
+    }
+
+    fn find_all(&self, text: &str) -> MaskedSpans {
+        let mut spans = self.find_secrets(text);
+        self.keys.find(text, &mut spans);
+        spans
+    }
+
+    fn find_secrets(&self, text: &str) -> MaskedSpans {
+        let mut spans = MaskedSpans::default();
+        // One secret may begin within another.
+        self.strings.find_overlapping_iter(text).for_each(|found| spans.add(found.range()));
+        for code in self.codes.iter().filter_map(|pattern| pattern.captures(text)?.get(1)) {
+            if redact_code(code.as_str()) != code.as_str() {
+                spans.add(code.range());
+            }
+        }
+        self.patterns.find(text, &mut spans);
+        spans
     }
 }
 
@@ -123,45 +96,59 @@ pub(crate) fn redact_code(code: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn redactor(known: &[(&str, &str)]) -> TextRedactor {
-        let known = known.iter().map(|(text, with)| ((*text).to_owned(), (*with).to_owned()));
-        TextRedactor::new(&known.collect()).unwrap()
+    fn redactor(secrets: &[&str], keys: &[&str]) -> TextRedactor {
+        let mut known = KnownStrings::default();
+        for secret in secrets {
+            known.add_secret(secret);
+        }
+        for key in keys {
+            known.add_key(key);
+        }
+        TextRedactor::new(&known).unwrap()
     }
 
     #[test]
-    fn what_looks_like_a_secret_is_masked() {
-        let redactor = redactor(&[]);
-        for (text, expected) in [
-            ("https://me:sesame@host/a?b=sesame&c=sesame#d", "https://***@host/a?b=***&c=***"),
-            ("proxy http://me:se/sa@me@host:8080 failed", "proxy http://***@host:8080 failed"),
-            ("Authorization: Bearer sesame12", "Authorization: ***"),
-            ("proxy-authorization=Basic c2VzYW1l", "proxy-authorization= ***"),
-            ("sent bearer sesame-12.x", "sent bearer ***"),
-            ("password=sesame, token: sesame", "password=***, token: ***"),
-            (r#"{"client_secret": "sesame"}"#, r#"{"client_secret": "***"}"#),
-            ("server.token_file: cannot read /etc/token", "server.token_file: cannot read /etc/token"),
-            ("eyJhbGciOi.eyJzdWIi.c2ln", "***"),
-            ("-----BEGIN PRIVATE KEY-----\nMC4C\n-----END PRIVATE KEY-----\n", "***\n"),
-            ("0191b3a0-0000-7000-8000-000000000000", "0191b3a0-0000-7000-8000-000000000000"),
-            (
-                "it fails (HTTP 503) and says: sesame: records wait until it recovers",
-                "it fails (HTTP 503) and says: ***: records wait until it recovers",
-            ),
-            ("no (HTTP 403) and says: open sesame", "no (HTTP 403) and says: ***"),
+    fn secrets_that_overlap_and_messages_that_quote_a_key_are_masked_as_a_whole() {
+        let redactor = redactor(&["Acme LLC owes 7", "owes 7 sesame", "ab"], &["Acme LLC"]);
+        assert_eq!(redactor.redact("Acme LLC: Acme LLC owes 7 sesame; ab"), "***: ***; ab");
+    }
+
+    #[test]
+    fn a_key_does_not_disable_a_pattern_or_hide_a_secret() {
+        let keys = ["password", "Bearer", "Authorization", "https://", "said password=sesame", "proxy open"];
+        let redactor = redactor(&["open sesame"], &keys);
+        for text in [
+            "proxy said password=sesame and done",
+            "sent Bearer sesame-1",
+            "Authorization: x sesame",
+            "at https://me:sesame@host",
+            "the proxy open sesame",
         ] {
-            assert_eq!(redactor.redact(text), expected);
+            let redacted = redactor.redact(text);
+            assert!(!redacted.contains("sesame"), "{redacted}");
         }
     }
 
     #[test]
-    fn known_strings_are_replaced_by_the_longest_that_fits() {
-        let redactor = redactor(&[("Acme", "key-1"), ("Acme owes 7", "***"), ("ab", "never")]);
-        assert_eq!(redactor.redact("Acme: Acme owes 7; ab"), "key-1: ***; ab");
+    fn keys_that_are_numbers_or_words_of_the_program_leave_texts_readable() {
+        let redactor = redactor(&[], &["2026", "1000", "fieldsync"]);
+        let text = "since 2026-11-29T12:01:47.580Z 1000 records wait: fieldsync quarantine list";
+        assert_eq!(redactor.redact(text), text);
+    }
+
+    #[test]
+    fn only_values_of_labels_are_redacted_in_metrics() {
+        let redactor = redactor(&["sesame"], &["Petersen"]);
+        let metrics = "# HELP fieldsync_last_success_timestamp_seconds Time of sesame.\n\
+            fieldsync_last_success_timestamp_seconds 1795953738\n\
+            fieldsync_store_commit_duration_seconds_bucket{type=\"Petersen\",le=\"0.001\"} 0\n";
+        assert_eq!(redactor.redact_metrics(metrics), metrics);
+        assert_eq!(redactor.redact_metrics("a{b=\"x \\\"sesame\"} 1"), "a{b=\"x \\\"***\"} 1");
     }
 
     #[test]
     fn a_code_of_the_server_stays_if_it_is_one_word() {
-        let redactor = redactor(&[]);
+        let redactor = redactor(&[], &[]);
         for (text, expected) in [
             (
                 "the server responded with HTTP 422 BAD_DATE: cut into 2 parts",
@@ -182,11 +169,8 @@ mod tests {
 
     #[test]
     fn quoted_text_of_the_journal_is_masked_and_paths_are_not() {
-        let redactor = redactor(&[]);
+        let redactor = redactor(&[], &[]);
         let message = "panicked: \"Acme\" is not `a date` in \"/etc/fieldsync\"";
-        assert_eq!(
-            redactor.redact_message(message),
-            "panicked: \"***\" is not \"***\" in \"/etc/fieldsync\""
-        );
+        assert_eq!(redactor.redact_message(message), "panicked: \"***` in \"/etc/fieldsync\"");
     }
 }
