@@ -36,6 +36,10 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
 /// For the head of a request, and for the TLS handshake before it.
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How a handshake ends if the client closes the connection.
+const CLOSED_BY_CLIENT: [io::ErrorKind; 3] =
+    [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+
 /// Starts a server without TLS.
 pub(super) fn start_plain_server(
     listener: TcpListener,
@@ -93,7 +97,9 @@ pub(super) fn start_tls_server(
             acceptor.set_handshake_timeout(REQUEST_HEAD_TIMEOUT);
             acceptor
                 .map_err(move |error| {
-                    failed.http.count_tls_failure();
+                    if !is_closed_by_client(&error) {
+                        failed.http.count_tls_failure();
+                    }
                     AcceptError::into_service_error(error)
                 })
                 .map(|stream: TlsStream<TcpStream>| {
@@ -103,4 +109,10 @@ pub(super) fn start_tls_server(
                 .and_then(http.map_err(AcceptError::Service))
         })?;
     Ok(server.run())
+}
+
+/// Whether the client closed the connection during the handshake without a TLS alert, as health checks of load balancers
+/// do all the time.
+fn is_closed_by_client<E>(error: &AcceptError<io::Error, E>) -> bool {
+    matches!(error, AcceptError::Tls(error) if CLOSED_BY_CLIENT.contains(&error.kind()))
 }

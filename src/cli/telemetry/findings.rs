@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::words::{
-    class_name, hour_range, interface_name, percent_of, ratio, share, short_duration, to_f64,
+    class_name, hour_range, interface_name, number, percent_of, rate, ratio, share, short_duration, to_f64,
 };
 use crate::api::{FailureReport, Outcomes, TelemetryReport};
 use crate::hidden::replace_hidden;
@@ -45,25 +45,43 @@ pub(super) fn describe_sizes(report: &TelemetryReport) -> Option<String> {
         Some((size, outcomes)) => format!(
             "Batches of {} got no response in time most often: {} of {} ({}).",
             records_of(size),
-            outcomes.timeouts,
-            outcomes.batches,
+            number(outcomes.timeouts),
+            number(outcomes.batches),
             percent_of(outcomes.timeouts, outcomes.batches)
         ),
-        None => format!("{} of {sent} batches got through.", percent_of(succeeded, sent)),
+        None => format!("{} of {} batches got through.", percent_of(succeeded, sent), number(sent)),
     };
-    let fastest = fastest_of(sizes()).map(|(size, rate)| {
-        format!(" The most records per second got through in batches of {} ({rate:.1}).", records_of(size))
+    let fastest = fastest_of(sizes()).map(|(fastest, rate)| match fastest {
+        Fastest::One(size) => {
+            format!(" The most records per second got through in batches of {} ({rate}).", records_of(size))
+        }
+        Fastest::Several(sizes) => {
+            format!(" The most records per second got through in batches of {sizes} records ({rate} each).")
+        }
+        Fastest::AllEqual => format!(" In batches of all sizes, {rate} records per second got through."),
     });
     Some(first + &fastest.unwrap_or_default())
 }
 
 /// How many batches at once are the fastest.
 pub(super) fn describe_in_flight(report: &TelemetryReport) -> Option<String> {
-    let (at_once, rate) =
+    let (fastest, rate) =
         fastest_of(report.by_in_flight.iter().map(|bucket| (bucket.in_flight.as_str(), &bucket.outcomes)))?;
-    let batches =
-        if at_once == "1" { "a single batch".to_owned() } else { format!("{} batches", clean(at_once)) };
-    Some(format!("The most records per second got through with {batches} under way ({rate:.1})."))
+    let batches = match fastest {
+        Fastest::One("1") => "a single batch".to_owned(),
+        Fastest::One(at_once) => format!("{} batches", clean(at_once)),
+        Fastest::Several(numbers) => {
+            return Some(format!(
+                "The most records per second got through with {numbers} batches under way ({rate} each)."
+            ));
+        }
+        Fastest::AllEqual => {
+            return Some(format!(
+                "However many batches were under way, {rate} records per second got through."
+            ));
+        }
+    };
+    Some(format!("The most records per second got through with {batches} under way ({rate})."))
 }
 
 /// Which type causes the most delay.
@@ -96,11 +114,12 @@ pub(super) fn describe_failures(report: &TelemetryReport) -> Option<String> {
     let most = report.failures.iter().max_by_key(|failure| failure.count)?;
     let mut text = format!(
         "Sending failed {}, most often with: {} ({}).",
-        if total == 1 { "once".to_owned() } else { format!("{total} times") },
+        if total == 1 { "once".to_owned() } else { format!("{} times", number(total)) },
         class_name(&most.class),
-        most.count
+        number(most.count)
     );
     if let Some((interface, count)) = failures_by_interface(&report.failures).first() {
+        let (count, total) = (number(*count), number(total));
         write!(text, " {count} of {total} over {}.", interface_name(interface)).ok();
     }
     let hours = failures_by_hour(&report.failures);
@@ -108,7 +127,7 @@ pub(super) fn describe_failures(report: &TelemetryReport) -> Option<String> {
         (0..).zip(hours).max_by_key(|(hour, count)| (*count, std::cmp::Reverse(*hour)))
         && count > 1
     {
-        write!(text, " Most between {} ({count}).", hour_range(hour)).ok();
+        write!(text, " Most between {} ({}).", hour_range(hour), number(count)).ok();
     }
     Some(text)
 }
@@ -164,13 +183,34 @@ pub(super) fn failures_by_hour(failures: &[FailureReport]) -> [u64; 24] {
     sums
 }
 
-/// With the highest rate, among those with enough batches. One alone is not the fastest of several.
-fn fastest_of<'a>(buckets: impl Iterator<Item = (&'a str, &'a Outcomes)>) -> Option<(&'a str, f64)> {
+/// What has the highest rate.
+enum Fastest<'a> {
+    One(&'a str),
+    /// Their names as a list.
+    Several(String),
+    AllEqual,
+}
+
+/// With the highest rate as it is shown, among those with enough batches. One alone is not the fastest of several.
+fn fastest_of<'a>(buckets: impl Iterator<Item = (&'a str, &'a Outcomes)>) -> Option<(Fastest<'a>, String)> {
     let rates: Vec<(&str, f64)> = buckets
         .filter(|(_, outcomes)| outcomes.batches >= BATCHES_MIN)
         .filter_map(|(name, outcomes)| Some((name, outcomes.records_per_s?)))
         .collect();
-    rates.iter().copied().filter(|_| rates.len() > 1).max_by(|(_, a), (_, b)| a.total_cmp(b))
+    let (_, highest) = rates.iter().copied().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    let shown = rate(Some(highest));
+    let fastest: Vec<&str> =
+        rates.iter().filter(|(_, one)| rate(Some(*one)) == shown).map(|(name, _)| *name).collect();
+    let fastest = match fastest[..] {
+        _ if rates.len() < 2 => return None,
+        [one] => Fastest::One(one),
+        _ if fastest.len() == rates.len() => Fastest::AllEqual,
+        [ref firsts @ .., last] => {
+            Fastest::Several(format!("{} and {}", clean(&firsts.join(", ")), clean(last)))
+        }
+        [] => return None,
+    };
+    Some((fastest, shown))
 }
 
 fn records_of(size: &str) -> String {
@@ -210,6 +250,39 @@ mod tests {
                 "The daemon expects durations well: on average they are within 15 %.",
             ]
         );
+    }
+
+    #[test]
+    fn equal_rates_have_no_winner() {
+        let mut week = telemetry_week();
+        for bucket in &mut week.by_in_flight {
+            bucket.outcomes.batches = BATCHES_MIN;
+            bucket.outcomes.records_per_s = Some(3.31);
+        }
+        week.by_in_flight[0].outcomes.records_per_s = Some(3.29);
+        assert_eq!(
+            describe_in_flight(&week).unwrap(),
+            "However many batches were under way, 3.3 records per second got through."
+        );
+        for bucket in &mut week.by_in_flight[2..] {
+            bucket.outcomes.records_per_s = Some(1.0);
+        }
+        assert_eq!(
+            describe_in_flight(&week).unwrap(),
+            "The most records per second got through with 1 and 2 batches under way (3.3 each)."
+        );
+    }
+
+    #[test]
+    fn digits_of_large_numbers_are_grouped_in_sentences() {
+        let mut week = telemetry_week();
+        week.by_batch_size[0].outcomes.batches = 50_000;
+        week.by_batch_size[0].outcomes.timeouts = 25_000;
+        week.failures[0].count = 25_000;
+        let text = describe_sizes(&week).unwrap();
+        assert!(text.contains("most often: 25,000 of 50,000 (50 %)."), "{text}");
+        let text = describe_failures(&week).unwrap();
+        assert!(text.contains("(25,000)"), "{text}");
     }
 
     #[test]

@@ -5,7 +5,9 @@ use super::findings::{
     describe_durations, describe_estimates, describe_failures, describe_in_flight, describe_sizes,
     describe_types, failures_by_hour, failures_by_interface,
 };
-use super::words::{NO_VALUE, class_name, interface_title, percent_of, rate, share, short_duration, to_f64};
+use super::words::{
+    NO_VALUE, class_name, interface_title, measured_duration, percent_of, rate, share, short_duration, to_f64,
+};
 use crate::api::{FailureReport, Outcomes, PerRecord, TelemetryReport};
 use crate::cli::context::CommandContext;
 use crate::cli::failure::CommandFailure;
@@ -16,6 +18,8 @@ use crate::clock::minute_text;
 /// The hours of the line of columns.
 const SPARKLINE_HOURS: u64 = 48;
 const HOUR_MS: u64 = 3_600_000;
+/// A narrower terminal shows no medians of record types.
+const TYPES_WIDTH_WITH_MEDIANS: usize = 110;
 
 pub(super) fn print_tables(
     context: &mut CommandContext<'_>,
@@ -110,7 +114,7 @@ fn print_outcomes<'a>(
     let columns = [
         whole_column(name),
         whole_column("SENT"),
-        whole_column("ANSWERED"),
+        whole_column("SUCCEEDED"),
         whole_column("SUCCESS"),
         extra_column("TIMEOUT"),
         extra_column("REFUSED"),
@@ -147,8 +151,8 @@ fn print_types(
             kind.quarantined.to_string(),
             share(kind.delay_share),
             chart.bar(kind.delay_share),
-            short_duration(to_f64(kind.per_record.p50_ms)),
-            short_duration(to_f64(kind.per_record.p95_ms)),
+            measured_duration(kind.per_record.p50_ms, kind.per_record.records),
+            measured_duration(kind.per_record.p95_ms, kind.per_record.records),
         ]
     });
     let columns = [
@@ -162,6 +166,13 @@ fn print_types(
         extra_column("MEDIAN"),
         extra_column("95 % WITHIN"),
     ];
+    if context.width.is_some_and(|width| width < TYPES_WIDTH_WITH_MEDIANS) {
+        // The shares say more, and there is no space for both.
+        let types = types.map(|[name, records, each, failures, review, share, bar, ..]| {
+            [name, records, each, failures, review, share, bar]
+        });
+        return print_table(context, &columns[..7], types);
+    }
     print_table(context, &columns, types)
 }
 

@@ -50,7 +50,7 @@ async fn a_report_of_an_older_daemon_has_its_tables() {
         "How long does a record take? (last 7 d)",
         "4 1166 ms 900 ms 2000 ms",
         "11–25 4 3 75 % 0 0 –",
-        "Visits 4 1200 ms 1 0 0 %",
+        "Visits 4 1200 ms 1 0 0 % – –",
         "no response in time 1 80 ms – 2.0 KiB/s – 0 % –",
         "No data.",
     ] {

@@ -52,6 +52,19 @@ pub(super) fn rate(per_s: Option<f64>) -> String {
     per_s.map_or_else(|| NO_VALUE.to_owned(), |rate| format!("{rate:.1}"))
 }
 
+/// `1234567` as `1,234,567`
+pub(super) fn group_digits(digits: &str) -> String {
+    let first = digits.len() % 3;
+    let (head, rest) = digits.split_at(first);
+    let groups = rest.as_bytes().chunks(3).map(|group| String::from_utf8_lossy(group).into_owned());
+    [head.to_owned()].into_iter().filter(|head| !head.is_empty()).chain(groups).collect::<Vec<_>>().join(",")
+}
+
+/// A whole number as people read it.
+pub(super) fn number(number: u64) -> String {
+    group_digits(&number.to_string())
+}
+
 /// The class of a failure.
 pub(super) fn class_name(class: &str) -> String {
     match class {
@@ -113,5 +126,10 @@ mod tests {
             ["0 %", "0.1 %", "0.5 %", "53 %", "99.9 %", "100 %"]
         );
         assert_eq!(percent_of(0, 0), "–");
+    }
+
+    #[test]
+    fn digits_are_grouped() {
+        assert_eq!([0, 12, 123, 1234, 1_234_567].map(number), ["0", "12", "123", "1,234", "1,234,567"]);
     }
 }

@@ -1,7 +1,7 @@
 //! What `GET /metrics` of the gateway counts, and by which conventions.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 
 use fieldsync::protocol::wire::BATCH_PATH;
 use hyper::Method;
@@ -42,6 +42,7 @@ fn the_families_follow_the_conventions_before_and_after_traffic() {
         assert_eq!(metrics.lint(PREFIX), Vec::<String>::new());
         assert!(metrics.families.len() >= FAMILIES_MIN, "{:?}", metrics.families.keys());
     }
+    assert_eq!(metric(&gateway, "http_requests_total{route=\"batch\",status_class=\"5xx\"}"), 0);
     gateway.post(&Batch::of(&["{}", "{}"]));
     gateway.get("/no/such/path");
     for made_up in 0..20 {
@@ -80,6 +81,7 @@ fn batches_requests_and_ledger_operations_are_counted_and_measured() {
         ("http_request_duration_seconds_count{route=\"batch\"}", 2),
         ("http_requests_in_flight", 1),
         ("ledger_operations_total{kind=\"write\",result=\"error\"}", 0),
+        ("batch_processing_duration_seconds_count", 2),
         (concat!("build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1),
     ] {
         assert_eq!(metric(&gateway, name), value, "{name}");
@@ -153,6 +155,12 @@ fn failed_handshakes_and_the_expiry_of_the_certificate_are_reported() {
     let key = setup.place("key.pem", &issued.signing_key.serialize_pem());
     setup.write(&format!("tls_cert_file = '{certificate}'\ntls_key_file = '{key}'\n"));
     let gateway = setup.start(&[]);
+    // A health check of a load balancer is not a failed handshake.
+    for _ in 0..3 {
+        let mut check = TcpStream::connect(gateway.address).unwrap();
+        check.shutdown(Shutdown::Write).unwrap();
+        check.read_to_end(&mut Vec::new()).unwrap();
+    }
     let mut plain = TcpStream::connect(gateway.address).unwrap();
     plain.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     // The gateway ends the connection with an alert.

@@ -1,9 +1,7 @@
 //! Reads metrics, as `OpenMetrics` or as the text format of Prometheus, and checks them by the conventions of Prometheus.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
-const OPEN_METRICS_END: &str = "# EOF\n";
 /// Series that one family may have: more would mean a label that senders choose.
 const SERIES_MAX: usize = 150;
 /// Labels that a family may have. Their values come from lists in the programs.
@@ -157,37 +155,6 @@ impl MetricsText {
         };
         self.families.iter().flat_map(of_family).collect()
     }
-}
-
-/// As the text format of Prometheus, which promtool reads: a counter's family has the name of its samples.
-pub(crate) fn to_prometheus_text(open_metrics: &str) -> String {
-    if !open_metrics.ends_with(OPEN_METRICS_END) {
-        return open_metrics.to_owned();
-    }
-    let types: BTreeMap<&str, &str> =
-        open_metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
-    let end_of = |name: &str| match types.get(name) {
-        Some(&"counter") => "_total",
-        Some(&"info") => "_info",
-        _ => "",
-    };
-    let mut text = String::new();
-    for line in open_metrics.lines() {
-        if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
-            writeln!(text, "# HELP {name}{} {help}", end_of(name)).unwrap();
-        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
-        {
-            let kind = match kind {
-                "info" | "stateset" => "gauge",
-                "unknown" => "untyped",
-                kind => kind,
-            };
-            writeln!(text, "# TYPE {name}{} {kind}", end_of(name)).unwrap();
-        } else if !line.starts_with('#') {
-            writeln!(text, "{line}").unwrap();
-        }
-    }
-    text
 }
 
 fn family_of<'a>(sample: &str, families: &'a mut BTreeMap<String, Family>) -> &'a mut Family {

@@ -358,10 +358,11 @@ async fn process_batch(
     let began = processor.clock.now();
     let batch = Arc::new(batch);
     let outcome = processor.claim_and_settle(&batch).await;
-    let duration_ms = millis(processor.clock.now().saturating_sub(began));
+    let duration = processor.clock.now().saturating_sub(began);
+    let duration_ms = millis(duration);
     let (batch_id, device_id, records) = (batch.id, batch.device, batch.records.len());
     let device_name = guard.device_name.as_str();
-    processor.metrics.count_batch(label_outcome(&outcome));
+    processor.metrics.count_batch(label_outcome(&outcome), duration);
     match &outcome {
         Ok(ProcessingOutcome::Settled(BatchSettlement::New(response))) => {
             let counts = ResultCounts::from_response(response);

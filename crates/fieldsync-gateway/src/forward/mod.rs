@@ -377,12 +377,9 @@ impl Forwarder {
 
     async fn yield_to_others(&mut self, time: Duration) {
         self.lane_counter.count().await;
-        match self.processor.yield_forwarding().await {
-            Ok(()) if self.processor.is_shared() => self.metrics.forward.set_waiting(0),
-            Ok(()) => {}
-            Err(error) => {
-                tracing::warn!(error = with_causes(&error), "no other gateway can take over forwarding now");
-            }
+        // What waits is still reported: only once another gateway forwards, the records are no longer this one's.
+        if let Err(error) = self.processor.yield_forwarding().await {
+            tracing::warn!(error = with_causes(&error), "no other gateway can take over forwarding now");
         }
         self.sleep_or_reload(time).await;
     }

@@ -13,6 +13,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::{DURATION_SECONDS, HistogramFamily, LabelledCounter};
 
+/// Responses to batches are success, a mistake of the sender, or a failure.
+const STATUS_CLASSES_OF_BATCHES: [&str; 3] = ["2xx", "4xx", "5xx"];
+
 /// The call that a request was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RouteLabel {
@@ -136,7 +139,7 @@ impl HttpMetrics {
         registry.register("connections_open", "Open connections", metrics.connections_open.clone());
         registry.register(
             "tls_handshake_failures",
-            "Connections that ended before the TLS handshake succeeded",
+            "TLS handshakes that failed, without connections that the client closed during the handshake without a reason",
             metrics.tls_failures.clone(),
         );
         registry.register(
@@ -155,6 +158,10 @@ impl HttpMetrics {
         }
         for limit in ThrottleLimit::ALL {
             drop(metrics.throttled.get_or_create(&[("limit", limit.as_str())]));
+        }
+        for status_class in STATUS_CLASSES_OF_BATCHES {
+            let labels = [("route", RouteLabel::Batch.as_str()), ("status_class", status_class)];
+            drop(metrics.requests.get_or_create(&labels));
         }
         metrics
     }

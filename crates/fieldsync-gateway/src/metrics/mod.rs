@@ -74,6 +74,7 @@ pub(crate) struct Metrics {
     body_bytes: Histogram,
     records: LabelledCounter,
     processing: Gauge<i64, AtomicI64>,
+    processing_seconds: Histogram,
     pub(crate) http: HttpMetrics,
     pub(crate) ledger: LedgerMetrics,
     pub(crate) forward: ForwardMetrics,
@@ -160,6 +161,7 @@ impl Metrics {
         let body_bytes = Histogram::new(BODY_BYTES);
         let records = LabelledCounter::default();
         let processing = Gauge::default();
+        let processing_seconds = Histogram::new(DURATION_SECONDS);
         registry.register("build_info", "Always 1: the version of the gateway", build);
         registry.register("batch_answers", "Batch requests, by response status", batch_answers.clone());
         registry.register("lookups", "Outcome queries, by response status", lookups.clone());
@@ -173,6 +175,12 @@ impl Metrics {
         );
         registry.register("records", "Records of settled batches, by result", records.clone());
         registry.register("processing", "Batches in flight", processing.clone());
+        registry.register_with_unit(
+            "batch_processing_duration",
+            "Time from a complete and valid batch to its outcome, without the upload",
+            Unit::Seconds,
+            processing_seconds.clone(),
+        );
         let http = HttpMetrics::register(registry);
         let ledger = LedgerMetrics::register(registry, ledger_file);
         let forward = ForwardMetrics::register(registry);
@@ -188,6 +196,7 @@ impl Metrics {
             body_bytes,
             records,
             processing,
+            processing_seconds,
             http,
             ledger,
             forward,
@@ -212,8 +221,9 @@ impl Metrics {
         self.clock.now().saturating_sub(began)
     }
 
-    pub(crate) fn count_batch(&self, outcome: BatchOutcomeLabel) {
+    pub(crate) fn count_batch(&self, outcome: BatchOutcomeLabel, duration: Duration) {
         self.batches.get_or_create(&[("outcome", outcome.as_str())]).inc();
+        self.processing_seconds.observe(duration.as_secs_f64());
     }
 
     #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^52")]

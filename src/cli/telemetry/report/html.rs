@@ -21,19 +21,6 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
-/// `1234567` as `1,234,567`
-pub(super) fn group_digits(digits: &str) -> String {
-    let first = digits.len() % 3;
-    let (head, rest) = digits.split_at(first);
-    let groups = rest.as_bytes().chunks(3).map(|group| String::from_utf8_lossy(group).into_owned());
-    [head.to_owned()].into_iter().filter(|head| !head.is_empty()).chain(groups).collect::<Vec<_>>().join(",")
-}
-
-/// A whole number as people read it.
-pub(super) fn number(number: u64) -> String {
-    group_digits(&number.to_string())
-}
-
 /// A table of numbers with the names of its rows in the first column.
 #[derive(Debug)]
 pub(super) struct DataTable {
@@ -110,10 +97,5 @@ mod tests {
         table.write(&mut out);
         assert!(["<c>", "<h>", "<r>", "<v>"].iter().all(|raw| !out.contains(raw)), "{out}");
         assert!(out.contains("<th scope=\"row\">&lt;r&gt;</th><td>&lt;v&gt;</td>"), "{out}");
-    }
-
-    #[test]
-    fn digits_are_grouped() {
-        assert_eq!([0, 12, 123, 1234, 1_234_567].map(number), ["0", "12", "123", "1,234", "1,234,567"]);
     }
 }

@@ -4,13 +4,16 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ring::digest::{SHA256, digest};
 
-use super::html::{escape, number, push};
+use super::html::{escape, push};
 use super::plots::PlotError;
 use super::sections::write_sections;
 use crate::api::TelemetryReport;
 use crate::cli::format::duration;
-use crate::cli::telemetry::words::{NO_VALUE, measured_duration, percent_of, short_duration};
+use crate::cli::telemetry::words::{NO_VALUE, measured_duration, number, percent_of, short_duration};
 use crate::clock::minute_text;
+
+/// A longer number is in a smaller font, because it does not fit its tile otherwise.
+const LARGE_TEXT_CHARS_MAX: usize = 8;
 
 /// Where the numbers come from.
 #[derive(Clone, Debug)]
@@ -84,7 +87,8 @@ fn write_totals(out: &mut String, report: &TelemetryReport) {
         push(
             out,
             format_args!(
-                "<div><dt>{name}</dt><dd>{} <small>{}</small></dd></div>\n",
+                "<div><dt>{name}</dt><dd{}>{} <small>{}</small></dd></div>\n",
+                if value.chars().count() > LARGE_TEXT_CHARS_MAX { " class=\"long\"" } else { "" },
                 escape(&value),
                 escape(&note)
             ),

@@ -124,6 +124,30 @@ fn extreme_numbers_do_not_break_a_plot_or_the_size() {
     assert!(page.len() < PAGE_BYTES_MAX, "{}", page.len());
 }
 
+#[test]
+fn the_newest_days_and_hours_are_shown_and_everything_measured_is_in_a_table() {
+    let mut week = telemetry_week();
+    let (day, hour) = (week.days[0].clone(), week.hours[0].clone());
+    let mut old = day.clone();
+    old.day = "2025-09-01".to_owned();
+    week.days = vec![old, day];
+    let mut old = hour.clone();
+    old.hour -= 60 * 24 * 3_600_000;
+    week.hours = vec![old, hour];
+    let page = render(&week);
+    for name in ["Sat 7 Mar 2026", "Mon 1 Sep 2025", "Sat 7 Mar 17:00", "Tue 6 Jan 17:00"] {
+        assert!(page.contains(&format!("<th scope=\"row\">{name}</th>")), "{name}\n{page}");
+    }
+    assert!(page.contains("7 Mar</text>") && !page.contains("1 Sep</text>"), "{page}");
+}
+
+#[test]
+fn a_long_number_is_in_a_smaller_font() {
+    let mut week = telemetry_week();
+    week.per_record.records = 3_579_000;
+    assert!(render(&week).contains("<dd class=\"long\">3,579,000 "));
+}
+
 #[tokio::test]
 async fn the_page_is_written_to_a_file_or_to_standard_output() {
     let week = serde_json::to_string(&telemetry_week()).unwrap();

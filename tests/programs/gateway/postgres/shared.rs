@@ -295,3 +295,35 @@ fn a_gateway_that_cannot_reach_the_target_lets_another_forward() {
     let other = Gateway::start_on(&store, &["--forward", &target.url()]);
     wait_for("all to be forwarded", || (other.metric(FORWARDED) == 3).then_some(()));
 }
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn while_no_gateway_reaches_the_target_the_age_of_what_waits_grows_until_another_one_forwards() {
+    const WAITING: &str = "fieldsync_gateway_forward_waiting";
+    const OLDEST_WAITING: &str = "fieldsync_gateway_forward_oldest_waiting_seconds";
+    const FAILED: &str = "fieldsync_gateway_forward_requests_total{outcome=\"failed\"}";
+    let postgres = Postgres::start();
+    let store = postgres.create("sync");
+    // No process listens there.
+    let cut_off =
+        Gateway::start_on(&store, &["--forward", "http://127.0.0.1:9/", "--forward-max-wait", "50ms"]);
+    cut_off.post(&batch_of(3)).batch();
+    // It yields after the third failure, so a fourth one follows a yield.
+    let mut oldest = 0;
+    wait_for("failures after a yield", || {
+        let failures = cut_off.metric(FAILED);
+        if failures > 0 {
+            assert_eq!(cut_off.metric(WAITING), 3, "after {failures} failures");
+            let age = cut_off.metric(OLDEST_WAITING);
+            assert!(age >= oldest, "{age} after {oldest}");
+            oldest = age;
+        }
+        (failures >= 5 && oldest >= 2).then_some(())
+    });
+    let target = ScriptedServer::start(|_| Reply::text(204, "text/plain", ""));
+    let other = Gateway::start_on(&store, &["--forward", &target.url()]);
+    wait_for("all to be forwarded", || (other.metric(FORWARDED) == 3).then_some(()));
+    wait_for("nothing to wait at the first gateway", || {
+        (cut_off.metric(WAITING) == 0 && cut_off.metric(OLDEST_WAITING) == 0).then_some(())
+    });
+}

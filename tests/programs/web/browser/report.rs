@@ -5,6 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fieldsync_core::api::samples::telemetry_week;
+use fieldsync_core::api::{DayReport, TelemetryReport};
+use fieldsync_core::clock::minute_text;
+use jiff::ToSpan;
+use jiff::civil::Date;
 use serde_json::json;
 
 use super::{LANDSCAPE, PORTRAIT};
@@ -23,6 +27,8 @@ const AXE: &str = include_str!("../../../web/axe.js");
 /// A desktop, a tablet in both orientations, and phones.
 const SIZES: [(u32, u32); 5] = [(1280, 900), LANDSCAPE, PORTRAIT, (390, 844), (320, 640)];
 const SCHEMES: [&str; 2] = ["light", "dark"];
+/// A4 within its margins.
+const PAPER: (u32, u32) = (680, 1009);
 /// The width of the pictures in the documentation.
 const PICTURE_WIDTH: u32 = 900;
 
@@ -37,9 +43,25 @@ fn write_report(socket: PathBuf, target: &Path) -> String {
 
 /// A report of a plausible week, in a browser.
 fn with_week(look: impl FnOnce(&Tab<'_>, &str)) {
+    with_report(&telemetry_week(), look);
+}
+
+/// A report of so many days, with large numbers and the longest name of a record type.
+fn long_report(days: usize) -> TelemetryReport {
+    let mut report = telemetry_week();
+    let dates = report.days[0].day.parse::<Date>().unwrap().series((-1).day());
+    let period = report.days[0].clone();
+    report.days =
+        dates.take(days).map(|date| DayReport { day: date.to_string(), ..period.clone() }).collect();
+    report.by_type[0].record_type = "LongName".repeat(16);
+    report.by_type[1].record_type = "W".repeat(128);
+    report.per_record.records = 3_579_000_000;
+    report
+}
+
+fn with_report(report: &TelemetryReport, look: impl FnOnce(&Tab<'_>, &str)) {
     let daemon = Daemon::start(&Settings::default().with("device.name", "tablet-17"));
-    let documents =
-        BTreeMap::from([("/v1/telemetry", json!(telemetry_week())), ("/v1/status", daemon.status())]);
+    let documents = BTreeMap::from([("/v1/telemetry", json!(report)), ("/v1/status", daemon.status())]);
     let stand_in = ApiStandIn::start(documents);
     let target = directory();
     let url = write_report(stand_in.socket(), target.path());
@@ -67,6 +89,29 @@ fn the_report_loads_nothing_but_itself_and_no_text_overlaps_at_any_size() {
         assert_eq!(tab.requested_urls(), [url]);
         assert_eq!(tab.eval("document.scripts.length"), 0);
     });
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn the_texts_of_a_long_period_with_long_names_fit_the_screen_and_the_paper() {
+    for days in [22, 30, 90] {
+        with_report(&long_report(days), |tab, _| {
+            for (width, height) in SIZES {
+                tab.resize(width, height);
+                tab.wait("the size", &format!("innerWidth === {width}"));
+                assert_eq!(tab.eval(PLOTS), json!([]), "{days} days, {width}");
+            }
+            tab.resize(PAPER.0, PAPER.1);
+            tab.emulate_print();
+            tab.wait(
+                "the tables",
+                "[...document.querySelectorAll('table')].every(node => node.checkVisibility())",
+            );
+            let wide = "[...document.querySelectorAll('table')].filter(node => node.getBoundingClientRect().right > innerWidth).map(node => node.caption.textContent)";
+            assert_eq!(tab.eval(wide), json!([]), "{days} days on paper");
+            assert_eq!(tab.eval(PLOTS), json!([]), "{days} days on paper");
+        });
+    }
 }
 
 #[test]
@@ -148,6 +193,12 @@ fn the_pictures_show_durations_and_sizes_in_light_and_types_and_failures_in_dark
     let target = std::env::var_os("FIELDSYNC_PICTURES").map_or(scratch.path().to_owned(), PathBuf::from);
     with_week(|tab, _| {
         tab.eval("document.documentElement.style.scrollbarWidth = 'none'; null");
+        // The sample is of a week in the past: its report is shown as if it was written at the end of that week.
+        let written = format!("Generated {}", minute_text(telemetry_week().to));
+        tab.eval(&format!(
+            "(p => {{ p.innerHTML = p.innerHTML.replace(/Generated .* UTC/, '{written}') }})(document.querySelector('header p')); null"
+        ));
+        assert!(tab.texts("header p")[0].contains(&written));
         for (name, scheme, first, after) in [
             ("telemetry-report.png", "light", "html", "section:nth-of-type(3)"),
             ("telemetry-report-dark.png", "dark", "section:nth-of-type(4)", "section:nth-of-type(6)"),

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 
+use super::text_width::text_width_px;
+
 const LABEL_CHAR_PX: u32 = 8;
 /// Between the labels and the axis.
 const LABEL_GAP_PX: u32 = 12;
@@ -21,6 +23,18 @@ impl Axis {
     pub(super) fn label_width_px(&self) -> u32 {
         let longest = self.ticks.iter().map(|(_, label)| label.chars().count()).max().unwrap_or_default();
         u32::try_from(longest).unwrap_or(u32::MAX).saturating_mul(LABEL_CHAR_PX).saturating_add(LABEL_GAP_PX)
+    }
+
+    /// The space that the last label of a horizontal axis needs on the right of the axis, if the axis has this length.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part of the width of the plot"
+    )]
+    pub(super) fn space_for_last_label_px(&self, axis_px: u32) -> u32 {
+        let Some((at, label)) = self.ticks.last() else { return 0 };
+        let behind_label = f64::from(axis_px) * (self.to - at) / (self.to - self.from);
+        (f64::from(text_width_px(label)) / 2.0 - behind_label).max(0.0).ceil() as u32
     }
 }
 

@@ -10,10 +10,9 @@ use plotters::style::{Color, IntoFont, TextStyle};
 
 use super::axis::Axis;
 use super::ink::{Ink, apply_classes};
+use super::text_width::TEXT_PX;
 use crate::cli::telemetry::report::html::escape;
 
-/// Pixels of the text of axes and labels.
-pub(super) const TEXT_PX: f64 = 13.0;
 /// Where labels would touch each other.
 const SMALL_TEXT_PX: f64 = 11.5;
 /// A label of an axis needs about so much space.
@@ -24,7 +23,7 @@ const FONT_SCALE: f64 = 1.24;
 const TITLE_HEIGHT: u32 = 30;
 /// Space below for the labels and the name of the horizontal axis.
 const BOTTOM_HEIGHT: u32 = 48;
-/// Space on the right for half a label.
+/// Space on the right of the axes, if no label needs more.
 const RIGHT_MARGIN: u32 = 4;
 
 pub(crate) type PlotError = plotters::drawing::DrawingAreaErrorKind<io::Error>;
@@ -102,10 +101,11 @@ pub(super) fn draw_axes<'a, 'b>(area: &'a Area<'b>, x: Axis, y: Axis) -> Result<
         area.dim_in_pixel().0 < LABEL_SPACE_PX * u32::try_from(x.ticks.len()).unwrap_or(u32::MAX);
     let x_px = if is_crowded { SMALL_TEXT_PX } else { TEXT_PX };
     let (x_title, label_width) = (x.title.clone(), y.label_width_px());
+    let plot_px = area.dim_in_pixel().0.saturating_sub(label_width);
     draw_text(area, &y.title, (0, 4), text_style(Ink::Muted, HPos::Left, VPos::Top))?;
     let mut chart = ChartBuilder::on(area)
         .margin_top(TITLE_HEIGHT)
-        .margin_right(RIGHT_MARGIN)
+        .margin_right(RIGHT_MARGIN.max(x.space_for_last_label_px(plot_px)))
         .set_label_area_size(LabelAreaPosition::Left, label_width)
         .set_label_area_size(LabelAreaPosition::Bottom, BOTTOM_HEIGHT)
         .build_cartesian_2d(x, y)?;

@@ -1,5 +1,7 @@
 //! Round numbers for axes, and the unit in which durations are shown.
 
+use crate::cli::telemetry::words::group_digits;
+
 /// A scale from zero has about so many steps.
 const STEPS_WANTED: f64 = 4.0;
 const MINUTE_MS: f64 = 60_000.0;
@@ -65,7 +67,7 @@ pub(crate) fn round_ticks(max: f64) -> Vec<(f64, String)> {
 fn format_number(number: f64, decimals: usize) -> String {
     let text = format!("{number:.decimals$}");
     let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
-    crate::cli::telemetry::report::html::group_digits(whole) + rest
+    group_digits(whole) + rest
 }
 
 #[cfg(test)]

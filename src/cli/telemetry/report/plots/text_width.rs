@@ -1,7 +1,9 @@
 //! How wide a text is. The font of the reader is not known, so this is the width in a wide one.
 
-use super::canvas::TEXT_PX;
 use crate::hidden::replace_hidden;
+
+/// Pixels of the text of axes and labels.
+pub(super) const TEXT_PX: f64 = 13.0;
 
 /// Pixels at the size of the text of plots.
 pub(super) fn text_width_px(text: &str) -> i32 {

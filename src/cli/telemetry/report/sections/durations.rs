@@ -2,21 +2,21 @@
 
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 
 use super::{Figure, Section, head};
 use crate::api::{PerRecord, PeriodReport, TelemetryReport};
 use crate::cli::telemetry::findings::describe_durations;
-use crate::cli::telemetry::report::html::{DataTable, number};
+use crate::cli::telemetry::report::html::DataTable;
 use crate::cli::telemetry::report::plots::{Ink, Lines, Width};
-use crate::cli::telemetry::words::{NO_VALUE, measured_duration, percent_of, short_duration, to_f64};
+use crate::cli::telemetry::words::{NO_VALUE, measured_duration, number, percent_of, short_duration, to_f64};
 
 const HOUR_MS: u64 = 3_600_000;
-/// The plot and the table show at most so many hours.
-const HOURS_MAX: u64 = 9 * 24;
-/// The plot and the table show at most so many days.
+/// The plot and the table show at most so many hours, the newest.
+const HOURS_MAX: usize = 9 * 24;
+/// The plot and the table show at most so many days, the newest.
 const DAYS_MAX: usize = 92;
 /// With fewer labels, dates do not overlap.
 const LABELS_WIDE: usize = 8;
@@ -25,13 +25,14 @@ const LEGEND: [(Ink, &str); 3] =
     [(Ink::Slowest, "95 of 100 took less"), (Ink::Mean, "mean"), (Ink::Median, "median")];
 
 pub(super) fn section(report: &TelemetryReport) -> Section<'_> {
-    let (days, hours) = (days_of(report), hours_of(report));
+    let (measured_days, measured_hours) = (measured_days(report), measured_hours(report));
+    let (days, hours) = (plotted_days(&measured_days), plotted_hours(&measured_hours));
     let mut figures = Vec::new();
     // One day is no line.
     if days.len() > 1 {
-        figures.push(figure("By day (UTC)", "Day (UTC)", days.clone()));
+        figures.push(figure("By day (UTC)", "Day (UTC)", days));
     }
-    figures.push(figure("By hour (UTC)", "Hour (UTC), labelled at midnight", hours.clone()));
+    figures.push(figure("By hour (UTC)", "Hour (UTC), labelled at midnight", hours));
     Section {
         id: "durations",
         question: "How long does a record take?",
@@ -39,61 +40,89 @@ pub(super) fn section(report: &TelemetryReport) -> Section<'_> {
         finding: describe_durations(report),
         figures,
         tables: vec![
-            table("Durations by day", "Day (UTC)", &days),
-            table("Durations by hour", "Hour (UTC)", &hours),
+            table("Durations by day", "Day (UTC)", &measured_days, day_name),
+            table("Durations by hour", "Hour (UTC)", &measured_hours, hour_name),
         ],
     }
 }
 
 /// A period with its name in the table and its label in the plot, the oldest first.
-#[derive(Clone)]
 struct Period<'a> {
     name: String,
     label: Option<String>,
     data: Option<&'a PeriodReport>,
 }
 
-/// Days without data, too.
-fn days_of(report: &TelemetryReport) -> Vec<Period<'_>> {
-    let measured: Vec<(Date, &PeriodReport)> = report
-        .days
-        .iter()
-        .filter_map(|day| Some((day.day.parse().ok()?, &day.period)))
-        .take(DAYS_MAX)
-        .collect();
+/// A period in which something was measured, by the day or hour that it is.
+type Measured<'a, T> = (T, &'a PeriodReport);
+
+/// The newest days that were measured, the newest first.
+fn measured_days(report: &TelemetryReport) -> Vec<Measured<'_, Date>> {
+    let days = report.days.iter().filter_map(|day| Some((day.day.parse().ok()?, &day.period)));
+    newest(days.collect(), DAYS_MAX)
+}
+
+/// The newest hours that were measured, the newest first.
+fn measured_hours(report: &TelemetryReport) -> Vec<Measured<'_, u64>> {
+    newest(report.hours.iter().map(|hour| (hour.hour, &hour.period)).collect(), HOURS_MAX)
+}
+
+fn newest<T: Ord + Copy>(mut periods: Vec<Measured<'_, T>>, max: usize) -> Vec<Measured<'_, T>> {
+    periods.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    periods.truncate(max);
+    periods
+}
+
+/// The days up to the newest one, also those without data.
+fn plotted_days<'a>(measured: &[Measured<'a, Date>]) -> Vec<Period<'a>> {
     let (Some((last, _)), Some((first, _))) = (measured.first(), measured.last()) else {
         return Vec::new();
     };
-    let days = std::iter::successors(Some(*first), |day| day.tomorrow().ok()).take(DAYS_MAX);
-    days.take_while(|day| day <= last)
+    let days = std::iter::successors(Some(*last), |day| day.yesterday().ok()).take(DAYS_MAX);
+    let mut days: Vec<Period<'_>> = days
+        .take_while(|day| day >= first)
         .map(|day| Period {
-            name: day.strftime("%a %-d %b %Y").to_string(),
+            name: day_name(day),
             label: Some(day.strftime("%-d %b").to_string()),
             data: measured.iter().find(|(one, _)| *one == day).map(|(_, data)| *data),
         })
-        .collect()
+        .collect();
+    days.reverse();
+    days
 }
 
-/// Hours without data, too.
-fn hours_of(report: &TelemetryReport) -> Vec<Period<'_>> {
-    let newest = report.hours.iter().map(|hour| hour.hour).max().unwrap_or_default();
-    let measured = || report.hours.iter().filter(|hour| newest - hour.hour < HOURS_MAX * HOUR_MS);
-    let Some(oldest) = measured().map(|hour| hour.hour).min() else {
+/// The hours up to the newest one, also those without data.
+fn plotted_hours<'a>(measured: &[Measured<'a, u64>]) -> Vec<Period<'a>> {
+    let (Some((last, _)), Some((first, _))) = (measured.first(), measured.last()) else {
         return Vec::new();
     };
-    let hours = (0..=(newest - oldest) / HOUR_MS).map(|n| oldest + n * HOUR_MS);
-    hours
-        .map(|at| {
-            let time =
-                Timestamp::from_millisecond(i64::try_from(at).unwrap_or(i64::MAX)).unwrap_or(Timestamp::MAX);
-            let time = time.to_zoned(TimeZone::UTC);
+    let hours = std::iter::successors(Some(*last), |hour| hour.checked_sub(HOUR_MS)).take(HOURS_MAX);
+    let mut hours: Vec<Period<'_>> = hours
+        .take_while(|hour| hour >= first)
+        .map(|hour| {
+            let time = utc_time(hour);
             Period {
-                name: time.strftime("%a %-d %b %H:00").to_string(),
+                name: hour_name(hour),
                 label: (time.hour() == 0).then(|| time.strftime("%-d %b").to_string()),
-                data: measured().find(|hour| hour.hour == at).map(|hour| &hour.period),
+                data: measured.iter().find(|(one, _)| *one == hour).map(|(_, data)| *data),
             }
         })
-        .collect()
+        .collect();
+    hours.reverse();
+    hours
+}
+
+fn day_name(day: Date) -> String {
+    day.strftime("%a %-d %b %Y").to_string()
+}
+
+fn hour_name(hour: u64) -> String {
+    utc_time(hour).strftime("%a %-d %b %H:00").to_string()
+}
+
+fn utc_time(ms: u64) -> Zoned {
+    let time = Timestamp::from_millisecond(i64::try_from(ms).unwrap_or(i64::MAX));
+    time.unwrap_or(Timestamp::MAX).to_zoned(TimeZone::UTC)
 }
 
 fn figure<'a>(title: &str, x_title: &'static str, periods: Vec<Period<'a>>) -> Figure<'a> {
@@ -148,8 +177,13 @@ fn summary(periods: &[Period<'_>]) -> String {
     text
 }
 
-/// The newest first, without periods in which nothing was sent.
-fn table(caption: &'static str, period: &str, periods: &[Period<'_>]) -> DataTable {
+/// All periods that were measured, also those that are too old for the plot.
+fn table<T: Copy>(
+    caption: &'static str,
+    period: &str,
+    measured: &[Measured<'_, T>],
+    name: fn(T) -> String,
+) -> DataTable {
     let names = [
         period,
         "Records",
@@ -161,8 +195,8 @@ fn table(caption: &'static str, period: &str, periods: &[Period<'_>]) -> DataTab
         "No response",
         "Need review",
     ];
-    let rows = periods.iter().rev().filter_map(|one| Some((one, one.data?)));
-    DataTable { caption, head: head(&names), rows: rows.map(|(one, data)| row(&one.name, data)).collect() }
+    let rows = measured.iter().map(|(at, data)| row(&name(*at), data));
+    DataTable { caption, head: head(&names), rows: rows.collect() }
 }
 
 fn row(name: &str, data: &PeriodReport) -> Vec<String> {

@@ -3,9 +3,9 @@
 use super::{Figure, Section, head};
 use crate::api::{SizeBucket, TelemetryReport};
 use crate::cli::telemetry::findings::describe_estimates;
-use crate::cli::telemetry::report::html::{DataTable, number};
+use crate::cli::telemetry::report::html::DataTable;
 use crate::cli::telemetry::report::plots::{Category, Columns, Ink, PlotError, TimeUnit, Width, round_ticks};
-use crate::cli::telemetry::words::{NO_VALUE, optional_duration};
+use crate::cli::telemetry::words::{NO_VALUE, number, optional_duration};
 use crate::hidden::replace_hidden;
 
 pub(super) fn section(report: &TelemetryReport) -> Section<'_> {

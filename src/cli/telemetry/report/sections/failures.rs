@@ -4,10 +4,10 @@ use super::{Figure, Section, head};
 use crate::api::{FailureReport, TelemetryReport};
 use crate::cli::format::size;
 use crate::cli::telemetry::findings::{describe_failures, failures_by_interface};
-use crate::cli::telemetry::report::html::{DataTable, number};
+use crate::cli::telemetry::report::html::DataTable;
 use crate::cli::telemetry::report::plots::{Bar, Bars, HOURS, HeatMap};
 use crate::cli::telemetry::words::{
-    NO_VALUE, class_name, interface_title, optional_duration, percent_of, short_duration, to_f64,
+    NO_VALUE, class_name, interface_title, number, optional_duration, percent_of, short_duration, to_f64,
 };
 
 /// Kinds of failures are few; a newer daemon may have more.

@@ -3,9 +3,9 @@
 use super::{Figure, Section, head};
 use crate::api::{Outcomes, TelemetryReport};
 use crate::cli::telemetry::findings::{describe_in_flight, describe_sizes};
-use crate::cli::telemetry::report::html::{DataTable, number};
+use crate::cli::telemetry::report::html::DataTable;
 use crate::cli::telemetry::report::plots::{Category, Columns, Ink, round_ticks};
-use crate::cli::telemetry::words::{percent_of, rate, to_f64};
+use crate::cli::telemetry::words::{number, percent_of, rate, to_f64};
 use crate::hidden::replace_hidden;
 
 const LEGEND: [(Ink, &str); 4] = [

@@ -3,9 +3,9 @@
 use super::{Figure, Section, head};
 use crate::api::{TelemetryReport, TypeReport};
 use crate::cli::telemetry::findings::describe_types;
-use crate::cli::telemetry::report::html::{DataTable, number};
+use crate::cli::telemetry::report::html::DataTable;
 use crate::cli::telemetry::report::plots::{Bar, Bars};
-use crate::cli::telemetry::words::{share, short_duration, to_f64};
+use crate::cli::telemetry::words::{measured_duration, number, share, short_duration};
 
 /// The plot shows at most so many types, and the table so many.
 const TYPES_PLOTTED_MAX: usize = 12;
@@ -72,8 +72,8 @@ fn table(types: &[&TypeReport]) -> DataTable {
             number(one.records),
             short_duration(one.ms_per_record),
             if one.is_separated { "yes" } else { "no" }.to_owned(),
-            short_duration(to_f64(one.per_record.p50_ms)),
-            short_duration(to_f64(one.per_record.p95_ms)),
+            measured_duration(one.per_record.p50_ms, one.per_record.records),
+            measured_duration(one.per_record.p95_ms, one.per_record.records),
             short_duration(one.delay_ms),
             share(one.delay_share),
             short_duration(one.failed_ms),
