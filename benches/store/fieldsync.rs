@@ -13,7 +13,9 @@ use fieldsync::model::{
 };
 use fieldsync::policy::scheduler::{ClaimOrder, Disposition, Outcome};
 use fieldsync::policy::sizing::BatchLimit;
-use fieldsync::store::{Append, Claim, Filter, KeySpace, Op, Queue, QueueLimits, Settle, SingleOp};
+use fieldsync::store::{
+    Append, Claim, Filter, KeySpace, Op, Queue, QueueLimits, Settle, SingleOp, WaitingNotes,
+};
 use fieldsync::telemetry::metrics::sources::commit_times;
 use tokio::sync::watch;
 
@@ -145,7 +147,7 @@ impl Store {
     }
 
     pub(crate) fn save_allocator_state(&mut self) {
-        self.queue.save_allocator_state().expect("the store settles down");
+        self.queue.save_allocator_state(&mut WaitingNotes::default()).expect("the store settles down");
     }
 
     pub(crate) fn close_store(self) {

@@ -5,7 +5,8 @@
 //! one: the flush yields to them a few times, because otherwise the first would be committed alone. A full group is
 //! flushed at once, because otherwise a flood of messages would delay it without bound.
 //!
-//! Notes of telemetry wait for a commit that operations cause, and get one of their own only at the end.
+//! Notes of telemetry cause no commit. They share the next one of operations, the one of the maintenance that follows
+//! when these end, or the one that closes the store.
 //!
 //! If the disk gives errors, the store is reopened after growing waits, and rejects everything meanwhile. If the errors
 //! persist, the process ends. While the disk is full, free space is checked periodically; nothing else here polls.
@@ -34,7 +35,7 @@ const MAILBOX_OPERATIONS_MAX: usize = 2048;
 /// How often a flush yields at most while the group is smaller than the last one. Timers are too coarse for this.
 const FLUSH_YIELDS_MAX: u32 = 256;
 /// After this time without a commit, maintenance runs.
-const MAINTENANCE_DELAY: Duration = Duration::from_secs(5);
+pub(super) const MAINTENANCE_DELAY: Duration = Duration::from_secs(5);
 /// How often free space is checked while the disk is full.
 const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// The pause between two evictions of receipts, for other operations.
@@ -56,7 +57,7 @@ pub async fn write<O: Op>(store: &Addr<QueueStore>, op: O) -> Result<O::Reply, S
     store.send(Write(op)).await.unwrap_or(Err(StoreError::Closed))
 }
 
-/// Hands over notes that are saved with the next commit. They cause none of their own, except when the store is closed.
+/// Hands over notes that are saved with the next commit: of operations, of maintenance, or at the end.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct SaveWithNextCommit(pub Vec<NoteChange>);
@@ -254,7 +255,7 @@ impl QueueStore {
         self.idle = Some(ctx.run_later(MAINTENANCE_DELAY, |actor, ctx| {
             let limits = actor.limits();
             let Some(queue) = actor.queue.as_mut().filter(|_| !actor.failing) else { return };
-            let rested = queue.run_idle_maintenance(limits, actor.steady.now());
+            let rested = queue.run_idle_maintenance(limits, actor.steady.now(), &mut actor.group.notes);
             match rested.and_then(|more| queue.check_free_space(limits).map(|()| more)) {
                 Err(StoreError::NoRoom) => actor.schedule_space_check(ctx),
                 Ok(more) => {
@@ -364,10 +365,10 @@ impl Handler<Drain> for QueueStore {
     type Result = ();
 
     fn handle(&mut self, Drain: Drain, ctx: &mut Self::Context) {
-        self.group.notes.set_due();
         self.flush(ctx);
+        let notes = &mut self.group.notes;
         let queue = self.queue.take().filter(|_| !self.failing);
-        let closed = queue.map(|mut queue| queue.save_allocator_state().and_then(|()| queue.close()));
+        let closed = queue.map(|mut queue| queue.save_allocator_state(notes).and_then(|()| queue.close()));
         if let Some(Err(error)) = closed {
             tracing::error!(%error, "the store could not be closed cleanly: the next start takes longer");
         }

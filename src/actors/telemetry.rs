@@ -1,10 +1,12 @@
 //! Receives all events: writes them to the journal, adds them to the measurements, and publishes them in the feed.
 //!
-//! Measurements and recent batches are handed to the store periodically and at the end. They share a commit that the store
-//! makes anyway, so they cost no fsync. A crash loses the last minutes of them, which is better than wearing out flash.
+//! Measurements and recent batches are handed to the store periodically, when a run of batches has ended, and at the end.
+//! They share a commit that the store makes anyway, so they cost no fsync. A crash loses those of the last minutes, which
+//! is better than wearing out flash.
 
 mod alert_log;
 mod log;
+mod save_schedule;
 
 use std::time::Duration;
 
@@ -13,12 +15,12 @@ use futures_util::future::OptionFuture;
 use tokio::sync::watch;
 
 use super::otlp_exporter::ExportAlert;
-use super::queue_store::{QueueStore, SaveWithNextCommit};
+use super::queue_store::{MAINTENANCE_DELAY, QueueStore, SaveWithNextCommit};
 use super::{ConfigWatch, Drain, Ping};
 use crate::api::{
     AlertChange, BatchReport, BreakerChange, ConnectivityStatus, RecordChange, TelemetryReport,
 };
-use crate::clock::{Clock, local_hour, wall_ms};
+use crate::clock::{Clock, SteadyClock, local_hour, wall_ms};
 use crate::model::{BatchId, RecordState};
 use crate::store::{NoteChange, QuarantinedRecord, SyncedRecord};
 use crate::telemetry::audience::Audience;
@@ -31,9 +33,12 @@ use crate::telemetry::metrics::otlp::AlertLogRecord;
 use crate::telemetry::outcomes::OutcomeReporter;
 use alert_log::AlertLog;
 use log::JournalLog;
+use save_schedule::SaveSchedule;
 
-/// Measurements and recent batches are saved at most this often.
-const SAVE_INTERVAL: Duration = Duration::from_mins(10);
+/// A run of batches has ended after this time without one. It is short enough that the maintenance of the store, which
+/// follows the run, saves the measurements.
+const RUN_END_DELAY: Duration = Duration::from_secs(2);
+const _: () = assert!(RUN_END_DELAY.as_secs() < MAINTENANCE_DELAY.as_secs());
 /// Events in the mailbox before more are dropped.
 const MAILBOX_EVENTS_MAX: usize = 1024;
 
@@ -51,7 +56,10 @@ pub struct Telemetry {
     feed: Feed,
     store: Option<Addr<QueueStore>>,
     exporter: Option<Recipient<ExportAlert>>,
-    last_saved_at: Duration,
+    /// For the saves: it does not stop in suspend.
+    steady: SteadyClock,
+    saves: SaveSchedule,
+    run_end: Option<SpawnHandle>,
 }
 
 /// Attaches the store, which starts later.
@@ -117,7 +125,9 @@ impl Telemetry {
             feed,
             store: None,
             exporter: None,
-            last_saved_at: Duration::ZERO,
+            steady: SteadyClock::continue_from(0),
+            saves: SaveSchedule::default(),
+            run_end: None,
         }
     }
 
@@ -155,18 +165,29 @@ impl Telemetry {
         }
     }
 
-    fn save_if_due(&mut self) {
-        let now = self.clock.now();
-        if now.saturating_sub(self.last_saved_at) < SAVE_INTERVAL {
-            return;
+    fn on_measured(&mut self, ctx: &mut Context<Self>) {
+        if self.saves.on_measured(self.steady.now().steady) {
+            self.save_notes();
         }
-        let Some(store) = &self.store else { return };
-        self.last_saved_at = now;
-        match store.try_send(self.unsaved_notes()) {
-            Ok(()) => self.measurements.mark_saved(),
-            Err(error) => {
-                tracing::debug!(%error, "the store is busy: measurements are saved in ten minutes");
+        if let Some(earlier) = self.run_end.take() {
+            ctx.cancel_future(earlier);
+        }
+        self.run_end = Some(ctx.run_later(RUN_END_DELAY, |actor, _| {
+            actor.run_end = None;
+            if actor.saves.on_run_ended(actor.steady.now().steady) {
+                actor.save_notes();
             }
+        }));
+    }
+
+    fn save_notes(&mut self) {
+        let Some(store) = &self.store else { return };
+        match store.try_send(self.unsaved_notes()) {
+            Ok(()) => {
+                self.measurements.mark_saved();
+                self.saves.on_saved(self.steady.now().steady);
+            }
+            Err(error) => tracing::debug!(%error, "the store is busy: measurements are saved later"),
         }
     }
 }
@@ -182,7 +203,7 @@ impl Actor for Telemetry {
 impl Handler<Event> for Telemetry {
     type Result = ();
 
-    fn handle(&mut self, event: Event, _: &mut Self::Context) {
+    fn handle(&mut self, event: Event, ctx: &mut Self::Context) {
         match event {
             Event::BatchEnded { mut report, types, network } => {
                 self.history.resolve_parent(&mut report);
@@ -192,7 +213,7 @@ impl Handler<Event> for Telemetry {
                 self.counters.send_modify(|counters| counters.batch_ended(&report, &network));
                 self.feed.publish("batch", &report);
                 self.history.record_send(report);
-                self.save_if_due();
+                self.on_measured(ctx);
             }
             Event::OutcomeQueried { reply } => {
                 self.counters.send_modify(|counters| counters.outcome_queried(reply));

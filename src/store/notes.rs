@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use redb::Table;
+
 use super::codec;
 use super::error::StoreError;
 use super::op::{Op, Transaction};
@@ -57,10 +59,10 @@ pub struct NoteChange {
 }
 
 impl NoteChange {
-    pub(super) fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<(), StoreError> {
+    fn write_to(&self, meta: &mut Table<'_, &'static str, &'static [u8]>) -> Result<(), StoreError> {
         match &self.note {
-            Some(note) => drop(transaction.tables.meta.insert(&*self.name, note.as_slice())?),
-            None => drop(transaction.tables.meta.remove(&*self.name)?),
+            Some(note) => drop(meta.insert(&*self.name, note.as_slice())?),
+            None => drop(meta.remove(&*self.name)?),
         }
         Ok(())
     }
@@ -68,11 +70,11 @@ impl NoteChange {
 
 /// Changes of notes that wait for a commit, the newest of each name.
 ///
-/// On a disk that is low on space they keep waiting, because records come first.
+/// On a disk that is low on space they keep waiting, because records come first: notes never count against the space for
+/// new records.
 #[derive(Default)]
 pub struct WaitingNotes {
     notes: BTreeMap<Cow<'static, str>, NoteChange>,
-    is_due: bool,
     is_applied: bool,
 }
 
@@ -86,35 +88,29 @@ impl WaitingNotes {
         }
     }
 
-    /// From now on, they are worth a commit of their own.
-    pub fn set_due(&mut self) {
-        self.is_due = !self.notes.is_empty();
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.notes.is_empty()
     }
 
-    /// Whether they are worth a commit of their own.
-    pub fn is_due(&self) -> bool {
-        self.is_due
-    }
-
-    /// Bytes that they add, approximately.
-    pub fn added_bytes(&self) -> u64 {
-        self.notes.values().map(|change| change.note.as_ref().map_or(0, |note| note.len() as u64)).sum()
-    }
-
-    /// Adds them to a transaction, if it has changes or they are due. Returns whether there is anything to commit.
-    pub fn join_transaction(
-        &mut self,
-        transaction: &mut Transaction<'_, '_>,
-        has_changes: bool,
-    ) -> Result<bool, StoreError> {
-        self.is_applied =
-            (has_changes || self.is_due) && transaction.admits_records && !self.notes.is_empty();
-        if self.is_applied {
-            for change in self.notes.values() {
-                change.apply(transaction)?;
-            }
+    /// Adds them to a transaction that is committed anyway.
+    pub fn join_transaction(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<(), StoreError> {
+        self.is_applied = false;
+        if transaction.is_disk_low {
+            return Ok(());
         }
-        Ok(has_changes || self.is_applied)
+        self.write_to(&mut transaction.tables.meta)
+    }
+
+    pub(super) fn write_to(
+        &mut self,
+        meta: &mut Table<'_, &'static str, &'static [u8]>,
+    ) -> Result<(), StoreError> {
+        for change in self.notes.values() {
+            change.write_to(meta)?;
+        }
+        self.is_applied = true;
+        Ok(())
     }
 
     /// What still waits after an attempt to commit.

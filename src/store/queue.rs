@@ -11,13 +11,14 @@ use super::error::{OpenError, StoreError};
 use super::key_space::KeySpace;
 use super::limits::QueueLimits;
 use super::medium::Medium;
+use super::notes::WaitingNotes;
 use super::op::{Group, Transaction};
 use super::open_batches::to_open_batch;
 use super::options::{ProgressCallback, StoreOptions};
 use super::read::StoreReader;
 use super::receipts::{EvictReceipts, PruneReceipts};
 use super::recovery;
-use super::schema::{NOTES_MAX, Snapshot, Tables};
+use super::schema::{META, NOTES_MAX, Snapshot, Tables};
 use super::shared::SharedDatabase;
 use super::space::{self, DiskSpace};
 use super::state::{QueueState, RunTotals};
@@ -208,12 +209,17 @@ impl Queue {
 
     /// Idle maintenance, one step at a time: removes old receipts, returns unused space to the system, and saves the
     /// allocator state for a quick start. Returns whether there may be more to do.
-    pub fn run_idle_maintenance(&mut self, limits: QueueLimits, now: Now) -> Result<bool, StoreError> {
+    pub fn run_idle_maintenance(
+        &mut self,
+        limits: QueueLimits,
+        now: Now,
+        notes: &mut WaitingNotes,
+    ) -> Result<bool, StoreError> {
         let pruned = match self.commit(limits, now, &mut PruneReceipts) {
             Err(StoreError::NoRoom) => return Ok(false),
             pruned => pruned?,
         };
-        match self.compact_if_worthwhile(now).and_then(|_| self.save_allocator_state()) {
+        match self.compact_if_worthwhile(now).and_then(|_| self.save_allocator_state(notes)) {
             Ok(()) => Ok(pruned),
             Err(error) => {
                 self.recover_from(&error)?;
@@ -222,11 +228,16 @@ impl Queue {
         }
     }
 
-    /// Makes an empty commit with redb's allocator state, so that the next start is quick even after a crash.
-    pub fn save_allocator_state(&mut self) -> Result<(), StoreError> {
+    /// Makes a commit with redb's allocator state, so that the next start is quick even after a crash. Notes that wait
+    /// share it.
+    pub fn save_allocator_state(&mut self, notes: &mut WaitingNotes) -> Result<(), StoreError> {
         let mut transaction = self.begin_write()?;
         transaction.set_quick_repair(true);
+        if !self.space.is_low() && !notes.is_empty() {
+            notes.write_to(&mut transaction.open_table(META)?)?;
+        }
         transaction.commit()?;
+        *notes = std::mem::take(notes).after_commit(true);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ pub(super) struct PendingGroup {
 
 impl PendingGroup {
     pub(super) fn is_empty(&self) -> bool {
-        self.operations.is_empty() && !self.notes.is_due()
+        self.operations.is_empty()
     }
 }
 
@@ -23,12 +23,15 @@ impl Group for PendingGroup {
         for pending in &mut self.operations {
             changed |= pending.apply(transaction)?;
         }
-        self.notes.join_transaction(transaction, changed)
+        if changed {
+            self.notes.join_transaction(transaction)?;
+        }
+        Ok(changed)
     }
 
+    /// Without the notes: they must not take the space of records.
     fn added_bytes(&self) -> u64 {
-        let operations = self.operations.iter().map(|pending| pending.added_bytes());
-        operations.sum::<u64>() + self.notes.added_bytes()
+        self.operations.iter().map(|pending| pending.added_bytes()).sum()
     }
 }
 

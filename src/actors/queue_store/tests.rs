@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::config::Config;
 use crate::model::{NewRecord, RecordId};
-use crate::store::{Append, Group, KeySpace, NoteChange, QueueLimits, WaitingNotes};
+use crate::store::{Append, Group, KeySpace, NoteChange, QueueLimits};
 use crate::telemetry::metrics::sources::commit_times;
 
 #[actix_rt::test]
@@ -40,35 +40,22 @@ fn note(content: &[u8]) -> NoteChange {
     NoteChange { name: "telemetry/day/2026-03-01".into(), note: Some(content.to_vec()) }
 }
 
-struct OnlyNotes(WaitingNotes);
-
-impl Group for OnlyNotes {
-    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
-        self.0.join_transaction(transaction, false)
-    }
-
-    fn added_bytes(&self) -> u64 {
-        self.0.added_bytes()
-    }
-}
-
 #[test]
-fn waiting_notes_cause_no_commit_until_they_are_due() {
+fn notes_without_operations_cause_no_commit_and_join_the_one_of_maintenance() {
     let dir = tempfile::tempdir().unwrap();
     let mut queue = Queue::open(dir.path(), KeySpace::default(), Arc::new(|_| ())).unwrap();
     let (limits, now) = (QueueLimits::from(&Config::default()), SteadyClock::continue_from(0).now());
-    let mut group = OnlyNotes(WaitingNotes::default());
-    group.0.add_change(note(b"old"));
-    group.0.add_change(note(b"new"));
+    let mut group = PendingGroup::default();
+    group.notes.add_change(note(b"old"));
+    group.notes.add_change(note(b"new"));
+    assert_eq!(group.added_bytes(), 0, "they do not take the space of records");
     assert!(!queue.commit(limits, now, &mut group).unwrap(), "nothing else is written");
-    group.0 = group.0.after_commit(false);
+    group.notes = group.notes.after_commit(false);
     assert_eq!(queue.read_notes("telemetry").unwrap(), []);
-    group.0.set_due();
-    assert!(queue.commit(limits, now, &mut group).unwrap());
+    queue.run_idle_maintenance(limits, now, &mut group.notes).unwrap();
     let saved = queue.read_notes("telemetry").unwrap();
     assert_eq!(saved, [("telemetry/day/2026-03-01".to_owned(), b"new".to_vec())]);
-    group.0 = group.0.after_commit(true);
-    assert_eq!((group.0.added_bytes(), group.0.is_due()), (0, false), "none waits any more");
+    assert!(group.notes.is_empty(), "none waits any more");
 }
 
 #[actix_rt::test]

@@ -13,6 +13,7 @@ mod damaged_tables;
 mod filler;
 #[cfg(fuzzing)]
 pub(super) mod fuzzing;
+mod notes;
 mod raw_file;
 mod salvaged_meta;
 mod table_walk;

@@ -6,6 +6,7 @@
 
 use super::damaged_tables::{DamagedTables, OpenedTables};
 use super::filler::{SalvagedItem, StoreFiller, is_valid_position};
+use super::notes::read_notes;
 use super::table_walk::TableWalk;
 use crate::model::{Damage, QueuePosition};
 use crate::store::body;
@@ -15,8 +16,6 @@ use crate::store::error::StoreError;
 use crate::store::options::ProgressCallback;
 use crate::store::schema::{ManifestRow, NOTES_MAX, RecordHeader, StoredError, StoredState, meta, seq_of};
 
-/// Entries of the table with the notes of other components to read, and the largest size of a note.
-const NOTE_BYTES_MAX: usize = 1 << 20;
 /// Notes of damage to keep: repeated damage must not fill the store with them.
 const DAMAGE_NOTES_MAX: usize = 20;
 /// Rows between two progress reports.
@@ -68,33 +67,6 @@ fn walk_to_meta_value(source: &mut DamagedTables, name: &str, from_end: bool) ->
         }
         Ok(None)
     })
-}
-
-fn read_notes(source: &mut DamagedTables) -> Vec<(String, Vec<u8>)> {
-    let known = [
-        meta::SCHEMA_KEY,
-        meta::DEVICE_KEY,
-        meta::COUNTERS_KEY,
-        meta::SUBMITTERS_KEY,
-        meta::SERVER_RECEIPT_BYTES_KEY,
-        meta::DISCARDED_COUNT_KEY,
-        meta::CHANGES_KEY,
-        meta::SHARED_KEYS,
-        meta::PAUSED_KEY,
-        meta::DAMAGE_KEY,
-    ];
-    let notes = source.with_tables(NOTES_MAX, |parts| {
-        let Some(table) = &parts.meta else { return Ok(None) };
-        let mut notes = Vec::new();
-        for item in table.range::<&str>(..)?.take(NOTES_MAX) {
-            let (name, value) = item?;
-            if !known.contains(&name.value()) && value.value().len() <= NOTE_BYTES_MAX {
-                notes.push((name.value().to_owned(), value.value().to_vec()));
-            }
-        }
-        Ok(Some(notes))
-    });
-    notes.ok().flatten().unwrap_or_default()
 }
 
 struct TableReader<'r, 'd> {

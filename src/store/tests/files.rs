@@ -10,7 +10,7 @@ use crate::store::codec;
 use crate::store::schema::{SCHEMA_VERSION, Tables, meta};
 use crate::store::{
     Append, Claim, Group, KeySpace, Op, OpenError, ProgressCallback, Queue, SaveNote, SetPaused, StoreError,
-    Transaction,
+    Transaction, WaitingNotes,
 };
 
 fn ignore_progress() -> ProgressCallback {
@@ -115,7 +115,7 @@ fn an_idle_queue_that_is_closed_and_reopened_is_complete() {
     let device = bench.queue().device_id();
     bench.append(vec![record(1, Some("key")), record(2, None)]);
     bench.run(SaveNote { name: "note", note: vec![1, 2, 3] });
-    bench.queue_mut().save_allocator_state().unwrap();
+    bench.queue_mut().save_allocator_state(&mut WaitingNotes::default()).unwrap();
     bench.reopen_queue();
     assert_eq!(bench.queue().device_id(), device);
     assert_eq!(bench.queue().read_note("note").unwrap(), Some(vec![1, 2, 3]));

@@ -15,6 +15,7 @@ use crate::model::{Batch, BatchId, LastError, ManifestEntry, NewRecord, RecordId
 use crate::policy::scheduler::{ClaimOrder, Disposition, Outcome};
 use crate::policy::sizing::BatchLimit;
 use crate::protocol::receipt::Receipt;
+use crate::store::WaitingNotes;
 use crate::store::options::StoreOptions;
 use crate::store::schema::RecordHeader;
 use crate::store::{
@@ -128,7 +129,7 @@ impl QueueBench {
     /// Runs one step of idle maintenance.
     pub(super) fn run_idle_maintenance(&mut self) -> bool {
         let (limits, now) = (self.limits, self.now());
-        self.queue_mut().run_idle_maintenance(limits, now).unwrap()
+        self.queue_mut().run_idle_maintenance(limits, now, &mut WaitingNotes::default()).unwrap()
     }
 
     /// Calls `read` with a reader's view.

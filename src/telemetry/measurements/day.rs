@@ -48,12 +48,13 @@ impl Day {
         report: &BatchReport,
         types: &[(String, u64)],
         network: &Network,
+        modelled_ms: u64,
     ) {
         let records = report.records as u64;
         self.batches.add_batch(report);
         if report.outcome == BatchOutcome::Answered {
             self.durations.add_records(records, micros_per_record(report));
-            self.types.add_success(types, records, report.duration_ms);
+            self.types.add_success(types, records, report.duration_ms, modelled_ms);
         } else {
             let tally = self.failures.entry(report.outcome.to_string()).or_default();
             tally.add_failure(network, local_hour);

@@ -90,6 +90,10 @@ impl Durations {
         self.records
     }
 
+    pub(super) fn micros(&self) -> u64 {
+        self.micros
+    }
+
     /// The time that all records took.
     pub(super) fn total_ms(&self) -> f64 {
         super::numbers::to_millis(self.micros)

@@ -10,6 +10,7 @@ mod least_squares;
 mod note_series;
 mod numbers;
 mod outcomes;
+mod stalls;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -18,6 +19,8 @@ use std::time::Duration;
 
 use self::day::{Day, Hours};
 use self::note_series::{NoteSeries, SeriesLimits};
+use self::stalls::UsualCosts;
+use self::types::{REPORTED_TYPES_MAX, TypeTable};
 use crate::api::{BatchReport, DayReport, HourReport, TelemetryReport};
 use crate::clock::{date_start_ms, millis, rfc3339};
 use crate::model::Network;
@@ -26,8 +29,10 @@ use crate::store::NoteChange;
 /// The first part of the name of each note in the store. Versions before 0.3 have a single note of this name.
 pub const NOTES_PREFIX: &str = "telemetry";
 const DAYS: SeriesLimits = SeriesLimits { prefix: "telemetry/day/", days_max: 90, bytes_max: 512 << 10 };
-/// Eight whole days, and today.
+/// Eight whole days, and today, unless the clock was wrong.
 const HOURS: SeriesLimits = SeriesLimits { prefix: "telemetry/hours/", days_max: 9, bytes_max: 96 << 10 };
+/// Days before a batch from which it is known what records usually cost.
+const USUAL_DAYS: u64 = 7;
 const HOUR_MS: u64 = 3600 * 1000;
 const HOURS_PER_DAY: u64 = 24;
 const DAY_MS: u64 = HOURS_PER_DAY * HOUR_MS;
@@ -39,11 +44,14 @@ pub struct Measurements {
     hours: NoteSeries<Hours>,
     /// Notes on disk that this version does not use.
     unused_notes: Vec<String>,
+    /// What records cost on the days before this one, once a batch of this day may have stalled.
+    usual_before: Option<(String, Option<UsualCosts>)>,
 }
 
 impl Default for Measurements {
     fn default() -> Self {
-        Self { days: NoteSeries::new(DAYS), hours: NoteSeries::new(HOURS), unused_notes: Vec::new() }
+        let (days, hours) = (NoteSeries::new(DAYS), NoteSeries::new(HOURS));
+        Self { days, hours, unused_notes: Vec::new(), usual_before: None }
     }
 }
 
@@ -70,8 +78,37 @@ impl Measurements {
         local_hour: usize,
     ) {
         let date = date_of(report.at);
-        self.days.open_day(&date).add_batch(local_hour, report, types, network);
+        let modelled_ms = self.modelled_ms(&date, report, types);
+        self.days.open_day(&date).add_batch(local_hour, report, types, network, modelled_ms);
         self.hours.open_day(&date).add_batch(hour_of(report.at), report);
+    }
+
+    /// What the model of the costs uses of the duration of a batch.
+    fn modelled_ms(&mut self, date: &str, report: &BatchReport, types: &[(String, u64)]) -> u64 {
+        let elapsed_ms = report.duration_ms;
+        let is_suspect = stalls::may_have_stalled(elapsed_ms, report.expected_ms);
+        let Some(expected_ms) = report.expected_ms.filter(|_| is_suspect) else { return elapsed_ms };
+        let before = match self.usual_before.take() {
+            Some((known, costs)) if known == date => costs,
+            _ => self.usual_costs_before(date, report.at),
+        };
+        let known = [before, self.days.open_day(date).types.usual_costs()];
+        let modelled_ms = stalls::modelled_ms(elapsed_ms, expected_ms, types, &known);
+        let [before, _] = known;
+        self.usual_before = Some((date.to_owned(), before));
+        modelled_ms
+    }
+
+    /// What records cost on the days before a date.
+    fn usual_costs_before(&self, date: &str, at: u64) -> Option<UsualCosts> {
+        let from = date_of(at.saturating_sub(USUAL_DAYS * DAY_MS));
+        let mut total = TypeTable::default();
+        self.days.visit_days(&from, date, |of, day| {
+            if of != date {
+                total.merge(&day.types, REPORTED_TYPES_MAX);
+            }
+        });
+        total.usual_costs()
     }
 
     /// A record was quarantined.

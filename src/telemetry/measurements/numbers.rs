@@ -20,3 +20,9 @@ pub(super) fn to_millis(micros: u64) -> f64 {
 pub(super) fn add_to(sum: &mut u64, number: u64) {
     *sum = sum.saturating_add(number);
 }
+
+/// As a whole number; 0 if it is negative.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the conversion saturates")]
+pub(super) fn to_whole(number: f64) -> u64 {
+    number as u64
+}

@@ -7,6 +7,10 @@ use crate::ipc::keys;
 use crate::support::daemon::{Counts, Daemon};
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
+use crate::support::wait::wait_for;
+
+/// The start of the name of a day in the store.
+const DAY_NOTE: &[u8] = b"telemetry/day/";
 
 const SIZE_KEYS: [&str; 12] = [
     "batches",
@@ -140,4 +144,20 @@ fn each_question_has_its_answer_before_and_after_a_restart() {
     };
     let after_restart = daemon.restart().get("/v1/telemetry").expect_json(200);
     assert_eq!(without_time(after_restart), without_time(report));
+}
+
+#[test]
+fn measurements_of_a_run_are_on_disk_soon_after_it_without_an_orderly_end() {
+    let server = ScriptedServer::start(Reply::correct);
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    daemon.enqueue(&of_types(&["Visits"; 12]));
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(12));
+    let store = daemon.home.path("state/queue.redb");
+    wait_for("the measurements in the store", || {
+        let bytes = std::fs::read(&store).unwrap();
+        bytes.windows(DAY_NOTE.len()).any(|part| part == DAY_NOTE).then_some(())
+    });
+    let daemon = daemon.kill9().start();
+    let report = daemon.get("/v1/telemetry").expect_json(200);
+    assert_eq!(report["per_record"]["records"], 12, "{report:#}");
 }

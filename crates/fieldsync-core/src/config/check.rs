@@ -151,6 +151,8 @@ impl Config {
         ] {
             refuse(duration.0 < DURATION_MIN, key, "must be at least 1ms");
         }
+        let most = "must be at most 90 days: older measurements are not kept";
+        refuse(self.telemetry.window.0 > TELEMETRY_WINDOW_MAX, "telemetry.window", most);
         for (key, number) in [
             ("server.max_answer_bytes", self.server.max_answer_bytes.0),
             ("queue.max_records", self.queue.max_records),
@@ -273,6 +275,8 @@ const ALERT_RESTARTS_MAX: u32 = 100;
 /// Alerts are handed over one at a time.
 const ALERT_COMMAND_TIMEOUT_MAX: Duration = Duration::from_hours(1);
 
+/// Telemetry keeps this many days.
+const TELEMETRY_WINDOW_MAX: Duration = Duration::from_hours(90 * 24);
 /// The resolution of timers.
 const DURATION_MIN: Duration = Duration::from_millis(1);
 /// The limit of file systems (`NAME_MAX`).
@@ -285,3 +289,20 @@ const BATCH_RECORDS_MAX: usize = 10_000;
 
 /// Each batch under way takes a connection, and up to twice `max_batch_bytes` of memory.
 const IN_FLIGHT_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Span;
+
+    #[test]
+    fn a_window_of_telemetry_beyond_the_days_that_are_kept_is_refused() {
+        let mut config = Config::default();
+        for (days, is_refused) in [(7, false), (90, false), (91, true), (365, true)] {
+            config.telemetry.window = Span::secs(days * 24 * 3600);
+            let invalid = config.validate();
+            let found = invalid.iter().find(|value| value.key == "telemetry.window");
+            assert_eq!(found.is_some_and(|value| value.reason.contains("90 days")), is_refused, "{days}");
+        }
+    }
+}

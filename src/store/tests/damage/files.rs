@@ -10,7 +10,9 @@ use super::{
     SalvageLosses, SoundFile, directory_with, find_all, kept_files, make_sound_file, open_and_compare,
 };
 use crate::model::NewRecord;
-use crate::store::{AcknowledgeDamage, KeySpace, OpenError, Queue, Salvage};
+use crate::store::{
+    AcknowledgeDamage, KeySpace, NoteChange, OpenError, Queue, Salvage, SaveNote, WaitingNotes,
+};
 
 /// Opens a file that redb cannot open, and returns what was lost.
 fn damage_found_in(sound: &SoundFile, bytes: &[u8]) -> (SalvageLosses, crate::model::Damage) {
@@ -60,6 +62,46 @@ fn a_marker_without_damage_is_removed_and_changes_nothing() {
     let (_, losses) = open_and_compare(&sound, dir.path());
     assert_eq!((losses, kept_files(dir.path())), (SalvageLosses::default(), Vec::new()));
     assert!(!dir.path().join("queue.redb.suspect").exists());
+}
+
+/// A store whose notes take a page each.
+fn store_with_notes(count: u8) -> (tempfile::TempDir, Vec<(String, Vec<u8>)>) {
+    let mut bench = QueueBench::new();
+    let notes: Vec<(String, Vec<u8>)> = (0..count)
+        .map(|n| (format!("telemetry/day/2026-{:02}-{:02}", 1 + n / 30, 1 + n % 30), vec![b'A' + n; 3500]))
+        .collect();
+    let mut waiting = WaitingNotes::default();
+    for (name, note) in &notes {
+        waiting.add_change(NoteChange { name: name.clone().into(), note: Some(note.clone()) });
+    }
+    bench.queue_mut().save_allocator_state(&mut waiting).unwrap();
+    bench.run(SaveNote { name: "restarts", note: b"of another component".to_vec() });
+    (bench.close_all(), notes)
+}
+
+#[test]
+fn a_page_that_cannot_be_read_loses_only_the_notes_in_it() {
+    let (dir, notes) = store_with_notes(60);
+    let path = dir.path().join("queue.redb");
+    let sound = fs::read(&path).unwrap();
+    for damaged in [vec![0], vec![30], vec![59], vec![3, 12, 13, 45]] {
+        let mut bytes = sound.clone();
+        for index in &damaged {
+            for at in find_all(&sound, &notes[*index].1) {
+                let page = at / 4096 * 4096;
+                bytes[page..page + 4096].fill(0xa5);
+            }
+        }
+        let dir = directory_with(&bytes, true);
+        let queue = open_queue_in(dir.path());
+        let found = queue.read_notes("").unwrap();
+        let is_found = |name: &str| found.iter().any(|(found, _)| found == name);
+        let lost: Vec<&str> =
+            notes.iter().map(|(name, _)| name.as_str()).filter(|name| !is_found(name)).collect();
+        assert!((1..=2 * damaged.len()).contains(&lost.len()), "{damaged:?}: {lost:?}");
+        // The first page also contains what is small.
+        assert!(is_found("restarts") || damaged[0] == 0, "{damaged:?}");
+    }
 }
 
 #[test]

@@ -6,7 +6,9 @@ use crate::policy::isolation;
 use crate::policy::scheduler::Disposition;
 use crate::store::tests::steps::{QueueStep, new_record};
 use crate::store::tests::support::{claim_order, discard, id, test_error};
-use crate::store::{Claim, Expedite, KeySpace, Review, ReviewAction, ReviewSelection, SetPaused};
+use crate::store::{
+    Claim, Expedite, KeySpace, Review, ReviewAction, ReviewSelection, SetPaused, WaitingNotes,
+};
 
 const PAUSE: Pause = Pause { by: 1000, since: 7, until: None };
 
@@ -92,14 +94,15 @@ impl ModelHarness {
             },
             QueueStep::Quiet => {
                 self.suspend_faults(false);
-                let done = self.bench.queue_mut().save_allocator_state();
+                let done = self.bench.queue_mut().save_allocator_state(&mut WaitingNotes::default());
                 self.suspend_faults(true);
                 self.heal_disk(done.as_ref().err());
             }
             QueueStep::Rest => {
                 self.suspend_faults(false);
                 let (limits, now) = (self.bench.limits, self.bench.now());
-                let done = self.bench.queue_mut().run_idle_maintenance(limits, now);
+                let done =
+                    self.bench.queue_mut().run_idle_maintenance(limits, now, &mut WaitingNotes::default());
                 self.suspend_faults(true);
                 self.heal_disk(done.as_ref().err());
                 self.model.forget_receipts(&self.bench);

@@ -1,5 +1,7 @@
 //! The measurements as a whole.
 
+mod bounds;
+mod stalls;
 mod year;
 
 use std::time::Duration;
@@ -201,33 +203,6 @@ fn notes_of_other_versions_and_damaged_ones_are_dropped() {
     assert_eq!(back.report(NOON, WEEK).per_record.records, 53, "the damaged one starts over");
     save(&mut back, &mut disk);
     assert!(!disk.contains_key("telemetry") && disk.len() == 4, "{:?}", disk.keys());
-}
-
-#[test]
-fn days_and_types_are_bounded() {
-    let mut measurements = Measurements::default();
-    for n in 0..300 {
-        measurements.record_quarantined(&format!("type {n}"), NOON + 300 * DAY_MS);
-        measurements.record_quarantined("one", NOON + n * DAY_MS);
-    }
-    let report = measurements.report(NOON + 300 * DAY_MS, Duration::from_hours(24 * 365));
-    assert!((85..=90).contains(&report.days.len()), "{}", report.days.len());
-    assert_eq!(
-        report.by_type.len(),
-        16 + 1 + 1,
-        "sixteen of the last day, the rest, and one of the other days"
-    );
-    assert_eq!(of_type(&report, "(other types)").quarantined, 284);
-}
-
-#[test]
-fn a_clock_that_jumps_loses_nothing_of_the_other_days() {
-    let mut measurements = Measurements::default();
-    for at in [NOON, 0, NOON, NOON + 40 * DAY_MS, NOON] {
-        add_success(&mut measurements, at, &[1], 10);
-    }
-    assert_eq!(measurements.report(NOON, WEEK).per_record.records, 3);
-    assert_eq!(measurements.report(1000, WEEK).per_record.records, 1);
 }
 
 proptest! {

@@ -79,11 +79,12 @@ struct GroupWithNotes {
 impl Group for GroupWithNotes {
     fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
         drop(self.append.apply(transaction)?);
-        self.notes.join_transaction(transaction, true)
+        self.notes.join_transaction(transaction)?;
+        Ok(true)
     }
 
     fn added_bytes(&self) -> u64 {
-        self.notes.added_bytes()
+        self.append.added_bytes()
     }
 }
 
