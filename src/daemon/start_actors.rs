@@ -134,10 +134,10 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
         contact: alert_channels.contact.clone(),
         expiry: alert_channels.expiry.clone(),
         steady,
-        started,
+        started: started.clone(),
     };
     let metrics = MetricCollector::new(sources.clone(), receivers);
-    let exporter = start_exporter(&sources, counters, metrics.clone(), exports_sender);
+    let exporter = start_exporter(&sources, counters, metrics.clone(), exports_sender, steady, started);
     let alert_peers = AlertPeers { telemetry: events, store: store.clone() };
     let alert_inputs = alert_channels.into_inputs(&sources);
     let alert_monitor =
