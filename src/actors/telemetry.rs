@@ -224,7 +224,7 @@ impl Handler<Event> for Telemetry {
                 self.history.record_division(from, &into);
             }
             Event::RecordsSynced { batch, records } => {
-                self.counters.send_modify(|counters| counters.records_synced(&records, wall_ms()));
+                self.counters.send_modify(|counters| counters.records_synced(&records));
                 for SyncedRecord { id, submitter, receipt, .. } in records {
                     log::log_synced(batch, id);
                     let change =

@@ -29,6 +29,7 @@ use crate::telemetry::event::Event;
 use crate::telemetry::feed::Feed;
 use crate::telemetry::metrics::counters::Counters;
 use crate::telemetry::metrics::sources::{ExportCounts, commit_times};
+use crate::telemetry::metrics::start_time::StartTime;
 use crate::telemetry::outcomes::OutcomeReporter;
 
 /// All actors of the running daemon.
@@ -64,6 +65,7 @@ impl ActorHandles {
 pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Option<(Actors, ActorHandles)> {
     let ConfigReceivers { config, state: config_state } = receivers;
     let (clock, steady) = (Clock::start(), SteadyClock::continue_from(queue.last_steady()));
+    let started = StartTime::new(steady.now());
     let feed = Feed::default();
     let device = queue.device_id();
     let RestoredState { measurements, history, page_secret, starts, learned, open_batches, backlog } =
@@ -77,7 +79,7 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
     let (alert_sender, alerts) = watch::channel(Vec::new());
     let (planner_sender, planner_state) = watch::channel(PlannerState::default());
     let (fatal_sender, fatal) = watch::channel(None);
-    let (counters_sender, counters) = watch::channel(Counters::default());
+    let (counters_sender, counters) = watch::channel(Counters::new(steady));
     let (commits_sender, commits) = watch::channel(commit_times());
     let (exports_sender, exports) = watch::channel(ExportCounts::default());
 
@@ -132,9 +134,10 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
         contact: alert_channels.contact.clone(),
         expiry: alert_channels.expiry.clone(),
         steady,
+        started: started.clone(),
     };
     let metrics = MetricCollector::new(sources.clone(), receivers);
-    let exporter = start_exporter(&sources, counters, metrics.clone(), exports_sender);
+    let exporter = start_exporter(&sources, counters, metrics.clone(), exports_sender, steady, started);
     let alert_peers = AlertPeers { telemetry: events, store: store.clone() };
     let alert_inputs = alert_channels.into_inputs(&sources);
     let alert_monitor =

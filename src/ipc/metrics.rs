@@ -7,7 +7,7 @@ use hyper::header::{ACCEPT, HeaderValue};
 use tokio::sync::watch;
 
 use super::status::StatusSources;
-use crate::clock::{SteadyClock, wall_ms};
+use crate::clock::SteadyClock;
 use crate::policy::alerts::facts::{ClockReading, CredentialExpiry, ServerContact};
 use crate::telemetry::metrics::counters::Counters;
 use crate::telemetry::metrics::families::collect_families;
@@ -17,6 +17,7 @@ use crate::telemetry::metrics::openmetrics::{self, encode_openmetrics};
 use crate::telemetry::metrics::process::ProcessUsage;
 use crate::telemetry::metrics::prometheus_text::{self, encode_prometheus_text};
 use crate::telemetry::metrics::sources::{ExportCounts, MetricSources};
+use crate::telemetry::metrics::start_time::StartTime;
 
 /// What the actors count.
 #[derive(Clone)]
@@ -33,6 +34,8 @@ pub struct MetricReceivers {
     pub expiry: watch::Receiver<CredentialExpiry>,
     /// Dates the last response.
     pub steady: SteadyClock,
+    /// When the daemon started.
+    pub started: StartTime,
 }
 
 impl MetricReceivers {
@@ -65,6 +68,7 @@ impl MetricCollector {
             let planner = sources.planner.borrow();
             (planner.per_record, planner.start_up)
         };
+        let now = receivers.steady.now();
         collect_families(&MetricSources {
             status: &sources.current_status(),
             backlog: &sources.backlog.borrow().clone(),
@@ -77,7 +81,8 @@ impl MetricCollector {
             per_record,
             start_up,
             process: &ProcessUsage::read(),
-            now: wall_ms(),
+            started_at: receivers.started.wall_ms(now),
+            now: now.wall,
         })
     }
 }

@@ -21,6 +21,18 @@ impl AlertQueue {
         self.drop_excess();
     }
 
+    /// Adds the start of an alert, unless it already waits.
+    pub(super) fn push_if_unknown(&mut self, start: AlertLogRecord) {
+        let last = self.waiting.iter().rev().find(|record| record.alert == start.alert);
+        if last.is_none_or(|last| !last.is_active) {
+            self.push(start);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// All that wait, for a push.
     pub(super) fn take(&mut self) -> Vec<AlertLogRecord> {
         self.waiting.drain(..).collect()
@@ -80,5 +92,16 @@ mod tests {
         assert_eq!(queue.dropped(), 1);
         let times: Vec<u64> = queue.take().iter().map(|record| record.at).collect();
         assert_eq!(times, (1..=RECORDS_MAX as u64).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_start_that_already_waits_is_not_added_again() {
+        let mut queue = AlertQueue::default();
+        queue.push_if_unknown(record(1));
+        queue.push_if_unknown(record(2));
+        queue.push(AlertLogRecord { is_active: false, ..record(3) });
+        queue.push_if_unknown(record(4));
+        let times: Vec<u64> = queue.take().iter().map(|record| record.at).collect();
+        assert_eq!(times, [1, 3, 4]);
     }
 }

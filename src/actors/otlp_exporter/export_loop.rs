@@ -1,147 +1,228 @@
 //! The loop of the exporter: waits for contact, and pushes where that is allowed.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::ExporterInputs;
-use super::alert_queue::AlertQueue;
-use super::push_schedule::PushSchedule;
+use super::contact::Contact;
+use super::signal_pushes::{PushFailure, PushTimes, SignalPushes};
+use super::{ExporterInputs, WaitingAlerts};
+use crate::api::AlertChange;
 use crate::clock::wall_ms;
 use crate::config::{self, Config};
 use crate::device_name::device_name;
-use crate::model::Link;
+use crate::model::{Link, Phase};
 use crate::telemetry::metrics::otlp::{AlertLogRecord, Resource, encode_logs, encode_metrics};
 use crate::transport::credential::{CollectorHeaders, warn_of_clear_headers};
-use crate::transport::http::collector::{Collector, CollectorSession, PushResult, Signal};
+use crate::transport::http::collector::{Collector, CollectorNotice, CollectorSession, PushResult, Signal};
+
+/// A push waits this long, so that it has the alerts that the last batch caused.
+const SETTLE_WAIT: Duration = Duration::from_millis(200);
 
 /// What a push needs besides the configuration.
 pub(super) struct ExportLoop {
     inputs: ExporterInputs,
-    alerts: Rc<RefCell<AlertQueue>>,
-    schedule: PushSchedule,
-    /// The responses that were seen.
-    contacts: u64,
+    alerts: Rc<WaitingAlerts>,
+    contact: Contact,
+    metrics: SignalPushes,
+    logs: SignalPushes,
     /// The collector, and the configuration that it was made from.
     current: Option<(Arc<Config>, Rc<Collector>)>,
 }
 
-/// Why a push ended without success.
-struct PushFailure {
-    reason: String,
-    retry_after: Option<Duration>,
+/// The signals that may be pushed now.
+#[derive(Clone, Copy)]
+struct DueSignals {
+    metrics: bool,
+    logs: bool,
 }
 
-impl PushFailure {
-    /// Nothing was sent.
-    fn on_device(reason: String) -> Self {
-        Self { reason, retry_after: None }
+impl DueSignals {
+    const NONE: Self = Self { metrics: false, logs: false };
+
+    fn is_any(self) -> bool {
+        self.metrics || self.logs
     }
 }
 
+/// What the requests of one push have in common.
+struct PushSession {
+    session: CollectorSession,
+    resource: Resource,
+}
+
 impl ExportLoop {
-    pub(super) fn new(inputs: ExporterInputs, alerts: Rc<RefCell<AlertQueue>>) -> Self {
-        Self { inputs, alerts, schedule: PushSchedule::default(), contacts: 0, current: None }
+    pub(super) fn new(inputs: ExporterInputs, alerts: Rc<WaitingAlerts>) -> Self {
+        Self {
+            inputs,
+            alerts,
+            contact: Contact::default(),
+            metrics: SignalPushes::new(Signal::Metrics),
+            logs: SignalPushes::new(Signal::Logs),
+            current: None,
+        }
     }
 
     /// Runs until the daemon ends.
     pub(super) async fn run(mut self) {
         let mut settings = config::Telemetry::default();
+        let mut known = Arc::clone(&self.inputs.config.borrow());
         loop {
-            let now = self.inputs.config.borrow_and_update().telemetry.clone();
+            let present = Arc::clone(&self.inputs.config.borrow_and_update());
+            if !Arc::ptr_eq(&known, &present) {
+                // The headers may have been corrected, or the collector.
+                self.metrics.forget_failure();
+                self.logs.forget_failure();
+            }
+            let now = present.telemetry.clone();
+            known = present;
             if (&now.otlp_url, &now.otlp_headers_file) != (&settings.otlp_url, &settings.otlp_headers_file) {
-                self.follow_settings(&now);
+                self.follow_settings(&settings, &now);
             }
             settings = now;
-            let is_running = if settings.otlp_url.is_empty() {
-                self.inputs.config.changed().await.is_ok()
-            } else {
-                tokio::select! {
-                    changed = self.inputs.config.changed() => changed.is_ok(),
-                    changed = self.inputs.counters.changed() => changed.is_ok(),
-                }
-            };
-            if !is_running {
+            if !self.wait_for_change(!settings.otlp_url.is_empty()).await {
                 return;
             }
-            let contacts = self.inputs.counters.borrow_and_update().contacts();
-            let is_contact = contacts > self.contacts;
-            self.contacts = contacts;
-            if is_contact && self.may_push() {
-                self.push().await;
+            if self.find_due_signals().is_any() {
+                tokio::time::sleep(SETTLE_WAIT).await;
+                let due = self.find_due_signals();
+                // Another configuration is followed before it is used.
+                if due.is_any() && Arc::ptr_eq(&known, &self.inputs.config.borrow()) {
+                    self.push(due).await;
+                }
             }
         }
     }
 
-    /// Another collector, or other headers: what failed before may work now.
-    fn follow_settings(&mut self, settings: &config::Telemetry) {
-        self.schedule = PushSchedule::default();
+    /// Returns false when the daemon is ending.
+    async fn wait_for_change(&mut self, has_collector: bool) -> bool {
+        let ExporterInputs { config, counters, backlog, planner, .. } = &mut self.inputs;
+        if !has_collector {
+            return config.changed().await.is_ok();
+        }
+        tokio::select! {
+            changed = config.changed() => changed.is_ok(),
+            changed = counters.changed() => changed.is_ok(),
+            changed = backlog.changed() => changed.is_ok(),
+            changed = planner.changed() => changed.is_ok(),
+            () = self.alerts.added.notified() => true,
+        }
+    }
+
+    /// Another collector, or other headers.
+    fn follow_settings(&mut self, former: &config::Telemetry, settings: &config::Telemetry) {
+        self.metrics = SignalPushes::new(Signal::Metrics);
+        self.logs = SignalPushes::new(Signal::Logs);
+        let mut alerts = self.alerts.queue.borrow_mut();
         if settings.otlp_url.is_empty() {
-            self.alerts.borrow_mut().clear();
+            alerts.clear();
             self.current = None;
+        } else if former.otlp_url != settings.otlp_url {
+            self.contact.skip(self.inputs.counters.borrow().contacts());
+            // This collector knows none of the alerts that started before.
+            for alert in self.inputs.alerts.borrow().iter() {
+                let change = AlertChange { alert: alert.clone(), active: true };
+                alerts.push_if_unknown(AlertLogRecord::new(&change, wall_ms()));
+            }
         }
         if let Some(warning) = warn_of_clear_headers(settings) {
             tracing::warn!("{warning}");
         }
     }
 
+    fn find_due_signals(&mut self) -> DueSignals {
+        let now = self.now();
+        let responses = self.inputs.counters.borrow().contacts();
+        let is_run_under_way = self.is_run_under_way();
+        self.contact.update(responses, is_run_under_way, now);
+        if !self.may_push() || !self.contact.is_recent(now) {
+            return DueSignals::NONE;
+        }
+        // A failure is followed by another attempt only after another response.
+        let may_retry = self.logs.is_before(responses) || !self.logs.has_failed();
+        DueSignals {
+            metrics: self.metrics.is_due(now)
+                && self.metrics.is_before(responses)
+                && !self.contact.should_await_run(now),
+            logs: self.logs.is_due(now) && may_retry && !self.alerts.queue.borrow().is_empty(),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.inputs.steady.now().steady)
+    }
+
+    /// Whether a batch is under way or follows at once.
+    fn is_run_under_way(&self) -> bool {
+        let (planner, backlog) = (self.inputs.planner.borrow(), self.inputs.backlog.borrow());
+        let follows =
+            matches!(planner.phase, Phase::Idle | Phase::Syncing) && backlog.claimable && backlog.pending > 0;
+        !planner.batches.is_empty() || follows
+    }
+
     fn may_push(&self) -> bool {
-        let ExporterInputs { config, link, backlog, clock, .. } = &self.inputs;
+        let ExporterInputs { config, link, backlog, .. } = &self.inputs;
         let link = *link.borrow();
         !config.borrow().telemetry.otlp_url.is_empty()
             && !link.state.is_closed()
             && link.deferral.is_none()
             && !backlog.borrow().paused
-            && self.schedule.is_due(clock.now())
     }
 
-    async fn push(&mut self) {
+    /// Pushes alerts, then metrics. Each signal has a result of its own.
+    async fn push(&mut self, due: DueSignals) {
         let config = Arc::clone(&self.inputs.config.borrow());
-        let result = self.push_signals(&config).await;
-        let (now, interval) = (self.inputs.clock.now(), config.telemetry.otlp_interval.0);
-        match result {
-            Ok(()) => {
-                if self.schedule.has_failed() {
-                    tracing::info!("metrics are pushed to the collector again");
-                }
-                self.schedule.record_success(now, interval);
-            }
-            Err(PushFailure { reason, retry_after }) => {
-                if self.schedule.has_failed() {
-                    tracing::debug!("metrics could not be pushed to the collector: {reason}");
-                } else {
-                    tracing::warn!(
-                        "metrics could not be pushed to the collector: {reason}. Records are synced regardless; the \
-                         next attempt follows a later response of the server"
-                    );
-                }
-                self.schedule.record_failure(now, interval, retry_after, config.retry.max_retry_after.0);
-            }
+        let responses = self.contact.responses();
+        let opened = self.open_session(&config).map_err(|failure| failure.reason);
+        let failed = |reason: &String| Err(PushFailure::on_device(reason.clone()));
+        let (interval, retry_after_max) = (config.telemetry.otlp_interval.0, config.retry.max_retry_after.0);
+        if due.logs {
+            self.logs.begin(responses);
+            let result = match &opened {
+                Ok(opened) => self.push_alerts(opened).await,
+                Err(reason) => failed(reason),
+            };
+            // After a success, alerts wait only for contact.
+            let is_accepted = result.is_ok();
+            let interval = if is_accepted { Duration::ZERO } else { interval };
+            self.logs.end(result, &PushTimes { now: self.now(), interval, retry_after_max });
+        }
+        if due.metrics {
+            self.metrics.begin(responses);
+            let result = match &opened {
+                Ok(opened) => self.push_metrics(opened).await,
+                Err(reason) => failed(reason),
+            };
+            self.metrics.end(result, &PushTimes { now: self.now(), interval, retry_after_max });
         }
     }
 
-    /// Pushes alerts, then metrics.
-    async fn push_signals(&mut self, config: &Arc<Config>) -> Result<(), PushFailure> {
+    fn open_session(&mut self, config: &Arc<Config>) -> Result<PushSession, PushFailure> {
         let headers = CollectorHeaders::read_configured(&config.telemetry).map_err(|error| {
             PushFailure::on_device(error.describe("Nothing is pushed to the collector meanwhile"))
         })?;
-        let collector = current_collector(&mut self.current, config)?;
-        let session = collector.open_session(headers);
-        let ExporterInputs { device, started_at, collect, .. } = &self.inputs;
-        let resource = Resource { device_id: device.to_string(), device_name: device_name(config) };
-        let encoding_error = |error: serde_json::Error| PushFailure::on_device(error.to_string());
-        let alerts = self.alerts.borrow_mut().take();
-        if !alerts.is_empty() {
-            let body = encode_logs(&alerts, &resource).map_err(encoding_error)?;
-            let result = self.push_signal(&session, Signal::Logs, &body).await;
-            self.settle_alerts(alerts, &result);
-            check_result(result)?;
-        }
-        let body = encode_metrics(&collect(), &resource, *started_at, wall_ms()).map_err(encoding_error)?;
-        check_result(self.push_signal(&session, Signal::Metrics, &body).await)
+        let session = current_collector(&mut self.current, config)?.open_session(headers);
+        let resource =
+            Resource { device_id: self.inputs.device.to_string(), device_name: device_name(config) };
+        Ok(PushSession { session, resource })
+    }
+
+    async fn push_alerts(&self, opened: &PushSession) -> Result<Option<CollectorNotice>, PushFailure> {
+        let alerts = self.alerts.queue.borrow_mut().take();
+        let body = encode_logs(&alerts, &opened.resource).map_err(encoding_failure)?;
+        let result = self.push_signal(&opened.session, Signal::Logs, &body).await;
+        self.settle_alerts(alerts, &result);
+        check_result(result)
+    }
+
+    async fn push_metrics(&self, opened: &PushSession) -> Result<Option<CollectorNotice>, PushFailure> {
+        let ExporterInputs { collect, steady, started, .. } = &self.inputs;
+        let (families, now) = (collect(), steady.now());
+        let body = encode_metrics(&families, &opened.resource, started.wall_ms(now), now.wall)
+            .map_err(encoding_failure)?;
+        check_result(self.push_signal(&opened.session, Signal::Metrics, &body).await)
     }
 
     /// Ends with the link, so that nothing is sent again when it returns.
@@ -162,7 +243,7 @@ impl ExportLoop {
 
     /// OTLP forbids to repeat what was refused.
     fn settle_alerts(&self, alerts: Vec<AlertLogRecord>, result: &PushResult) {
-        let mut queue = self.alerts.borrow_mut();
+        let mut queue = self.alerts.queue.borrow_mut();
         match result {
             PushResult::Accepted { .. } => {}
             PushResult::Failed { .. } => queue.put_back(alerts),
@@ -170,6 +251,10 @@ impl ExportLoop {
         }
         self.inputs.counts.send_modify(|counts| counts.dropped_log_records = queue.dropped());
     }
+}
+
+fn encoding_failure(error: serde_json::Error) -> PushFailure {
+    PushFailure::on_device(error.to_string())
 }
 
 /// The collector of the present configuration.
@@ -188,14 +273,9 @@ fn current_collector(
     Ok(collector)
 }
 
-fn check_result(result: PushResult) -> Result<(), PushFailure> {
+fn check_result(result: PushResult) -> Result<Option<CollectorNotice>, PushFailure> {
     match result {
-        PushResult::Accepted { warning } => {
-            if let Some(warning) = warning {
-                tracing::warn!("a push was accepted only partly: {warning}");
-            }
-            Ok(())
-        }
+        PushResult::Accepted { notice } => Ok(notice),
         PushResult::Failed { reason, retry_after } => Err(PushFailure { reason, retry_after }),
         PushResult::Refused { reason } => Err(PushFailure { reason, retry_after: None }),
     }

@@ -1,12 +1,15 @@
 //! Pushes metrics and alerts to an OTLP collector while the device is in contact with its server anyway.
 //!
-//! It never causes contact: a push follows a response of the server, at most once in `telemetry.otlp_interval`, and only
-//! while sending is neither paused nor deferred. A push that fails is repeated after a later response. It uses no
-//! connection of the batches and nobody waits for it, so that a collector that hangs delays nothing.
+//! It never causes contact: a push follows a response of the server within seconds, and only while sending is neither
+//! paused nor deferred. Metrics are pushed at most once in `telemetry.otlp_interval`, at the end of a run if that is near;
+//! alerts as soon as there is contact. A push that fails is repeated after a later response. It uses no connection of the
+//! batches and nobody waits for it, so that a collector that hangs delays nothing.
 
 mod alert_queue;
+mod contact;
 mod export_loop;
 mod push_schedule;
+mod signal_pushes;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,13 +17,16 @@ use std::rc::Rc;
 use actix::prelude::*;
 use tokio::sync::{Notify, watch};
 
+use super::batch_planner::PlannerState;
 use super::{ConfigWatch, Drain, Ping};
-use crate::clock::Clock;
+use crate::api::Alert;
+use crate::clock::SteadyClock;
 use crate::model::{Backlog, DeviceId, Link};
 use crate::telemetry::metrics::counters::Counters;
 use crate::telemetry::metrics::family::MetricFamily;
 use crate::telemetry::metrics::otlp::AlertLogRecord;
 use crate::telemetry::metrics::sources::ExportCounts;
+use crate::telemetry::metrics::start_time::StartTime;
 use alert_queue::AlertQueue;
 use export_loop::ExportLoop;
 
@@ -34,16 +40,27 @@ pub struct ExporterInputs {
     pub link: watch::Receiver<Link>,
     /// Shows whether sending is paused.
     pub backlog: watch::Receiver<Backlog>,
+    /// Shows whether batches are under way.
+    pub planner: watch::Receiver<PlannerState>,
+    /// The active alerts.
+    pub alerts: watch::Receiver<Vec<Alert>>,
     /// Collects the metrics.
     pub collect: Box<dyn Fn() -> Vec<MetricFamily>>,
     /// This device.
     pub device: DeviceId,
-    /// When the daemon started, in wall milliseconds.
-    pub started_at: u64,
-    /// Monotonic time since then.
-    pub clock: Clock,
+    /// When the daemon started.
+    pub started: StartTime,
+    /// Waits continue while the device sleeps.
+    pub steady: SteadyClock,
     /// Where pushes are counted.
     pub counts: watch::Sender<ExportCounts>,
+}
+
+/// Records of alerts that wait for a push.
+#[derive(Default)]
+struct WaitingAlerts {
+    queue: RefCell<AlertQueue>,
+    added: Notify,
 }
 
 /// The actor.
@@ -52,7 +69,7 @@ pub struct OtlpExporter {
     inputs: Option<ExporterInputs>,
     config: ConfigWatch,
     counts: watch::Sender<ExportCounts>,
-    alerts: Rc<RefCell<AlertQueue>>,
+    alerts: Rc<WaitingAlerts>,
     stopped: Rc<Notify>,
 }
 
@@ -97,9 +114,10 @@ impl Handler<ExportAlert> for OtlpExporter {
     fn handle(&mut self, ExportAlert(record): ExportAlert, _: &mut Self::Context) {
         // Without a collector there is nothing to keep records for.
         if !self.config.borrow().telemetry.otlp_url.is_empty() {
-            let mut alerts = self.alerts.borrow_mut();
-            alerts.push(record);
-            self.counts.send_modify(|counts| counts.dropped_log_records = alerts.dropped());
+            let mut queue = self.alerts.queue.borrow_mut();
+            queue.push(record);
+            self.counts.send_modify(|counts| counts.dropped_log_records = queue.dropped());
+            self.alerts.added.notify_one();
         }
     }
 }

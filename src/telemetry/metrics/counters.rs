@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::histogram::Histogram;
 use super::named_counts::NamedCounts;
+use super::record_ages::RecordAges;
 use crate::api::{AlertName, BatchOutcome, BatchReport};
-use crate::clock::wall_ms;
+use crate::clock::{Now, SteadyClock, wall_ms};
 use crate::model::{LinkState, Network};
 use crate::policy::breaker::BreakerState;
 use crate::store::SyncedRecord;
@@ -28,8 +29,10 @@ const QUERY_REPLIES: [&str; 7] =
 const UNREACHABLE_IN_JOURNAL: &str = "hindered";
 
 /// What is counted since the daemon started.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Counters {
+    steady: SteadyClock,
+    ages: RecordAges,
     pub(super) batches: NamedCounts,
     pub(super) answered_seconds: Histogram,
     pub(super) failed_seconds: Histogram,
@@ -54,9 +57,14 @@ pub struct Counters {
     pub(super) last_network: Network,
 }
 
-impl Default for Counters {
-    fn default() -> Self {
+impl Counters {
+    /// Nothing was counted yet.
+    pub fn new(steady: SteadyClock) -> Self {
+        let mut ages = RecordAges::default();
+        ages.observe(steady.now());
         Self {
+            steady,
+            ages,
             batches: NamedCounts::new(BatchOutcome::ALL),
             answered_seconds: Histogram::new(REQUEST_SECONDS),
             failed_seconds: Histogram::new(REQUEST_SECONDS),
@@ -84,9 +92,7 @@ impl Default for Counters {
             last_network: Network::default(),
         }
     }
-}
 
-impl Counters {
     /// How often the server responded.
     pub fn contacts(&self) -> u64 {
         self.contacts
@@ -94,6 +100,7 @@ impl Counters {
 
     /// A batch was sent.
     pub fn batch_ended(&mut self, report: &BatchReport, network: &Network) {
+        self.ages.observe(self.steady.now());
         self.batches.add(&report.outcome.to_string());
         let seconds = Duration::from_millis(report.duration_ms).as_secs_f64();
         if report.outcome == BatchOutcome::Answered {
@@ -143,11 +150,16 @@ impl Counters {
         }
     }
 
-    /// The server confirmed records at this time.
-    pub fn records_synced(&mut self, records: &[SyncedRecord], at: u64) {
-        for record in records {
-            let latency = Duration::from_millis(at.saturating_sub(record.created_at));
-            self.latency_seconds.observe(latency.as_secs_f64());
+    /// The server confirmed records.
+    pub fn records_synced(&mut self, records: &[SyncedRecord]) {
+        self.add_latencies(records, self.steady.now());
+    }
+
+    /// A record whose age is unknown, because the clock was wrong, is left out: one would distort all the others.
+    pub(super) fn add_latencies(&mut self, records: &[SyncedRecord], now: Now) {
+        self.ages.observe(now);
+        for age_ms in records.iter().filter_map(|record| self.ages.age_ms(record.created_at, now)) {
+            self.latency_seconds.observe(Duration::from_millis(age_ms).as_secs_f64());
         }
     }
 
@@ -158,6 +170,7 @@ impl Counters {
 
     /// The link has another state.
     pub fn link_changed(&mut self, state: LinkState) {
+        self.ages.observe(self.steady.now());
         self.link_changes.add(state.name());
     }
 

@@ -87,10 +87,9 @@ fn information_families(sources: &MetricSources<'_>) -> Vec<MetricFamily> {
 
 /// Under the names that the libraries of Prometheus use.
 fn process_families(sources: &MetricSources<'_>) -> Vec<MetricFamily> {
-    let MetricSources { status, process, .. } = sources;
+    let MetricSources { started_at, process, .. } = sources;
     vec![
-        gauge("process_start_time_seconds", "When the process started, since 1970")
-            .with(status.started_at / 1000),
+        gauge("process_start_time_seconds", "When the process started, since 1970").with(*started_at / 1000),
         MetricFamily::new(MetricKind::Counter, "process_cpu_seconds", "User and system time of the process")
             .with_known(process.cpu.map(|time| time.as_secs_f64())),
         gauge("process_resident_memory_bytes", "Resident memory of the process")

@@ -41,13 +41,13 @@ impl Unit {
         }
     }
 
-    /// The code of the unit (UCUM), for OTLP.
+    /// The code of the unit (UCUM), for OTLP; empty where Prometheus would append it to a name that already ends with it.
     pub fn ucum_code(self) -> &'static str {
         match self {
             Self::Seconds => "s",
             Self::Bytes => "By",
             Self::Ratio => "1",
-            Self::Dbm => "dBm",
+            Self::Dbm => "",
         }
     }
 }

@@ -55,6 +55,8 @@ pub struct MetricSources<'a> {
     pub start_up: Option<Duration>,
     /// What the process uses.
     pub process: &'a ProcessUsage,
+    /// When the daemon started, by the present wall clock.
+    pub started_at: u64,
     /// The time, in wall milliseconds.
     pub now: u64,
 }

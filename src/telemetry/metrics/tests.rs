@@ -21,6 +21,7 @@ use crate::api::{
     AlertName, BatchOutcome, BatchReport, Batching, BreakerStatus, ConnectivityStatus, Counts, QueueUse,
     Status,
 };
+use crate::clock::SteadyClock;
 use crate::model::{
     Backlog, DeviceId, InFlightRule, InterfaceKind, Link, LinkState, Network, RecordId, SizeRule,
 };
@@ -84,6 +85,7 @@ fn families_of(counters: &Counters) -> Vec<MetricFamily> {
         per_record: Some(Duration::from_micros(7_250)),
         start_up: Some(Duration::from_millis(80)),
         process: &ProcessUsage::read(),
+        started_at: 1_500_000,
         now: 2_000_000,
     })
 }
@@ -101,8 +103,12 @@ fn sample_network(body_bytes: u64) -> Network {
     }
 }
 
+fn no_counts() -> Counters {
+    Counters::new(SteadyClock::continue_from(0))
+}
+
 fn counters_with_a_batch() -> Counters {
-    let mut counters = Counters::default();
+    let mut counters = no_counts();
     counters.batch_ended(&sample_report(SizeRule::Learned, None), &sample_network(4_000));
     counters
 }
@@ -171,8 +177,11 @@ fn a_batch_is_counted_by_outcome_size_phase_and_latency() {
     counters.outcome_queried("hindered");
     counters.outcome_queried("completed");
     counters.alert_started("needs_review");
+    let now = SteadyClock::continue_from(0).now();
     let synced = |created_at| SyncedRecord { id: RecordId::new(), submitter: 0, created_at, receipt: None };
-    counters.records_synced(&[synced(1_000), synced(9_000), synced(99_000)], 11_000);
+    // The clock was ahead when the last of them was accepted, and years behind for the one before it.
+    let accepted = [now.wall - 10_000, now.wall - 2_000, now.wall, 86_400_000, now.wall + 86_400_000];
+    counters.add_latencies(&accepted.map(synced), now);
     let text = encode_prometheus_text(&families_of(&counters)).unwrap();
     let samples = read_text(&text, "");
     for (sample, expected) in [
@@ -200,6 +209,8 @@ fn a_batch_is_counted_by_outcome_size_phase_and_latency() {
         ("fieldsync_record_latency_seconds_bucket{le=1}", 1.0),
         ("fieldsync_record_latency_seconds_bucket{le=5}", 2.0),
         ("fieldsync_record_latency_seconds_sum", 12.0),
+        ("fieldsync_record_latency_seconds_count", 3.0),
+        ("process_start_time_seconds", 1_500.0),
         ("fieldsync_records_accepted_total", 9.0),
         ("fieldsync_breaker_mode{name=micro}", 1.0),
         ("fieldsync_breaker_mode{name=normal}", 0.0),
@@ -210,6 +221,19 @@ fn a_batch_is_counted_by_outcome_size_phase_and_latency() {
     ] {
         let value = samples.get(sample).unwrap_or_else(|| panic!("{sample} is missing: {text}"));
         assert!((value - expected).abs() < 1e-9, "{sample}: {value}, not {expected}");
+    }
+}
+
+/// Prometheus appends the unit of a pushed metric to its name, unless the name contains what it translates the unit to. It
+/// translates only the units that it knows.
+#[test]
+fn no_pushed_unit_is_appended_to_a_name_that_has_it() {
+    let translations = [("", ""), ("s", "seconds"), ("By", "bytes"), ("1", "ratio")];
+    for family in families_of(&counters_with_a_batch()) {
+        let code = family.unit.map_or("", Unit::ucum_code);
+        let translated = translations.iter().find(|(unit, _)| *unit == code);
+        let (_, suffix) = translated.unwrap_or_else(|| panic!("{}: {code} is not translated", family.name));
+        assert!(family.name.ends_with(suffix), "{}: {code}", family.name);
     }
 }
 
@@ -230,7 +254,7 @@ fn the_documentation_lists_every_family() {
 
 #[test]
 fn families_without_a_value_are_left_out() {
-    let families = families_of(&Counters::default());
+    let families = families_of(&no_counts());
     let names: BTreeSet<_> = families.iter().map(|family| family.name).collect();
     assert!(!names.contains("fieldsync_link_signal_dbm"), "no batch was sent yet");
     assert!(
@@ -240,7 +264,7 @@ fn families_without_a_value_are_left_out() {
 
 #[test]
 fn labels_of_any_text_are_escaped_in_each_format() {
-    let families = families_of(&Counters::default());
+    let families = families_of(&no_counts());
     let escaped =
         r#"fieldsync_device_info{id="00000000-0000-0000-0000-000000000000",name="van \"12\" \\ \n"} 1"#;
     for text in [encode_openmetrics(families.clone()).unwrap(), encode_prometheus_text(&families).unwrap()] {
@@ -295,7 +319,7 @@ proptest! {
         batches in prop::collection::vec(any_report(), 0..20),
         alerts in prop::collection::vec(prop::sample::select(AlertName::ALL), 0..5),
     ) {
-        let mut counters = Counters::default();
+        let mut counters = no_counts();
         for (report, network) in &batches {
             counters.batch_ended(report, network);
         }

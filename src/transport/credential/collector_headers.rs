@@ -1,6 +1,7 @@
 //! Headers for the OTLP collector, from `telemetry.otlp_headers_file`, or else from the systemd credential
 //! `fieldsync-otlp-headers`. Their values are secrets: they are never shown, and their memory is wiped.
 
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 
 use awc::http::header::{HeaderName, HeaderValue};
@@ -10,6 +11,9 @@ use super::secret_file::{FileProblem, SecretFileError, read_secret_file};
 use crate::config;
 
 const SYSTEMD_CREDENTIAL: &str = "fieldsync-otlp-headers";
+
+/// A shorter part of a value is not a secret, and would be replaced within unrelated words and numbers.
+const SECRET_BYTES_MIN: usize = 4;
 
 /// Headers that belong to the request itself.
 const RESERVED_NAMES: [&str; 7] = [
@@ -57,8 +61,12 @@ impl CollectorHeaders {
     /// A collector may repeat a value: replaces each in a text. That of `Authorization` also without its scheme.
     pub(in crate::transport) fn hide_in(&self, text: &str) -> String {
         let values = self.0.iter().map(|(_, value)| value.expose_secret());
-        let parts = values.flat_map(|value| [value].into_iter().chain(value.split_whitespace().last()));
-        parts.fold(text.to_owned(), |text, secret| text.replace(secret, "[header]"))
+        let mut parts: Vec<&str> =
+            values.flat_map(|value| [value].into_iter().chain(value.split_whitespace().last())).collect();
+        parts.retain(|part| part.len() >= SECRET_BYTES_MIN);
+        // A value that is a part of another must not uncover the rest of it.
+        parts.sort_unstable_by_key(|part| Reverse(part.len()));
+        parts.into_iter().fold(text.to_owned(), |text, secret| text.replace(secret, "[header]"))
     }
 }
 
@@ -114,6 +122,18 @@ mod tests {
         assert!(!format!("{headers:?}").contains("sesame"));
         let hidden = headers.hide_in("got Bearer sesame, sesame for fleet: 7");
         assert_eq!(hidden, "got [header], [header] for [header]");
+    }
+
+    #[test]
+    fn a_value_that_is_part_of_another_uncovers_nothing_of_it() {
+        let (scope, token) = ("X-Scope-OrgID: fleet\n", "Authorization: Bearer fleet-s3cr3t-7f\n");
+        for content in [format!("{scope}{token}"), format!("{token}{scope}")] {
+            let headers = read(content.as_bytes(), 0o600).unwrap();
+            let hidden = headers.hide_in("bad token Bearer fleet-s3cr3t-7f (fleet-s3cr3t-7f) of fleet");
+            assert_eq!(hidden, "bad token [header] ([header]) of [header]");
+        }
+        let headers = read(b"X-Scope-OrgID: 0\nx-api-key: 4711", 0o600).unwrap();
+        assert_eq!(headers.hide_in("100 items of 4711"), "100 items of [header]");
     }
 
     #[test]

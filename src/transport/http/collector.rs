@@ -2,6 +2,7 @@
 //!
 //! Proxies and authorities are those of the server. The client certificate and the token are for the server alone.
 
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ pub enum PushResult {
     /// The collector accepted it, at least partly.
     Accepted {
         /// What it says about the rest.
-        warning: Option<String>,
+        notice: Option<CollectorNotice>,
     },
     /// It may be repeated later: there was no response, or a temporary one.
     Failed {
@@ -70,6 +71,26 @@ pub enum PushResult {
         /// Why.
         reason: String,
     },
+}
+
+/// What a collector says about a push that it accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CollectorNotice {
+    /// How many items it rejected; zero for a mere remark.
+    pub rejected: u64,
+    /// Why, or the remark; may be empty.
+    pub explanation: String,
+}
+
+impl fmt::Display for CollectorNotice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rejected, explanation } = self;
+        match (rejected, explanation.as_str()) {
+            (0, remark) => write!(f, "the collector says: {remark}"),
+            (rejected, "") => write!(f, "the collector rejected {rejected} items"),
+            (rejected, reason) => write!(f, "the collector rejected {rejected} items: {reason}"),
+        }
+    }
 }
 
 /// A collector.
@@ -129,11 +150,15 @@ impl CollectorSession {
     /// Pushes a request in JSON. It takes a bounded time.
     pub async fn push(&self, signal: Signal, json: &[u8]) -> PushResult {
         let pushing = self.push_without_limit(signal, json);
-        let result = tokio::time::timeout(REQUEST_TIMEOUT, pushing).await.unwrap_or_else(|_| {
+        tokio::time::timeout(REQUEST_TIMEOUT, pushing).await.unwrap_or_else(|_| {
             let reason = format!("no complete response within {} s", REQUEST_TIMEOUT.as_secs());
             PushResult::Failed { reason, retry_after: None }
-        });
-        result.map_text(|text| self.headers.hide_in(&text))
+        })
+    }
+
+    /// A text of the collector, for the journal. It is shortened last, so that no secret is cut in two.
+    fn quote(&self, text: &str) -> String {
+        truncate_text(self.headers.hide_in(text))
     }
 
     async fn push_without_limit(&self, signal: Signal, json: &[u8]) -> PushResult {
@@ -157,7 +182,8 @@ impl CollectorSession {
         let mut response = match request.send_body(body).await {
             Ok(response) => response,
             Err(error) => {
-                return failed(describe_missing_response(&error, &self.collector.limits, true).message);
+                let described = describe_missing_response(&error, &self.collector.limits, true);
+                return failed(self.headers.hide_in(&described.message));
             }
         };
         let status = response.status().as_u16();
@@ -168,19 +194,9 @@ impl CollectorSession {
         let body = response.body().limit(RESPONSE_BYTES_MAX).await.unwrap_or_default();
         let reason = || format!("the collector responded with HTTP {status}");
         match status {
-            200..=299 => PushResult::Accepted { warning: find_partial_success(&body) },
+            200..=299 => PushResult::Accepted { notice: find_notice(&body, |text| self.quote(text)) },
             429 | 502 | 503 | 504 => PushResult::Failed { reason: reason(), retry_after },
-            _ => PushResult::Refused { reason: with_explanation(reason(), &body) },
-        }
-    }
-}
-
-impl PushResult {
-    fn map_text(self, map: impl Fn(String) -> String) -> Self {
-        match self {
-            Self::Accepted { warning } => Self::Accepted { warning: warning.map(map) },
-            Self::Failed { reason, retry_after } => Self::Failed { reason: map(reason), retry_after },
-            Self::Refused { reason } => Self::Refused { reason: map(reason) },
+            _ => PushResult::Refused { reason: with_explanation(reason(), &body, |text| self.quote(text)) },
         }
     }
 }
@@ -200,26 +216,25 @@ struct PartialSuccess {
     error_message: String,
 }
 
-fn find_partial_success(body: &[u8]) -> Option<String> {
+fn find_notice(body: &[u8], quote: impl Fn(&str) -> String) -> Option<CollectorNotice> {
     let response: ExportResponse = serde_json::from_slice(body).ok()?;
     let PartialSuccess { rejected_data_points, error_message } = response.partial_success?;
     let rejected = match &rejected_data_points {
         serde_json::Value::String(count) => count.parse().unwrap_or(0),
         count => count.as_u64().unwrap_or(0),
     };
-    let explained = if error_message.is_empty() { String::new() } else { format!(": {error_message}") };
-    let is_warning = rejected > 0 || !explained.is_empty();
-    is_warning.then(|| truncate_text(format!("the collector rejected {rejected} items{explained}")))
+    let is_notice = rejected > 0 || !error_message.is_empty();
+    is_notice.then(|| CollectorNotice { rejected, explanation: quote(&error_message) })
 }
 
 /// With the `message` of the `Status` that a collector may send.
-fn with_explanation(reason: String, body: &[u8]) -> String {
+fn with_explanation(reason: String, body: &[u8], quote: impl Fn(&str) -> String) -> String {
     #[derive(Deserialize)]
     struct Status {
         message: String,
     }
     match serde_json::from_slice::<Status>(body) {
-        Ok(Status { message }) if !message.is_empty() => truncate_text(format!("{reason}: {message}")),
+        Ok(Status { message }) if !message.is_empty() => format!("{reason}: {}", quote(&message)),
         _ => reason,
     }
 }
@@ -233,20 +248,25 @@ mod tests {
         for (body, expected) in [
             (
                 r#"{"partialSuccess": {"rejectedDataPoints": "3", "errorMessage": "too old"}}"#,
-                Some("3 items: too old"),
+                Some("the collector rejected 3 items: too old"),
             ),
-            (r#"{"partialSuccess": {"rejectedLogRecords": 1}}"#, Some("1 items")),
-            (r#"{"partialSuccess": {"errorMessage": "deprecated"}}"#, Some("0 items: deprecated")),
+            (r#"{"partialSuccess": {"rejectedLogRecords": 1}}"#, Some("the collector rejected 1 items")),
+            (r#"{"partialSuccess": {"errorMessage": "deprecated"}}"#, Some("the collector says: deprecated")),
             (r#"{"partialSuccess": {}}"#, None),
             (r"{}", None),
             ("", None),
             ("\n\u{1}protobuf", None),
         ] {
-            let warning = find_partial_success(body.as_bytes());
-            assert_eq!(warning.is_some(), expected.is_some(), "{body}");
-            assert!(warning.unwrap_or_default().ends_with(expected.unwrap_or_default()), "{body}");
+            let notice = find_notice(body.as_bytes(), str::to_owned).map(|notice| notice.to_string());
+            assert_eq!(notice.as_deref(), expected, "{body}");
         }
-        assert_eq!(with_explanation("HTTP 400".into(), br#"{"code": 3, "message": "no"}"#), "HTTP 400: no");
-        assert_eq!(with_explanation("HTTP 404".into(), b"<html>"), "HTTP 404");
+    }
+
+    #[test]
+    fn only_the_text_of_the_collector_is_searched_for_secrets() {
+        let explain =
+            |body: &[u8]| with_explanation("HTTP 400".into(), body, |text| text.replace("400", "***"));
+        assert_eq!(explain(br#"{"code": 3, "message": "400 is no tenant"}"#), "HTTP 400: *** is no tenant");
+        assert_eq!(explain(b"<html>"), "HTTP 400");
     }
 }

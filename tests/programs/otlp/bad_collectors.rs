@@ -1,5 +1,7 @@
 //! Collectors that hang, fail, refuse or redirect: syncing does not notice them, and they are not asked again at once.
 
+use serde_json::json;
+
 use super::{metric, pushed_to, settings, start_collector, sync_batches, wait_for_push};
 use crate::support::daemon::{Counts, Daemon};
 use crate::support::server::{Reply, ScriptedServer};
@@ -69,5 +71,51 @@ fn a_redirect_is_not_followed_and_a_partial_success_is_logged() {
     daemon.reload(&settings(&server, &other));
     wait_for_push(&daemon, &other, "/v1/metrics");
     daemon.wait_for_log("the collector rejected 2 items: too old");
-    assert!(pushed_to(&other.requests(), "/v1/metrics").count() >= 1);
+    wait_for("more pushes", || {
+        sync_batches(&daemon, 1);
+        (pushed_to(&other.requests(), "/v1/metrics").count() >= 4).then_some(())
+    });
+    let log = daemon.log();
+    let warnings = log.lines().filter(|line| line.contains("WARN") && line.contains("rejected 2 items"));
+    assert_eq!(warnings.count(), 1, "the same notice is a warning only once: {log}");
+}
+
+#[test]
+fn a_collector_without_logs_gets_metrics_all_the_same() {
+    let server = ScriptedServer::start(|request| {
+        let rejects = request.text().contains("\"poison\"");
+        let result = if rejects { json!({"status": "rejected"}) } else { json!({"status": "applied"}) };
+        Reply::results(request.batch_id(), &request.ids(), |_| Some(result.clone()))
+    });
+    let collector = ScriptedServer::start(|request| {
+        if request.path == "/v1/logs" { Reply::html(404) } else { Reply::text(200, "application/json", "{}") }
+    });
+    let settings = settings(&server, &collector).with("telemetry.otlp_interval", "30m");
+    let daemon = Daemon::start(&settings);
+    daemon.enqueue(&[json!({"type": "Visits", "payload": {"poison": true}})]);
+    // One run: alerts fail, and metrics are pushed nevertheless.
+    daemon.wait_for_log("alerts could not be pushed to the collector: the collector responded with HTTP 404");
+    wait_for("the push of metrics", || pushed_to(&collector.requests(), "/v1/metrics").next().cloned());
+    wait_for("its result", || {
+        (metric(&daemon, "fieldsync_otlp_pushes_total{result=\"accepted\"}") > 0.5).then_some(())
+    });
+    assert!(!daemon.log().contains("metrics could not be pushed"), "{}", daemon.log());
+}
+
+#[test]
+fn a_reload_ends_the_wait_after_a_failure() {
+    let server = ScriptedServer::start(Reply::correct);
+    let collector = ScriptedServer::start(|_| Reply::html(503).with("retry-after", "3600"));
+    let settings = settings(&server, &collector);
+    let daemon = Daemon::start(&settings);
+    wait_for_push(&daemon, &collector, "/v1/metrics");
+    daemon.wait_for_log("the collector responded with HTTP 503");
+    collector.set_script(|_| Reply::text(200, "application/json", "{}"));
+    sync_batches(&daemon, 3);
+    assert_eq!(collector.requests().len(), 1);
+    daemon.reload(&settings);
+    wait_for("a push after the reload", || {
+        sync_batches(&daemon, 1);
+        (collector.requests().len() > 1).then_some(())
+    });
 }

@@ -70,18 +70,76 @@ fn metrics_are_pushed_after_a_response_of_the_server_with_what_identifies_the_de
     assert!(since_restart < server.batches().len() as u64, "{since_restart}");
 }
 
-#[test]
-fn an_alert_is_pushed_when_it_starts_and_when_it_ends() {
-    let (server, collector) = (ScriptedServer::start(Reply::correct), start_collector());
-    server.set_script(|request| {
+/// A server that rejects what is poison.
+fn start_rejecting_server() -> ScriptedServer {
+    ScriptedServer::start(|request| {
         let rejects = request.text().contains("\"poison\"");
         let result = if rejects { json!({"status": "rejected"}) } else { json!({"status": "applied"}) };
         Reply::results(request.batch_id(), &request.ids(), |_| Some(result.clone()))
-    });
-    let daemon = Daemon::start(&settings(&server, &collector));
+    })
+}
+
+fn start_alert(daemon: &Daemon) {
     daemon.enqueue(&[json!({"type": "Visits", "payload": {"poison": true}})]);
     daemon.wait_until("the alert", |status| status["alerts"][0]["alert"] == "needs_review");
-    let read = |request: &Request| -> LogsRequest { serde_json::from_value(decoded_json(request)).unwrap() };
+}
+
+fn read(request: &Request) -> LogsRequest {
+    serde_json::from_value(decoded_json(request)).unwrap()
+}
+
+#[test]
+fn an_alert_that_is_active_at_the_start_is_pushed() {
+    let (server, collector) = (start_rejecting_server(), start_collector());
+    let without = Settings::for_server(&server.url());
+    let daemon = Daemon::start(&without);
+    start_alert(&daemon);
+    let expect_start = |request: &Request| {
+        let records = &read(request).resource_logs[0].scope_logs[0].log_records;
+        assert_eq!((records.len(), records[0].event_name.as_str()), (1, "fieldsync.alert.started"));
+    };
+    daemon.reload(&settings(&server, &collector));
+    expect_start(&wait_for_push(&daemon, &collector, "/v1/logs"));
+    let before = pushed_to(&collector.requests(), "/v1/logs").count();
+    let daemon = daemon.restart();
+    expect_start(&wait_for("a push after the restart", || {
+        sync_batches(&daemon, 1);
+        pushed_to(&collector.requests(), "/v1/logs").nth(before).cloned()
+    }));
+}
+
+#[test]
+fn a_push_shows_the_end_of_the_run_and_its_alert() {
+    let (server, collector) = (start_rejecting_server(), start_collector());
+    let settings = settings(&server, &collector)
+        .with("telemetry.otlp_interval", "1h")
+        .with("batch.max_batch_records", "10")
+        .with("batch.max_in_flight", "1");
+    let daemon = Daemon::start(&settings);
+    daemon.post("/v1/pause", "").expect_json(200);
+    daemon.enqueue_many(100);
+    daemon.enqueue(&[json!({"type": "Visits", "payload": {"poison": true}})]);
+    daemon.post("/v1/resume", "").expect_json(200);
+    let metrics = wait_for("the only push of metrics", || {
+        pushed_to(&collector.requests(), "/v1/metrics").next().cloned()
+    });
+    let metrics = read_metrics(&metrics);
+    // The server rejects all records of the last batch.
+    let settled = count_of(&metrics, "fieldsync_records_synced", None)
+        + count_of(&metrics, "fieldsync_records_quarantined", None);
+    assert_eq!(settled, 101);
+    assert_eq!(count_of(&metrics, "fieldsync_alerts_started", Some("needs_review")), 1);
+    let pushed =
+        wait_for("the push of the alert", || pushed_to(&collector.requests(), "/v1/logs").next().cloned());
+    assert_eq!(read(&pushed).resource_logs[0].scope_logs[0].log_records.len(), 1);
+    assert_eq!(pushed_to(&collector.requests(), "/v1/metrics").count(), 1);
+}
+
+#[test]
+fn an_alert_is_pushed_when_it_starts_and_when_it_ends() {
+    let (server, collector) = (start_rejecting_server(), start_collector());
+    let daemon = Daemon::start(&settings(&server, &collector));
+    start_alert(&daemon);
     let started = read(&wait_for_push(&daemon, &collector, "/v1/logs"));
     let records = &started.resource_logs[0].scope_logs[0].log_records;
     assert_eq!(attribute(&started.resource_logs[0].resource, "service.name"), "fieldsync");
