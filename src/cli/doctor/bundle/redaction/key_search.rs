@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::document::DROPPED_FIELDS;
+use super::field_names::DROPPED_FIELDS;
 use super::spans::MaskedSpans;
 
 /// Shorter keys stand in every text.

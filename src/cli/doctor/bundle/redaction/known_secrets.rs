@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::document::{is_command_setting, is_secret_setting};
+use super::field_names::{is_command_setting, is_secret_setting};
 use super::key_search::{KeySearch, ProgramWords};
 use crate::config_file::ConfigLocation;
 
