@@ -198,12 +198,11 @@ async fn stop_group(child: &mut Child, group: Option<Pid>, mut stop: watch::Rece
         status = end => Some(status),
         () = grace => None,
     };
-    let status = match ended {
-        Some(status) => status,
-        None => {
-            is_gone(Some(Signal::SIGKILL));
-            child.wait().await
-        }
+    let status = if let Some(status) = ended {
+        status
+    } else {
+        is_gone(Some(Signal::SIGKILL));
+        child.wait().await
     };
     if let Err(error) = status {
         tracing::debug!(%error, "the end of telemetry.alert_command is not known");
