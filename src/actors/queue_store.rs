@@ -9,9 +9,11 @@
 //! when these end, or the one that closes the store.
 //!
 //! If the disk gives errors, the store is reopened after growing waits, and rejects everything meanwhile. If the errors
-//! persist, the process ends. While the disk is full, free space is checked periodically; nothing else here polls.
+//! persist, the process ends. While the disk is full or nearly full, free space is checked periodically; nothing else
+//! here polls.
 
 mod group;
+mod space_check;
 
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ use crate::model::{Backlog, DiskState};
 use crate::store::{NoteChange, Op, Queue, QueueLimits, StoreError, Transaction};
 use crate::telemetry::metrics::histogram::Histogram;
 use group::{Pending, PendingGroup, PendingOp, fail_all};
+use space_check::SpaceCheck;
 
 /// The most operations in one commit.
 const GROUP_OPERATIONS_MAX: usize = 1024;
@@ -36,10 +39,6 @@ const MAILBOX_OPERATIONS_MAX: usize = 2048;
 const FLUSH_YIELDS_MAX: u32 = 256;
 /// After this time without a commit, maintenance runs.
 pub(super) const MAINTENANCE_DELAY: Duration = Duration::from_secs(5);
-/// How often free space is checked while the disk is full.
-const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// The pause between two evictions of receipts, for other operations.
-const EVICTION_INTERVAL: Duration = Duration::from_millis(5);
 /// The wait before the store on a failing disk is reopened; it doubles with each attempt.
 const FIRST_REOPEN_DELAY: Duration = Duration::from_secs(1);
 /// After this many attempts, about a minute, the process ends.
@@ -81,7 +80,7 @@ pub struct QueueStore {
     yields_left: u32,
     flush_announced: bool,
     idle: Option<SpawnHandle>,
-    room_check: Option<SpawnHandle>,
+    space_check: Option<SpaceCheck>,
     /// Receipts may be evicted at once, without waiting for free space.
     evicts_receipts: bool,
     failing: bool,
@@ -112,7 +111,7 @@ impl QueueStore {
             yields_left: 0,
             flush_announced: false,
             idle: None,
-            room_check: None,
+            space_check: None,
             evicts_receipts: true,
             failing: false,
             reopen_attempts: 0,
@@ -221,33 +220,6 @@ impl QueueStore {
         }
     }
 
-    fn schedule_space_check(&mut self, ctx: &mut Context<Self>) {
-        let full = self.queue.as_ref().is_some_and(|queue| queue.disk_state() == DiskState::Full);
-        self.evicts_receipts |= !full;
-        if !full || self.room_check.is_some() {
-            return;
-        }
-        let wait =
-            if std::mem::take(&mut self.evicts_receipts) { EVICTION_INTERVAL } else { SPACE_CHECK_INTERVAL };
-        self.room_check = Some(ctx.run_later(wait, |actor, ctx| {
-            actor.room_check = None;
-            let limits = actor.limits();
-            let Some(queue) = actor.queue.as_mut().filter(|_| !actor.failing) else { return };
-            match queue.evict_receipts(limits, actor.steady.now()) {
-                Ok(more) => {
-                    actor.evicts_receipts = more;
-                    actor.publish_backlog();
-                    actor.schedule_space_check(ctx);
-                }
-                Err(StoreError::NoRoom) => {
-                    actor.publish_backlog();
-                    actor.schedule_space_check(ctx);
-                }
-                Err(error) => actor.on_store_error(&error, ctx),
-            }
-        }));
-    }
-
     fn schedule_maintenance(&mut self, ctx: &mut Context<Self>) {
         if let Some(idle) = self.idle.take() {
             ctx.cancel_future(idle);
@@ -281,6 +253,7 @@ impl Actor for QueueStore {
         }
         // Maintenance that the previous run did not finish continues.
         self.schedule_maintenance(ctx);
+        self.check_space_at_reloads(ctx);
     }
 }
 

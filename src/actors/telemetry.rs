@@ -262,6 +262,7 @@ impl Handler<Event> for Telemetry {
                 }
                 self.export_alert(&change);
             }
+            Event::AlertRestored(alert) => self.alert_log.log_restored(&alert),
         }
     }
 }

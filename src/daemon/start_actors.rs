@@ -68,8 +68,15 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
     let started = StartTime::new(steady.now());
     let feed = Feed::default();
     let device = queue.device_id();
-    let RestoredState { measurements, history, page_secret, starts, learned, open_batches, backlog } =
-        restore_or_log(&mut queue)?;
+    let RestoredState {
+        measurements,
+        history,
+        page_secret,
+        alerts: alert_notes,
+        learned,
+        open_batches,
+        backlog,
+    } = restore_or_log(&mut queue)?;
     let resumed = learned.breaker.restore(clock.now(), steady.now().steady);
     let (backlog_sender, backlog) = watch::channel::<Backlog>(backlog);
     let (link_sender, link) = watch::channel(Link { since: wall_ms(), ..Link::default() });
@@ -141,7 +148,7 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
     let alert_peers = AlertPeers { telemetry: events, store: store.clone() };
     let alert_inputs = alert_channels.into_inputs(&sources);
     let alert_monitor =
-        AlertMonitor::new(device, starts.as_deref(), alert_inputs, steady, alert_sender, alert_peers).start();
+        AlertMonitor::new(device, &alert_notes, alert_inputs, steady, alert_sender, alert_peers).start();
     let actors = Actors {
         store,
         store_thread,

@@ -16,6 +16,8 @@ const IN_FLIGHT_TIMEOUT: Duration = Duration::from_secs(7);
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long each other actor may take to finish; the store at least this long.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long the program of `telemetry.alert_command` may take to end. It gets SIGKILL long before that.
+const ALERT_PROGRAM_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// When the daemon must have stopped.
 pub(super) struct Deadline {
@@ -49,7 +51,7 @@ impl Actors {
         drain_one("the uploader", &self.uploader, DRAIN_TIMEOUT).await;
         drain_one("connectivity", &self.connectivity, DRAIN_TIMEOUT).await;
         drain_one("the exporter", &self.exporter, DRAIN_TIMEOUT).await;
-        drain_one("the alert monitor", &self.alerts, DRAIN_TIMEOUT).await;
+        drain_one("the alert monitor", &self.alerts, ALERT_PROGRAM_TIMEOUT).await;
         // It hands its notes to the store, which may be waiting for the disk. This leaves the store as much time again.
         drain_one("telemetry", &self.telemetry, deadline.time_left().max(DRAIN_TIMEOUT) / 2).await;
         drain_one("the reader", &self.reader, DRAIN_TIMEOUT).await;

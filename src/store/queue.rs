@@ -335,6 +335,11 @@ impl Queue {
         self.space.disk_state()
     }
 
+    /// The free space of the disk when it was last measured.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.space.free_bytes()
+    }
+
     /// Checks the free space of the disk. Opens the store if there was too little space to open it before.
     pub fn check_free_space(&mut self, limits: QueueLimits) -> Result<(), StoreError> {
         self.space.check_space(self.medium.as_mut(), limits.disk_reserve, 0);

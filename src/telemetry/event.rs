@@ -2,7 +2,7 @@
 
 use actix::Message;
 
-use crate::api::{AlertChange, BatchReport};
+use crate::api::{Alert, AlertChange, BatchReport};
 use crate::model::Network;
 use crate::model::{BatchId, Link};
 use crate::policy::breaker::BreakerState;
@@ -58,4 +58,6 @@ pub enum Event {
     LinkChanged(Link),
     /// An alert started, became more severe, or ended.
     AlertChanged(AlertChange),
+    /// An alert was active when the previous run ended.
+    AlertRestored(Alert),
 }

@@ -14,9 +14,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::api::{AlertName, OpenEnum};
+use crate::api::{AlertChange, AlertName, OpenEnum};
 use crate::config::CommandLine;
 
 /// Variables that the program gets, if the daemon has them.
@@ -24,8 +24,12 @@ const PASSED_VARIABLES: [&str; 8] = ["HOME", "LANG", "LC_ALL", "LOGNAME", "PATH"
 /// The first after the standard ones.
 const FIRST_INHERITED_FILE: libc::c_uint = 3;
 const CLOSE_ON_EXEC: libc::c_int = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
-/// How long the program has to end after SIGTERM, until it gets SIGKILL.
+/// How long the program, and what it started, have to end after SIGTERM, until they get SIGKILL.
 const TERM_GRACE: Duration = Duration::from_secs(2);
+/// The same while the daemon is stopping: it waits for this.
+const STOP_GRACE: Duration = Duration::from_millis(200);
+/// No event tells that a process group is gone: during the grace, it is looked for this often.
+const GROUP_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// How much of its output is logged.
 const OUTPUT_LOGGED_BYTES_MAX: usize = 1024;
 /// A program that writes more finds its output closed.
@@ -35,11 +39,17 @@ const LAST_OUTPUT_WAIT: Duration = Duration::from_millis(100);
 
 /// A run of the program that is due.
 pub(super) struct CommandJob {
-    pub(super) alert: OpenEnum<AlertName>,
+    pub(super) change: AlertChange,
     pub(super) command: CommandLine,
     pub(super) time_limit: Duration,
     /// The alert as JSON.
     pub(super) input: Vec<u8>,
+}
+
+impl CommandJob {
+    pub(super) fn alert(&self) -> &OpenEnum<AlertName> {
+        &self.change.alert.alert
+    }
 }
 
 /// How a run ended, and what the program wrote.
@@ -114,7 +124,7 @@ async fn run_until_end(
         },
         _ = stop.wait_for(|is_stopping| *is_stopping) => RunEnd::Stopped,
     };
-    stop_group(&mut child, group).await;
+    stop_group(&mut child, group, stop).await;
     Ok(ended)
 }
 
@@ -165,17 +175,37 @@ async fn read_output(mut reader: pipe::Receiver, output: &mut Vec<u8>) {
 }
 
 /// Ends what is left of the program, also what it started in the background.
-async fn stop_group(child: &mut Child, group: Option<Pid>) {
+async fn stop_group(child: &mut Child, group: Option<Pid>, mut stop: watch::Receiver<bool>) {
     let Some(group) = group else { return };
     let is_gone = |signal| killpg(group, signal) == Err(Errno::ESRCH);
     if is_gone(Some(Signal::SIGTERM)) {
         return;
     }
-    if timeout(TERM_GRACE, child.wait()).await.is_err() || !is_gone(None) {
-        is_gone(Some(Signal::SIGKILL));
-        if let Err(error) = child.wait().await {
-            tracing::debug!(%error, "the end of telemetry.alert_command is not known");
+    let end = async {
+        let status = child.wait().await;
+        while !is_gone(None) {
+            sleep(GROUP_CHECK_INTERVAL).await;
         }
+        status
+    };
+    let grace = async {
+        let is_stopping = timeout(TERM_GRACE, stop.wait_for(|is_stopping| *is_stopping)).await.is_ok();
+        if is_stopping {
+            sleep(STOP_GRACE).await;
+        }
+    };
+    let ended = tokio::select! {
+        status = end => Some(status),
+        () = grace => None,
+    };
+    let status = if let Some(status) = ended {
+        status
+    } else {
+        is_gone(Some(Signal::SIGKILL));
+        child.wait().await
+    };
+    if let Err(error) = status {
+        tracing::debug!(%error, "the end of telemetry.alert_command is not known");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Watches the states that others publish, and publishes which alerts are active. [`crate::policy::alerts`] decides.
 //!
-//! An alert that starts or ends is an event for telemetry, and is handed over to `telemetry.alert_command`. Nothing
+//! An alert that starts or ends is an event for telemetry, and is handed over to `telemetry.alert_command`. The active
+//! alerts are saved, so that a restart neither starts them again nor loses their ends. Nothing
 //! polls: besides changes of the states, only one timer leads to a judgement, for the next time that the policy
 //! announces.
 
@@ -14,9 +15,9 @@ use actix::prelude::*;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::queue_store::{QueueStore, Write};
+use super::queue_store::{QueueStore, SaveWithNextCommit, Write};
 use super::{Drain, Ping, send_event};
-use crate::api::Alert;
+use crate::api::{Alert, AlertChange};
 use crate::boot_id::read_boot_id;
 use crate::clock::SteadyClock;
 use crate::device_name::device_name;
@@ -24,7 +25,8 @@ use crate::link::sleep::SleepDetector;
 use crate::model::DeviceId;
 use crate::policy::alerts::AlertPolicy;
 use crate::policy::alerts::restarts::{self, RestartLog};
-use crate::store::SaveNote;
+use crate::policy::alerts::restored;
+use crate::store::{NoteChange, SaveNote};
 use crate::telemetry::event::Event;
 use command_queue::{AlertNotice, CommandQueue};
 pub use inputs::AlertInputs;
@@ -50,8 +52,17 @@ pub struct AlertMonitor {
 pub struct AlertPeers {
     /// Gets the alerts that start and end.
     pub telemetry: Recipient<Event>,
-    /// Keeps the note of the starts.
+    /// Keeps the notes of the starts and of the active alerts.
     pub store: Addr<QueueStore>,
+}
+
+/// The notes of the previous run.
+#[derive(Default)]
+pub struct AlertNotes {
+    /// The starts of the last day.
+    pub starts: Option<Vec<u8>>,
+    /// The alerts that were active.
+    pub active: Option<Vec<u8>>,
 }
 
 /// Judges the present states. The reply says when the next judgement is due, in steady milliseconds.
@@ -60,30 +71,38 @@ pub struct AlertPeers {
 struct JudgeAlerts;
 
 impl AlertMonitor {
-    /// Judges the states as they are, so that the first status has the alerts. `starts` is the note of the previous run.
+    /// Judges the states as they are, so that the first status has the alerts.
     pub fn new(
         device: DeviceId,
-        starts: Option<&[u8]>,
+        notes: &AlertNotes,
         inputs: AlertInputs,
         steady: SteadyClock,
         alerts: watch::Sender<Vec<Alert>>,
         peers: AlertPeers,
     ) -> Self {
-        let starts = RestartLog::record_start(starts, steady.now().steady, read_boot_id()).unwrap_or_else(|error| {
+        let (now, boot) = (steady.now().steady, read_boot_id());
+        let starts = RestartLog::record_start(notes.starts.as_deref(), now, boot).unwrap_or_else(|error| {
             tracing::warn!(%error, "the earlier starts could not be decoded; counting restarts from now on");
             RestartLog::default()
+        });
+        let policy = notes.active.as_deref().map(AlertPolicy::restore).transpose().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the previous alerts could not be decoded: those still active start again");
+            None
         });
         let mut monitor = Self {
             device,
             inputs,
             steady,
-            policy: AlertPolicy::default(),
+            policy: policy.unwrap_or_default(),
             starts,
             alerts,
             peers,
             command: CommandQueue::default(),
             next_due: None,
         };
+        for alert in monitor.policy.active_alerts() {
+            send_event(&monitor.peers.telemetry, Event::AlertRestored(alert));
+        }
         monitor.judge();
         monitor
     }
@@ -95,6 +114,11 @@ impl AlertMonitor {
             .inputs
             .with_facts(self.steady.now(), &config, &self.starts, |facts| policy.update(facts, &config));
         self.next_due = update.next_due;
+        if !update.changes.is_empty()
+            && let Err(error) = self.peers.store.try_send(self.active_note(&[]))
+        {
+            tracing::debug!(%error, "the store is busy: the active alerts are saved with the next change");
+        }
         for change in update.changes {
             if let Some(command) = &config.telemetry.alert_command {
                 let notice = AlertNotice {
@@ -112,6 +136,12 @@ impl AlertMonitor {
             *published = active;
             is_changed
         });
+    }
+
+    /// It costs no commit of its own: a crash may lose the latest change, and then it is reported again or late.
+    fn active_note(&self, unreported: &[AlertChange]) -> SaveWithNextCommit {
+        let note = Some(self.policy.to_note(unreported));
+        SaveWithNextCommit(vec![NoteChange { name: restored::NOTE_NAME.into(), note }])
     }
 
     fn save_starts(&self) -> impl Future<Output = ()> + use<> {
@@ -196,8 +226,15 @@ impl Handler<Drain> for AlertMonitor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, Drain: Drain, _: &mut Self::Context) -> Self::Result {
-        self.command.stop();
+        let (unreported, command_ended) = self.command.stop();
+        let saving_active = self.peers.store.send(self.active_note(&unreported));
         self.starts.record_stop();
-        Box::pin(self.save_starts())
+        let saving_starts = self.save_starts();
+        Box::pin(async move {
+            if let Err(error) = saving_active.await {
+                tracing::warn!(%error, "the active alerts could not be saved: they start again after the next start");
+            }
+            tokio::join!(saving_starts, command_ended);
+        })
     }
 }

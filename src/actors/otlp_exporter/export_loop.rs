@@ -211,7 +211,7 @@ impl ExportLoop {
 
     async fn push_alerts(&self, opened: &PushSession) -> Result<Option<CollectorNotice>, PushFailure> {
         let alerts = self.alerts.queue.borrow_mut().take();
-        let body = encode_logs(&alerts, &opened.resource).map_err(encoding_failure)?;
+        let body = encode_logs(&alerts, &opened.resource).map_err(|error| encoding_failure(&error))?;
         let result = self.push_signal(&opened.session, Signal::Logs, &body).await;
         self.settle_alerts(alerts, &result);
         check_result(result)
@@ -221,7 +221,7 @@ impl ExportLoop {
         let ExporterInputs { collect, steady, started, .. } = &self.inputs;
         let (families, now) = (collect(), steady.now());
         let body = encode_metrics(&families, &opened.resource, started.wall_ms(now), now.wall)
-            .map_err(encoding_failure)?;
+            .map_err(|error| encoding_failure(&error))?;
         check_result(self.push_signal(&opened.session, Signal::Metrics, &body).await)
     }
 
@@ -253,7 +253,7 @@ impl ExportLoop {
     }
 }
 
-fn encoding_failure(error: serde_json::Error) -> PushFailure {
+fn encoding_failure(error: &serde_json::Error) -> PushFailure {
     PushFailure::on_device(error.to_string())
 }
 

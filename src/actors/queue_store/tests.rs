@@ -83,3 +83,29 @@ async fn notes_share_the_next_commit_and_the_last_ones_are_saved_at_the_end() {
     let saved = queue.read_notes("telemetry").unwrap();
     assert_eq!(saved, [("telemetry/day/2026-03-02".to_owned(), b"last".to_vec())]);
 }
+
+#[actix_rt::test]
+async fn free_space_is_measured_after_a_reload_without_a_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = Queue::open(dir.path(), KeySpace::default(), Arc::new(|_| ())).unwrap();
+    let (reload, config) = watch::channel(Arc::new(Config::default()));
+    let (backlog, mut published) = watch::channel(Backlog::default());
+    let store = QueueStore::new(
+        queue,
+        config,
+        SteadyClock::continue_from(0),
+        backlog,
+        watch::channel(None).0,
+        watch::channel(commit_times()).0,
+    )
+    .start();
+    store.send(Ping).await.unwrap();
+    published.mark_unchanged();
+    reload.send_replace(Arc::new(Config::default()));
+    // These messages publish nothing: they let the others take their turns.
+    for _ in 0..100 {
+        store.send(SaveWithNextCommit(Vec::new())).await.unwrap();
+    }
+    assert!(published.has_changed().unwrap());
+    assert!(published.borrow().storage.disk_free_bytes.is_some());
+}

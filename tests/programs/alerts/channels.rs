@@ -51,3 +51,19 @@ fn an_active_alert_is_shown_by_status_doctor_metrics_and_check() {
     assert_eq!(finding["result"], "warning");
     assert!(finding["finding"].as_str().unwrap().starts_with("disk_low: "), "{finding:#}");
 }
+
+#[test]
+fn an_alert_continues_over_a_restart_and_one_without_a_cause_ends() {
+    let settings = Settings::default().with("telemetry.alert_disk_free", ALL_OF_ANY_DISK);
+    let daemon = Daemon::start(&settings);
+    let alert = wait_for_start(&daemon, "disk_low");
+    let daemon = daemon.restart();
+    assert_eq!(wait_for_start(&daemon, "disk_low")["since"], alert["since"]);
+    daemon.wait_for_log("the alert disk_low was active before this start, since");
+    let reported = daemon.log().matches("alert: the disk of the queue has").count();
+    assert_eq!(reported, 1, "{}", daemon.log());
+    daemon.home.configure(&settings.with("telemetry.alert_disk_free", "1B"));
+    let daemon = daemon.restart();
+    daemon.wait_for_log("the alert disk_low has ended");
+    wait_for_end(&daemon, "disk_low");
+}

@@ -87,10 +87,10 @@ fn the_program_gets_no_secrets_and_no_open_files() {
 fn a_program_that_hangs_is_stopped_with_its_children_and_the_next_alert_is_handed_over() {
     let (home, settings) =
         with_script(r#"trap '' TERM; sleep 1000 & echo "$$ $!" >> "$OUT/pids"; wait; sleep 1000"#);
-    let settings = settings.with("telemetry.alert_command_timeout", "100ms");
+    let settings = settings.with("telemetry.alert_command_timeout", "1s");
     home.configure(&settings);
     let daemon = home.start();
-    daemon.wait_for_log("ran for longer than 100ms and was stopped");
+    daemon.wait_for_log("ran for longer than 1s and was stopped");
     daemon.reload(&settings.with("telemetry.alert_disk_free", "1B"));
     let pids = wait_for("both runs", || {
         let pids = fs::read_to_string(daemon.home.path("out/pids")).ok()?;
@@ -148,6 +148,51 @@ fn a_flood_of_output_ends_the_program_and_is_cut() {
     let log = daemon.log();
     let line = log.lines().find(|line| line.contains("did not take the alert")).unwrap();
     assert!(line.contains("a flood of output a flood") && line.len() < 2000, "{}", line.len());
+}
+
+#[test]
+fn what_the_program_started_has_time_to_end() {
+    // Without the grace, nothing after the first command of the trap happens.
+    let (home, _) = with_script(
+        r#"(
+            trap 'sleep 0.3; echo done > "$OUT/trapped"; exit 0' TERM
+            echo ready > "$OUT/ready"
+            while :; do sleep 0.02; done
+        ) > /dev/null 2>&1 &
+        while [ ! -e "$OUT/ready" ]; do sleep 0.02; done"#,
+    );
+    let daemon = home.start();
+    wait_for_file(&daemon.home.path("out/ready"));
+    wait_for_file(&daemon.home.path("out/trapped"));
+}
+
+#[test]
+fn a_program_that_ignores_the_end_of_the_daemon_does_not_outlive_it() {
+    let (home, _) = with_script(r#"trap '' TERM; sleep 1000 & echo "$$ $!" > "$OUT/pids"; wait; sleep 1000"#);
+    let daemon = home.start();
+    let pids = wait_for_file(&daemon.home.path("out/pids"));
+    let (status, home) = Daemon::terminate(daemon);
+    assert_eq!(status.code(), Some(0));
+    let (program, child) = pids.split_once(' ').unwrap();
+    assert!(!is_running(program), "{}", home.log());
+    wait_for("the end of what it started", || (!is_running(child)).then_some(()));
+}
+
+#[test]
+fn a_change_that_was_not_handed_over_is_handed_over_after_the_restart() {
+    let (home, settings) =
+        with_script(r#"cat >> "$OUT/all"; echo >> "$OUT/all"; [ -e "$OUT/go" ] || sleep 1000"#);
+    let daemon = home.start();
+    wait_for_file(&daemon.home.path("out/all"));
+    daemon.reload(&settings.with("telemetry.alert_disk_free", "1B"));
+    wait_for_end(&daemon, "disk_low");
+    // The end waits for the first run.
+    fs::write(daemon.home.path("out/go"), "").unwrap();
+    let daemon = daemon.restart();
+    wait_for("the end of the alert", || {
+        let text = fs::read_to_string(daemon.home.path("out/all")).unwrap();
+        text.lines().last().filter(|line| line.contains("\"active\":false")).map(drop)
+    });
 }
 
 #[test]

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::part::BundlePart;
-use super::redaction::document::{is_command_setting, redact_configuration, redact_document};
+use super::redaction::document::{redact_configuration, redact_document};
+use super::redaction::field_names::is_command_setting;
 use super::redaction::key_hash::KeyHasher;
 use super::redaction::known_secrets::KnownStrings;
 use super::redaction::text::{TextRedactor, redact_code};

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod margins;
+mod restored;
 mod sending;
 mod timing;
 

@@ -6,7 +6,7 @@
 //! looks like a secret is masked by patterns, for secrets that nobody could look up (`patterns.rs`).
 
 pub(super) mod document;
-mod field_names;
+pub(super) mod field_names;
 pub(super) mod key_hash;
 mod key_search;
 pub(super) mod known_secrets;
