@@ -79,7 +79,7 @@ pub struct WaitingNotes {
 }
 
 impl WaitingNotes {
-    /// Replaces an earlier change of the same note. Beyond [`NOTES_MAX`] names, the change is dropped.
+    /// Replaces an earlier change of the same note. Beyond a number of names, the change is dropped.
     pub fn add_change(&mut self, change: NoteChange) {
         if self.notes.len() < NOTES_MAX || self.notes.contains_key(&change.name) {
             self.notes.insert(change.name.clone(), change);

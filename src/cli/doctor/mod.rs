@@ -221,7 +221,7 @@ async fn run_checks(args: &DoctorArgs, context: &mut CommandContext<'_>) -> Doct
     DoctorRun { report: DoctorReport::new(findings), config, location, silence }
 }
 
-/// Why the daemon does not respond: further requests would wait in vain.
+/// Why the daemon does not respond: further requests would get no response, either.
 fn find_silence(response: &Result<Status, ClientError>) -> Option<String> {
     match response {
         Err(error @ (ClientError::NoDaemon { source, .. } | ClientError::Lost { source })) => {

@@ -92,6 +92,7 @@ fn a_full_queue_is_said_by_the_status_the_check_and_doctor() {
     daemon.enqueue_many(2);
     let refused = daemon.cli_with(&["enqueue"], br#"{"type":"T","payload":{}}"#);
     assert_eq!(refused.code, Some(7), "{}", refused.stderr);
+    daemon.wait_until("the alert of a full queue", |status| status["alerts"][0]["severity"] == "critical");
     let status = daemon.cli(&["status"]).stdout;
     let mut lines = status.lines();
     assert!(lines.next().unwrap().starts_with("The queue is full: no new records are taken. "), "{status}");
