@@ -1,5 +1,6 @@
 //! The replies of the store actor.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
@@ -8,21 +9,18 @@ use crate::model::{NewRecord, RecordId};
 use crate::store::{Append, Group, KeySpace, NoteChange, QueueLimits};
 use crate::telemetry::metrics::sources::commit_times;
 
+fn start_store(dir: &Path, config: ConfigWatch, backlog: watch::Sender<Backlog>) -> Addr<QueueStore> {
+    let queue = Queue::open(dir, KeySpace::default(), Arc::new(|_| ())).unwrap();
+    let (fatal, commit_times) = (watch::channel(None).0, watch::channel(commit_times()).0);
+    QueueStore::new(queue, config, SteadyClock::continue_from(0), backlog, fatal, commit_times).start()
+}
+
 #[actix_rt::test]
 async fn the_reply_to_a_ping_follows_the_commit_of_its_group() {
     let dir = tempfile::tempdir().unwrap();
-    let queue = Queue::open(dir.path(), KeySpace::default(), Arc::new(|_| ())).unwrap();
     let (_config, config) = watch::channel(Arc::new(Config::default()));
     let (backlog, waiting) = watch::channel(Backlog::default());
-    let store = QueueStore::new(
-        queue,
-        config,
-        SteadyClock::continue_from(0),
-        backlog,
-        watch::channel(None).0,
-        watch::channel(commit_times()).0,
-    )
-    .start();
+    let store = start_store(dir.path(), config, backlog);
     let record = NewRecord {
         id: RecordId::new(),
         record_type: "T".into(),
@@ -61,18 +59,9 @@ fn notes_without_operations_cause_no_commit_and_join_the_one_of_maintenance() {
 #[actix_rt::test]
 async fn notes_share_the_next_commit_and_the_last_ones_are_saved_at_the_end() {
     let dir = tempfile::tempdir().unwrap();
-    let queue = Queue::open(dir.path(), KeySpace::default(), Arc::new(|_| ())).unwrap();
     let (_config, config) = watch::channel(Arc::new(Config::default()));
     let backlog = watch::channel(Backlog::default()).0;
-    let store = QueueStore::new(
-        queue,
-        config,
-        SteadyClock::continue_from(0),
-        backlog,
-        watch::channel(None).0,
-        watch::channel(commit_times()).0,
-    )
-    .start();
+    let store = start_store(dir.path(), config, backlog);
     store.send(SaveWithNextCommit(vec![note(b"first")])).await.unwrap();
     store.send(Write(crate::store::SetPaused(None))).await.unwrap().unwrap();
     let removed = NoteChange { name: "telemetry/day/2026-03-01".into(), note: None };
@@ -87,18 +76,9 @@ async fn notes_share_the_next_commit_and_the_last_ones_are_saved_at_the_end() {
 #[actix_rt::test]
 async fn free_space_is_measured_after_a_reload_without_a_commit() {
     let dir = tempfile::tempdir().unwrap();
-    let queue = Queue::open(dir.path(), KeySpace::default(), Arc::new(|_| ())).unwrap();
     let (reload, config) = watch::channel(Arc::new(Config::default()));
     let (backlog, mut published) = watch::channel(Backlog::default());
-    let store = QueueStore::new(
-        queue,
-        config,
-        SteadyClock::continue_from(0),
-        backlog,
-        watch::channel(None).0,
-        watch::channel(commit_times()).0,
-    )
-    .start();
+    let store = start_store(dir.path(), config, backlog);
     store.send(Ping).await.unwrap();
     published.mark_unchanged();
     reload.send_replace(Arc::new(Config::default()));
