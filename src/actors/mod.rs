@@ -11,6 +11,7 @@ pub mod connectivity;
 pub mod otlp_exporter;
 pub mod queue_reader;
 pub mod queue_store;
+pub mod status_reporter;
 pub mod telemetry;
 pub mod uploader;
 
@@ -24,7 +25,9 @@ use crate::config::Config;
 use crate::model::{Batch, BatchId, ConnectFailure};
 use crate::policy::outcome_reply::QueriedOutcome;
 use crate::policy::reach::Evidence;
+use crate::policy::status_schedule::ReportReply;
 use crate::policy::verdict::UploadResult;
+use crate::protocol::device_status::DeviceStatus;
 use crate::telemetry::event::Event;
 
 /// The present configuration: a reload takes effect the next time it is read.
@@ -72,6 +75,11 @@ pub struct LinkEvidence {
 #[derive(Clone, Copy, Message)]
 #[rtype(result = "QueriedOutcome")]
 pub struct QueryOutcome(pub BatchId);
+
+/// Reports the status of the device to the server.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "ReportReply")]
+pub struct ReportStatus(pub DeviceStatus);
 
 /// Asks whether an actor still handles messages, for the watchdog.
 #[derive(Clone, Copy, Message)]

@@ -18,6 +18,7 @@ mod runtime;
 mod signals;
 mod socket;
 mod start_actors;
+mod status_reporter;
 mod stop;
 mod watchdog;
 

@@ -7,6 +7,7 @@ use super::exporter::start_exporter;
 use super::reload::ConfigReceivers;
 use super::restore::{RestoredState, restore_state};
 use super::runtime::start_thread;
+use super::status_reporter::start_reporter;
 use crate::actors::ConfigWatch;
 use crate::actors::alert_monitor::{AlertInputs, AlertMonitor, AlertPeers};
 use crate::actors::batch_planner::{BatchPlanner, PlannerInputs, PlannerPeers, PlannerState};
@@ -15,6 +16,7 @@ use crate::actors::connectivity::Connectivity;
 use crate::actors::otlp_exporter::OtlpExporter;
 use crate::actors::queue_reader::QueueReader;
 use crate::actors::queue_store::QueueStore;
+use crate::actors::status_reporter::StatusReporter;
 use crate::actors::telemetry::Telemetry;
 use crate::actors::uploader::{ContactReporter, Uploader, UploaderOutputs};
 use crate::clock::{Clock, SteadyClock, wall_ms};
@@ -45,6 +47,7 @@ pub(super) struct Actors {
     pub(super) planner: Addr<BatchPlanner>,
     pub(super) alerts: Addr<AlertMonitor>,
     pub(super) exporter: Addr<OtlpExporter>,
+    pub(super) reporter: Addr<StatusReporter>,
 }
 
 /// What the actors report.
@@ -66,8 +69,7 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
     let ConfigReceivers { config, state: config_state } = receivers;
     let (clock, steady) = (Clock::start(), SteadyClock::continue_from(queue.last_steady()));
     let started = StartTime::new(steady.now());
-    let feed = Feed::default();
-    let device = queue.device_id();
+    let (feed, device) = (Feed::default(), queue.device_id());
     let RestoredState {
         measurements,
         history,
@@ -94,10 +96,10 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
         Telemetry::new(measurements, history, counters_sender, config.clone(), clock, feed.clone(), outcomes)
             .start();
     let events: Recipient<Event> = telemetry.clone().recipient();
-    let store_actors = start_store(queue, steady, config.clone(), backlog.clone(), move |queue, config| {
-        QueueStore::new(queue, config, steady, backlog_sender, fatal_sender, commits_sender)
-    });
-    let StoreActors { store, store_thread, reader, reader_thread } = store_actors;
+    let StoreActors { store, store_thread, reader, reader_thread } =
+        start_store(queue, steady, config.clone(), backlog.clone(), move |queue, config| {
+            QueueStore::new(queue, config, steady, backlog_sender, fatal_sender, commits_sender)
+        });
     let connectivity =
         Connectivity::new(config.clone(), link_sender, backlog.clone(), events.clone()).start();
     let uploader =
@@ -144,11 +146,12 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
         started: started.clone(),
     };
     let metrics = MetricCollector::new(sources.clone(), receivers);
+    let reporter = start_reporter(&sources, &counters, &metrics, steady, &uploader);
     let exporter = start_exporter(&sources, counters, metrics.clone(), exports_sender, steady, started);
     let alert_peers = AlertPeers { telemetry: events, store: store.clone() };
-    let alert_inputs = alert_channels.into_inputs(&sources);
+    let inputs = alert_channels.into_inputs(&sources);
     let alert_monitor =
-        AlertMonitor::new(device, &alert_notes, alert_inputs, steady, alert_sender, alert_peers).start();
+        AlertMonitor::new(device, &alert_notes, inputs, steady, alert_sender, alert_peers).start();
     let actors = Actors {
         store,
         store_thread,
@@ -161,6 +164,7 @@ pub(super) fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Opti
         planner,
         alerts: alert_monitor,
         exporter,
+        reporter,
     };
     Some((actors, ActorHandles { sources, feed, metrics, fatal, page_secret }))
 }

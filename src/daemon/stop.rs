@@ -50,6 +50,7 @@ impl Actors {
         drain_one("the breaker", &self.breaker, DRAIN_TIMEOUT).await;
         drain_one("the uploader", &self.uploader, DRAIN_TIMEOUT).await;
         drain_one("connectivity", &self.connectivity, DRAIN_TIMEOUT).await;
+        drain_one("the status reporter", &self.reporter, DRAIN_TIMEOUT).await;
         drain_one("the exporter", &self.exporter, DRAIN_TIMEOUT).await;
         drain_one("the alert monitor", &self.alerts, ALERT_PROGRAM_TIMEOUT).await;
         // It hands its notes to the store, which may be waiting for the disk. This leaves the store as much time again.

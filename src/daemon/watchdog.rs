@@ -30,6 +30,7 @@ impl Actors {
                 ("connectivity", self.connectivity.clone().recipient()),
                 ("uploader", self.uploader.clone().recipient()),
                 ("circuit breaker", self.breaker.clone().recipient()),
+                ("status reporter", self.reporter.clone().recipient()),
                 ("exporter", self.exporter.clone().recipient()),
                 ("alert monitor", self.alerts.clone().recipient()),
                 ("batch planner", self.planner.clone().recipient()),

@@ -61,6 +61,11 @@ impl MetricCollector {
         Self { sources, receivers }
     }
 
+    /// The clock of the device minus that of the server at its last response.
+    pub fn clock_offset_ms(&self) -> Option<i64> {
+        self.receivers.clock_offset_ms()
+    }
+
     /// All families as they are now.
     pub fn collect(&self) -> Vec<MetricFamily> {
         let Self { sources, receivers } = self;

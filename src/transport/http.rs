@@ -7,6 +7,8 @@ mod kept_connection;
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
+use std::fmt::Display;
 use std::future;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 
 use self::connection_pool::{CONNECTION_AGE_MAX, ConnectionPool, SlotUse};
-use super::batch_body::{BatchBodyError, encode_body};
+use super::batch_body::encode_body;
 use super::credential::Token;
 use super::host::host_header;
 use super::proxy::ProxyError;
@@ -31,6 +33,7 @@ use super::tls::TlsError;
 use super::{ConnectionInvalidation, Exchange, SendOptions, Transport};
 use crate::config;
 use crate::model::{Batch, BatchId, DeviceId, Network};
+use crate::protocol::device_status::{DeviceStatus, status_path};
 use crate::protocol::exchange::{Delivery, RequestFailure, RequestResult, ServerHints};
 use crate::protocol::wire;
 
@@ -114,7 +117,7 @@ impl HttpTransport {
         &self,
         slot_use: SlotUse,
         request: impl Fn(&Client) -> ClientRequest + 'static,
-        body: impl Future<Output = Result<Bytes, BatchBodyError>> + 'static,
+        body: impl Future<Output = Result<Bytes, impl Display>> + 'static,
         limits: RequestLimits,
     ) -> LocalBoxFuture<'static, Exchange> {
         let (pool, token) = (Rc::clone(&self.pool), self.identity.token.clone());
@@ -165,8 +168,18 @@ impl Transport for HttpTransport {
     fn query_outcome(&self, batch: BatchId) -> LocalBoxFuture<'static, Exchange> {
         let (url, identity) = (format!("{}/{batch}", self.endpoint), self.identity.clone());
         let request = move |client: &Client| identity.add_headers(client.get(&url));
-        let limits = RequestLimits::for_outcome_query(&self.config);
-        self.send_request(SlotUse::Query, request, future::ready(Ok(Bytes::new())), limits)
+        let limits = RequestLimits::for_short_request(&self.config);
+        let no_body = future::ready(Ok::<_, Infallible>(Bytes::new()));
+        self.send_request(SlotUse::Query, request, no_body, limits)
+    }
+
+    fn report_status(&self, status: &DeviceStatus) -> LocalBoxFuture<'static, Exchange> {
+        let (url, identity) = (status_path(&self.endpoint, self.identity.device.id), self.identity.clone());
+        let request = move |client: &Client| {
+            identity.add_headers(client.post(&url)).insert_header((header::CONTENT_TYPE, "application/json"))
+        };
+        let body = future::ready(serde_json::to_vec(status).map(Bytes::from));
+        self.send_request(SlotUse::Report, request, body, RequestLimits::for_short_request(&self.config))
     }
 }
 

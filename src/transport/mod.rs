@@ -22,6 +22,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::Notify;
 
 use crate::model::{Batch, BatchId, Network};
+use crate::protocol::device_status::DeviceStatus;
 use crate::protocol::exchange::{RequestResult, ServerHints};
 use encoding::ContentEncoding;
 
@@ -32,6 +33,9 @@ pub trait Transport {
 
     /// Asks the server for the outcome of a batch.
     fn query_outcome(&self, batch: BatchId) -> LocalBoxFuture<'static, Exchange>;
+
+    /// Reports the status of the device.
+    fn report_status(&self, status: &DeviceStatus) -> LocalBoxFuture<'static, Exchange>;
 }
 
 /// How a batch is sent.

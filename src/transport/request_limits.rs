@@ -8,8 +8,8 @@ use crate::config;
 use crate::model::ConnectFailure;
 use crate::protocol::exchange::Delivery;
 
-/// An outcome query gets a fast response, or none.
-const QUERY_RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// An outcome query and a report of the status get a fast response, or none.
+const SHORT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Extra time for the gateway's own time-out response to arrive.
 const RESPONSE_SLACK: Duration = Duration::from_secs(2);
 
@@ -40,9 +40,9 @@ impl RequestLimits {
         }
     }
 
-    pub(super) fn for_outcome_query(config: &config::Server) -> Self {
+    pub(super) fn for_short_request(config: &config::Server) -> Self {
         Self {
-            response: config.request_timeout.0.min(QUERY_RESPONSE_TIMEOUT),
+            response: config.request_timeout.0.min(SHORT_RESPONSE_TIMEOUT),
             ..Self::for_batch(config, None)
         }
     }
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(response(None), ms(62_000));
         assert_eq!(response(Some(ms(700))), ms(700));
         assert_eq!(response(Some(ms(700_000))), ms(62_000));
-        assert_eq!(RequestLimits::for_outcome_query(&config).response, ms(10_000));
+        assert_eq!(RequestLimits::for_short_request(&config).response, ms(10_000));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod crm;
 mod damage;
 mod deferral;
 mod delivery;
+mod device_status;
 mod disk;
 mod doctor;
 mod floors;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::api::BatchInFlight;
 use crate::config::Config;
-use crate::model::{DeniedSet, LastError, Phase, WaitCause};
+use crate::model::{Backlog, DeniedSet, LastError, Phase, WaitCause};
 use crate::policy::in_flight::InFlight;
 use crate::policy::progress::Progress;
 use crate::policy::scheduler::UsualSize;
@@ -50,6 +50,13 @@ impl PlannerState {
     /// When the oldest of the batches in flight was sent, in wall milliseconds.
     pub fn oldest_sent_at(&self) -> Option<u64> {
         self.batches.first().map(|batch| batch.sent_at)
+    }
+
+    /// Whether a batch is under way or follows at once.
+    pub fn is_run_under_way(&self, backlog: &Backlog) -> bool {
+        let follows =
+            matches!(self.phase, Phase::Idle | Phase::Syncing) && backlog.claimable && backlog.pending > 0;
+        !self.batches.is_empty() || follows
     }
 
     /// Whether the last error is this device's own: no HTTP status came with it. Without a server address nothing was

@@ -13,7 +13,7 @@ use crate::api::AlertChange;
 use crate::clock::wall_ms;
 use crate::config::{self, Config};
 use crate::device_name::device_name;
-use crate::model::{Link, Phase};
+use crate::model::Link;
 use crate::telemetry::metrics::otlp::{AlertLogRecord, Resource, encode_logs, encode_metrics};
 use crate::transport::credential::{CollectorHeaders, warn_of_clear_headers};
 use crate::transport::http::collector::{Collector, CollectorNotice, CollectorSession, PushResult, Signal};
@@ -135,7 +135,7 @@ impl ExportLoop {
     fn find_due_signals(&mut self) -> DueSignals {
         let now = self.now();
         let responses = self.inputs.counters.borrow().contacts();
-        let is_run_under_way = self.is_run_under_way();
+        let is_run_under_way = self.inputs.planner.borrow().is_run_under_way(&self.inputs.backlog.borrow());
         self.contact.update(responses, is_run_under_way, now);
         if !self.may_push() || !self.contact.is_recent(now) {
             return DueSignals::NONE;
@@ -152,14 +152,6 @@ impl ExportLoop {
 
     fn now(&self) -> Duration {
         Duration::from_millis(self.inputs.steady.now().steady)
-    }
-
-    /// Whether a batch is under way or follows at once.
-    fn is_run_under_way(&self) -> bool {
-        let (planner, backlog) = (self.inputs.planner.borrow(), self.inputs.backlog.borrow());
-        let follows =
-            matches!(planner.phase, Phase::Idle | Phase::Syncing) && backlog.claimable && backlog.pending > 0;
-        !planner.batches.is_empty() || follows
     }
 
     fn may_push(&self) -> bool {

@@ -16,13 +16,14 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Notify, watch};
 
-use super::{BreakerOpen, ConfigWatch, Drain, LinkEvidence, Ping, Probe, QueryOutcome, Upload};
+use super::{BreakerOpen, ConfigWatch, Drain, LinkEvidence, Ping, Probe, QueryOutcome, ReportStatus, Upload};
 use crate::clock::wall_ms;
 use crate::config::Config;
 use crate::link::signal;
 use crate::model::{BatchId, ConnectFailure, DeviceId, InterfaceKind, Link, Network};
 use crate::policy::outcome_reply::{OutcomeReply, QueriedOutcome, classify_outcome_reply};
 use crate::policy::reach::Evidence;
+use crate::policy::status_schedule::ReportReply;
 use crate::policy::verdict::{UploadResult, Verdict, classify_response, last_error};
 use crate::protocol::exchange::{Delivery, RequestResult};
 use crate::transport::credential::Credentials;
@@ -246,6 +247,27 @@ impl Handler<Probe> for Uploader {
                 () = cancelled.notified() => None,
             }
         })
+    }
+}
+
+impl Handler<ReportStatus> for Uploader {
+    type Result = ResponseActFuture<Self, ReportReply>;
+
+    /// A report that fails shows nothing of the link: the next batch finds out.
+    fn handle(&mut self, ReportStatus(status): ReportStatus, _: &mut Self::Context) -> Self::Result {
+        let Ok(current) = self.current_transport() else {
+            return Box::pin(actix::fut::ready(ReportReply::Failed { retry_after: None }));
+        };
+        let reporting = current.transport.report_status(&status).into_actor(self);
+        Box::pin(reporting.map(|exchange, uploader, _| {
+            let reply = ReportReply::from_result(&exchange.result);
+            if reply == ReportReply::Taken {
+                uploader.report_link(&exchange, false);
+            } else {
+                tracing::debug!(result = ?exchange.result, "the server did not take the status of this device");
+            }
+            reply
+        }))
     }
 }
 

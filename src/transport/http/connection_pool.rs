@@ -1,4 +1,5 @@
-//! The connections to the server: one for each batch under way, and one for outcome queries and probes.
+//! The connections to the server: one for each batch under way, one for outcome queries and probes, and one for reports
+//! of the device's status.
 //!
 //! A connection is kept for further requests only while its responses are the protocol's own. After any other result,
 //! the idle connections end as well: the next request opens one, and so resolves the server's name again. A request
@@ -18,6 +19,7 @@ use super::TransportError;
 use super::kept_connection::{ConnectionSettings, IDLE_TIME_MAX, KeptConnection};
 use crate::clock::Clock;
 use crate::config;
+use crate::policy::status_schedule::ReportReply;
 use crate::protocol::exchange::{Delivery, RequestFailure, RequestResult, ResponseBody};
 use crate::protocol::wire::UNKNOWN_BATCH;
 use crate::transport::dial::Dialer;
@@ -30,6 +32,8 @@ use crate::transport::{ConnectionInvalidation, Exchange};
 pub(super) const CONNECTION_AGE_MAX: Duration = Duration::from_mins(5);
 /// Outcome queries and probes at a time. No upload takes their slot.
 const QUERIES_MAX: usize = 1;
+/// Reports at a time. No batch and no query waits for their slot.
+const REPORTS_MAX: usize = 1;
 
 /// What a slot is used for.
 #[derive(Clone, Copy)]
@@ -38,6 +42,8 @@ pub(super) enum SlotUse {
     Upload { new_connection: bool },
     /// An outcome query or a probe.
     Query,
+    /// A report of the device's status.
+    Report,
 }
 
 /// A connection that no request uses.
@@ -52,6 +58,7 @@ pub(super) struct ConnectionPool {
     uploads_max: usize,
     uploads: Semaphore,
     queries: Semaphore,
+    reports: Semaphore,
     /// The one that was used last is at the end, and is used first.
     idle: RefCell<Vec<IdleConnection>>,
     became_idle: Notify,
@@ -80,6 +87,7 @@ impl ConnectionPool {
             uploads_max,
             uploads: Semaphore::new(uploads_max),
             queries: Semaphore::new(QUERIES_MAX),
+            reports: Semaphore::new(REPORTS_MAX),
             idle: RefCell::default(),
             became_idle: Notify::new(),
         })
@@ -96,13 +104,14 @@ impl ConnectionPool {
         let (slots, is_new) = match slot_use {
             SlotUse::Upload { new_connection } => (&self.uploads, new_connection),
             SlotUse::Query => (&self.queries, false),
+            SlotUse::Report => (&self.reports, false),
         };
         // The semaphores are never closed.
         let _slot = slots.acquire().await;
         let connection = self.take_connection(is_new);
         let first = connection.attempt_request(&request, body.clone(), limits).await;
         let RequestResult::Failure(RequestFailure { delivery, .. }) = first.exchange.result else {
-            self.return_connection(connection, &first.exchange.result);
+            self.return_connection(connection, slot_use, &first.exchange.result);
             return first.exchange;
         };
         self.drop_idle_connections();
@@ -114,7 +123,7 @@ impl ConnectionPool {
         let connection = KeptConnection::new(&self.settings);
         // The time lost on the dead connection says nothing about the server, so it is not measured.
         let mut second = connection.attempt_request(&request, body, limits).await.exchange;
-        self.return_connection(connection, &second.result);
+        self.return_connection(connection, slot_use, &second.result);
         if let RequestResult::Failure(failure) = &mut second.result
             && failure.delivery == Delivery::NotSent
         {
@@ -176,8 +185,8 @@ impl ConnectionPool {
     }
 
     /// Keeps the connection, if the result shows that it and the server behind it are good.
-    fn return_connection(&self, connection: KeptConnection, result: &RequestResult) {
-        if !is_from_healthy_server(result) {
+    fn return_connection(&self, connection: KeptConnection, slot_use: SlotUse, result: &RequestResult) {
+        if !is_from_healthy_server(slot_use, result) {
             return self.drop_idle_connections();
         }
         self.idle.borrow_mut().push(IdleConnection { connection, since: self.settings.clock.now() });
@@ -185,19 +194,23 @@ impl ConnectionPool {
     }
 
     fn slots(&self) -> usize {
-        self.uploads_max + QUERIES_MAX
+        self.uploads_max + QUERIES_MAX + REPORTS_MAX
     }
 
     fn slots_in_use(&self) -> usize {
-        self.slots().saturating_sub(self.uploads.available_permits() + self.queries.available_permits())
+        let available = [&self.uploads, &self.queries, &self.reports].map(Semaphore::available_permits);
+        self.slots().saturating_sub(available.iter().sum())
     }
 }
 
 /// Whether a response shows that its connection is good: it is the protocol's own response to the request.
 /// After any other response, the next request opens a new connection, and so resolves the server's name again.
 /// The sender may have been taken out of service, or may be an intermediary.
-fn is_from_healthy_server(result: &RequestResult) -> bool {
+fn is_from_healthy_server(slot_use: SlotUse, result: &RequestResult) -> bool {
     let RequestResult::Response(response) = result else { return false };
+    if matches!(slot_use, SlotUse::Report) {
+        return ReportReply::from_result(result) == ReportReply::Taken;
+    }
     match (response.status, &response.body) {
         (200..=299, ResponseBody::Batch(_) | ResponseBody::Processing(_))
         | (400 | 409 | 413 | 415 | 422, ResponseBody::Error(_)) => true,

@@ -109,7 +109,7 @@ async fn no_connection_is_used_beyond_its_maximum_age() {
         let config = config::Server { url: url.clone(), proxy: "none".into(), ..config::Server::default() };
         let pool =
             ConnectionPool::new(&config, UPLOADS, url.parse().unwrap(), Rc::default(), age_max).unwrap();
-        let limits = RequestLimits::for_outcome_query(&config);
+        let limits = RequestLimits::for_short_request(&config);
         let mut seen = Vec::new();
         for _ in connections {
             let url = url.clone();

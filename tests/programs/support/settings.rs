@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Timings that suit tests; each can be overridden.
-const SHORT: [(&str, &str); 17] = [
+const SHORT: [(&str, &str); 18] = [
     ("server.connect_timeout", "1s"),
     ("server.request_timeout", "2s"),
     ("server.compression", "none"),
@@ -23,6 +23,8 @@ const SHORT: [(&str, &str); 17] = [
     ("batch.micro_batch", "10"),
     ("retry.quarantine_after", "3"),
     ("telemetry.alert_quarantined", "1"),
+    // Most tests count the requests that a server gets.
+    ("fleet.heartbeat", "0s"),
 ];
 
 /// The content of a configuration file.

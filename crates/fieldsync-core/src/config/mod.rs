@@ -84,6 +84,8 @@ section! {
         web: Web = Web::default(),
         /// `[telemetry]`
         telemetry: Telemetry = Telemetry::default(),
+        /// `[fleet]`
+        fleet: Fleet = Fleet::default(),
         /// `[device]`
         device: Device = Device::default(),
         /// `[log]`
@@ -297,6 +299,14 @@ section! {
         alert_command: Option<CommandLine> = None,
         /// How long it may run.
         alert_command_timeout: Span = Span::secs(30),
+    }
+}
+
+section! {
+    /// What the operator of a fleet learns of this device.
+    Fleet {
+        /// Longest time between two reports of the device's status to its server; zero for no reports.
+        heartbeat: Span = Span::secs(6 * 3600),
     }
 }
 

@@ -36,6 +36,7 @@ pub mod reach;
 pub mod scheduler;
 pub mod service_time;
 pub mod sizing;
+pub mod status_schedule;
 pub mod time_limit;
 pub mod verdict;
 pub mod waiting;
