@@ -2,10 +2,15 @@
 //!
 //! PostgreSQL refuses to run as root; started by root, it runs as `postgres` or `nobody`. It does not wait for the
 //! disk: here its processes crash, and never the machine.
+//!
+//! All servers listen at one address with one password. So a test could get the server of another test process, and
+//! lose it with that process: each start checks that its own server responds.
 
 use std::collections::HashSet;
 use std::env;
-use std::fs;
+use std::fs::{self, File};
+use std::iter;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +20,7 @@ use std::sync::{LazyLock, Mutex};
 use nix::unistd::{User, geteuid};
 use tempfile::TempDir;
 
-use super::ports::free_address;
+use super::ports::{free_address, is_free};
 use super::process::{Guard, ProgramOutput, run, signal};
 use super::wait::wait_for;
 
@@ -25,7 +30,12 @@ pub(crate) const PASSWORD: &str = "s3cret-of-the-database";
 const USER: &str = "crm";
 /// No other process listens at this address, so a port that is free for a moment stays free.
 const ADDRESS: &str = "127.77.0.9";
+const LOG_NAME: &str = "server.log";
 const INSTALLED: &str = "/usr/lib/postgresql";
+/// Another process may take a port between the check and the start.
+const PORTS_TRIED_MAX: u32 = 8;
+/// Lines of the server's log in the message of a failure.
+const LOG_TAIL_LINES: usize = 40;
 
 /// A server; stopped when dropped.
 pub(crate) struct Postgres {
@@ -37,8 +47,7 @@ pub(crate) struct Postgres {
 impl Postgres {
     pub(crate) fn start() -> Self {
         let directory = TempDir::new().unwrap();
-        let port = free_address().port();
-        let mut postgres = Self { directory, port, server: None };
+        let mut postgres = Self { directory, port: 0, server: None };
         let password = postgres.path("password");
         fs::write(&password, PASSWORD).unwrap();
         if let Some(user) = other_user() {
@@ -57,13 +66,20 @@ impl Postgres {
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        // Each new database is written to the WAL, so without its limit the WAL would grow to a gigabyte.
         let settings = format!(
-            "listen_addresses = '{ADDRESS}'\nport = {port}\nunix_socket_directories = '{}'\n\
-             shared_buffers = 16MB\nmax_connections = 1000\nlog_min_messages = panic\nfsync = off\n",
+            "listen_addresses = '{ADDRESS}'\nunix_socket_directories = '{}'\nshared_buffers = 16MB\n\
+             max_connections = 1000\nlog_min_messages = log\nfsync = off\nmin_wal_size = 32MB\n\
+             max_wal_size = 64MB\n",
             postgres.directory.path().display()
         );
         postgres.configure(&settings);
-        postgres.start_again();
+        let is_started = (0..PORTS_TRIED_MAX).any(|_| {
+            postgres.port = free_port();
+            postgres.configure(&format!("port = {}", postgres.port));
+            postgres.try_start()
+        });
+        assert!(is_started, "the server does not start; its log:\n{}", postgres.log_tail());
         postgres
     }
 
@@ -101,18 +117,42 @@ impl Postgres {
         }
     }
 
+    /// Starts the server at its address again, as soon as that is free.
     pub(crate) fn start_again(&mut self) {
+        wait_for("the database to start", || self.try_start().then_some(()));
+    }
+
+    /// Starts the server, and waits until it responds. Returns false if it ended.
+    fn try_start(&mut self) -> bool {
+        let log = File::options().create(true).append(true).open(self.path(LOG_NAME)).unwrap();
         let child = self
             .command("postgres")
             .args(["-D", &self.text("data")])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(log)
             .spawn()
             .unwrap();
-        self.server = Some(Guard(child));
-        wait_for("the database to respond", || {
-            (self.psql("postgres", "SELECT 1").code == Some(0)).then_some(())
+        let mut server = Guard(child);
+        let own_data = self.text("data");
+        // A server of another test process may respond at this address, too.
+        let is_started = wait_for("the database to respond, or to end", || {
+            if !server.is_running() {
+                return Some(false);
+            }
+            let ran = self.psql("postgres", "SHOW data_directory");
+            (ran.code == Some(0) && ran.stdout.trim_end() == own_data).then_some(true)
         });
+        self.server = is_started.then_some(server);
+        is_started
+    }
+
+    /// The last lines of the server's log.
+    pub(crate) fn log_tail(&self) -> String {
+        let log = fs::read(self.path(LOG_NAME)).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
     }
 
     /// Suspends the server's processes at any point, until the result is dropped.
@@ -159,7 +199,7 @@ impl Postgres {
     #[track_caller]
     pub(crate) fn query(&self, database: &str, text: &str) -> String {
         let ran = self.psql(database, text);
-        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert_eq!(ran.code, Some(0), "{}\nthe server's log:\n{}", ran.stderr, self.log_tail());
         ran.stdout.trim_end().to_owned()
     }
 
@@ -222,6 +262,13 @@ pub(crate) fn ledger_in(directory: &Path) -> String {
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     }
     format!("{server}/{database}")
+}
+
+/// A port that is free at the address of the servers.
+fn free_port() -> u16 {
+    let address = IpAddr::from(ADDRESS.parse::<Ipv4Addr>().unwrap());
+    let mut ports = iter::repeat_with(|| free_address().port());
+    ports.find(|port| is_free(SocketAddr::new(address, *port))).unwrap()
 }
 
 fn psql(url: &str, text: &str) -> ProgramOutput {

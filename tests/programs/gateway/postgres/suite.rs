@@ -29,7 +29,7 @@ fn the_tests_of_the_file_ledger_pass_with_a_database() {
     }
     let ran = command.args(PROMISES).env(LEDGERS_VARIABLE, postgres.server_url()).output().unwrap();
     let said = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success(), "{said}");
+    assert!(ran.status.success(), "{said}\nthe database's log:\n{}", postgres.log_tail());
     assert!(said.contains("gateway::batches::a_batch_is_applied_once"), "{said}");
     let databases = "SELECT count(*) FROM pg_database WHERE datname LIKE 'test\\_%'";
     assert!(postgres.query("postgres", databases).parse::<u32>().unwrap() > 20, "{said}");
