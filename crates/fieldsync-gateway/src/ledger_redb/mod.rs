@@ -5,6 +5,7 @@
 
 mod delivery;
 mod file;
+mod group_commit;
 mod leases;
 mod refused;
 mod settle;
@@ -29,6 +30,7 @@ use crate::model::{BatchId, DeviceId};
 use crate::protocol::wire::BatchResponse;
 use delivery::{find_facts, find_old_sent, remove_sent, settled_ids, store_final_response, store_verdicts};
 use file::open_or_create;
+use group_commit::{GROUP_OPERATIONS_MAX, GroupCommit, Written};
 use leases::LeaseTable;
 use settle::settle_batch;
 use tables::{
@@ -39,6 +41,7 @@ use tables::{
 pub(crate) struct RedbLedger {
     /// `None` once the ledger is closed.
     database: RwLock<Option<Database>>,
+    writers: GroupCommit,
     leases: Mutex<LeaseTable>,
     clock: Clock,
 }
@@ -47,7 +50,12 @@ impl RedbLedger {
     /// Opens the ledger, and creates it if there is none.
     pub(crate) fn open(path: &Path) -> Result<Self, LedgerOpenError> {
         let database = RwLock::new(Some(open_or_create(path)?));
-        Ok(Self { database, leases: Mutex::default(), clock: Clock::start() })
+        Ok(Self {
+            database,
+            writers: GroupCommit::default(),
+            leases: Mutex::default(),
+            clock: Clock::start(),
+        })
     }
 
     /// As if all leases had lapsed.
@@ -67,11 +75,19 @@ impl RedbLedger {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         operation(database.as_ref().ok_or(LedgerError::Closed)?)
     }
+
+    /// Applies an operation in a transaction that may be shared with others. It is durable when this returns.
+    fn write<T>(
+        &self,
+        operation: impl Fn(&WriteTransaction) -> Result<Written<T>, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        self.with_database(|database| self.writers.write(database, operation))
+    }
 }
 
 impl Ledger for RedbLedger {
     fn writers_max(&self) -> usize {
-        1
+        GROUP_OPERATIONS_MAX
     }
 
     fn is_shared(&self) -> bool {
@@ -104,40 +120,29 @@ impl Ledger for RedbLedger {
     }
 
     fn settle_batch(&self, batch: &ValidatedBatch, now: u64) -> Result<BatchSettlement, LedgerError> {
-        self.with_database(|database| {
-            let transaction = begin_write(database)?;
-            let settlement = settle_batch(&transaction, batch, now)?;
-            match settlement {
-                BatchSettlement::New(_) => transaction.commit()?,
-                BatchSettlement::Replayed(_) | BatchSettlement::IdReused => transaction.abort()?,
-            }
-            Ok(settlement)
+        self.write(|transaction| {
+            Ok(match settle_batch(transaction, batch, now)? {
+                settlement @ BatchSettlement::New(_) => Written::Changed(settlement),
+                settlement => Written::Unchanged(settlement),
+            })
         })
     }
 
     fn prune_responses(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
-        self.with_database(|database| {
-            let transaction = begin_write(database)?;
+        self.write(|transaction| {
+            let mut by_age = transaction.open_table(ANSWERED)?;
+            let mut batches = transaction.open_table(BATCHES)?;
             let mut deleted = 0;
-            {
-                let mut by_age = transaction.open_table(ANSWERED)?;
-                let mut batches = transaction.open_table(BATCHES)?;
-                while deleted < max {
-                    let oldest = by_age.first()?.map(|(key, _)| key.value());
-                    let Some(key) = oldest.filter(|(at, ..)| *at < before) else {
-                        break;
-                    };
-                    by_age.remove(key)?;
-                    batches.remove((key.1, key.2))?;
-                    deleted += 1;
-                }
+            while deleted < max {
+                let oldest = by_age.first()?.map(|(key, _)| key.value());
+                let Some(key) = oldest.filter(|(at, ..)| *at < before) else {
+                    break;
+                };
+                by_age.remove(key)?;
+                batches.remove((key.1, key.2))?;
+                deleted += 1;
             }
-            if deleted == 0 {
-                transaction.abort()?;
-            } else {
-                transaction.commit()?;
-            }
-            Ok(deleted)
+            Ok(if deleted == 0 { Written::Unchanged(deleted) } else { Written::Changed(deleted) })
         })
     }
 
@@ -219,11 +224,7 @@ impl DeliveryLedger for RedbLedger {
         verdicts: &[StoredVerdict],
         now: u64,
     ) -> Result<(), LedgerError> {
-        self.with_database(|database| {
-            let transaction = begin_write(database)?;
-            store_verdicts(&transaction, batch, verdicts, now)?;
-            Ok(transaction.commit()?)
-        })?;
+        self.write(|transaction| Ok(Written::Changed(store_verdicts(transaction, batch, verdicts, now)?)))?;
         let mut leases = self.leases();
         for id in settled_ids(batch, verdicts) {
             leases.release_record(id, delivery);
@@ -241,27 +242,20 @@ impl DeliveryLedger for RedbLedger {
     ) -> Result<BatchSettlement, LedgerError> {
         // Before the transaction, which keeps others waiting.
         let text = serde_json::to_string(response)?;
-        let settlement = self.with_database(|database| {
-            let transaction = begin_write(database)?;
-            store_verdicts(&transaction, batch, verdicts, now)?;
-            let settlement = store_final_response(&transaction, batch, response, &text, now)?;
-            transaction.commit()?;
-            Ok(settlement)
+        let settlement = self.write(|transaction| {
+            store_verdicts(transaction, batch, verdicts, now)?;
+            Ok(Written::Changed(store_final_response(transaction, batch, response, &text, now)?))
         })?;
         self.leases().end_delivery(batch, delivery);
         Ok(settlement)
     }
 
     fn prune_sent(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
-        self.with_database(|database| {
-            let old = find_old_sent(database, before, max)?;
-            if !old.is_empty() {
-                let transaction = begin_write(database)?;
-                remove_sent(&transaction, &old)?;
-                transaction.commit()?;
-            }
-            Ok(old.len())
-        })
+        let old = self.with_database(|database| find_old_sent(database, before, max))?;
+        if !old.is_empty() {
+            self.write(|transaction| Ok(Written::Changed(remove_sent(transaction, &old)?)))?;
+        }
+        Ok(old.len())
     }
 
     fn take_token_request(
@@ -270,18 +264,9 @@ impl DeliveryLedger for RedbLedger {
         window: Duration,
         now: u64,
     ) -> Result<Option<Duration>, LedgerError> {
-        self.with_database(|database| {
-            let transaction = begin_write(database)?;
-            let wait = token_requests::take_token_request(&transaction, requests_max, window, now)?;
-            transaction.commit()?;
-            Ok(wait)
+        self.write(|transaction| {
+            let wait = token_requests::take_token_request(transaction, requests_max, window, now)?;
+            Ok(Written::Changed(wait))
         })
     }
-}
-
-fn begin_write(database: &Database) -> Result<WriteTransaction, LedgerError> {
-    let mut transaction = database.begin_write()?;
-    // A second sync for each commit; without it, the start after a crash reads the whole file.
-    transaction.set_quick_repair(true);
-    Ok(transaction)
 }

@@ -9,8 +9,9 @@ use redb::{
 };
 use uuid::Uuid;
 
+use super::RedbLedger;
+use super::group_commit::Written;
 use super::tables::{AppliedColumns, FORWARDED_KEY, META, decode_entry};
-use super::{RedbLedger, begin_write};
 use crate::ledger::{AppliedEntry, LedgerError, PageLimit};
 use crate::ledger::{
     ForwardVerdict, HoldReason, LaneCounts, LaneId, LanePage, LaneRecord, PageSettlement, PageSource,
@@ -267,14 +268,13 @@ impl RefusedLedger for RedbLedger {
 
     fn settle_page(&self, settlement: &PageSettlement) -> Result<bool, LedgerError> {
         let PageSettlement { source, records, now } = settlement;
-        self.with_database(|database| {
-            let transaction = begin_write(database)?;
+        self.write(|transaction| {
             if let (PageSource::Cursor, Some((last, _))) = (source, records.last()) {
                 transaction.open_table(META)?.insert(FORWARDED_KEY, last.seq)?;
             }
             let blocks = |(_, verdict): &(_, ForwardVerdict)| *verdict != ForwardVerdict::Passed;
             if *source == PageSource::Lanes || records.iter().any(blocks) {
-                let mut tables = LaneTables::open(&transaction)?;
+                let mut tables = LaneTables::open(transaction)?;
                 for (entry, verdict) in records {
                     match source {
                         PageSource::Cursor => tables.settle_new(entry, verdict, *now)?,
@@ -282,8 +282,7 @@ impl RefusedLedger for RedbLedger {
                     }
                 }
             }
-            transaction.commit()?;
-            Ok(true)
+            Ok(Written::Changed(true))
         })
     }
 
@@ -327,9 +326,8 @@ impl RefusedLedger for RedbLedger {
         now: u64,
     ) -> Result<u64, LedgerError> {
         let ids: BTreeSet<Uuid> = ids.iter().map(|id| id.0).collect();
-        self.with_database(|database| {
-            let transaction = begin_write(database)?;
-            let mut tables = LaneTables::open(&transaction)?;
+        self.write(|transaction| {
+            let mut tables = LaneTables::open(transaction)?;
             let mut reviewed = 0;
             for id in &ids {
                 let Some((lane, row)) = tables.refused_lane(RecordId(*id))? else {
@@ -346,27 +344,22 @@ impl RefusedLedger for RedbLedger {
                     }
                 }
             }
-            drop(tables);
-            transaction.commit()?;
-            Ok(reviewed)
+            Ok(Written::Changed(reviewed))
         })
     }
 
     fn replace_refused_payload(&self, id: RecordId, payload: &str, now: u64) -> Result<bool, LedgerError> {
-        self.with_database(|database| {
-            let transaction = begin_write(database)?;
-            let mut tables = LaneTables::open(&transaction)?;
+        self.write(|transaction| {
+            let mut tables = LaneTables::open(transaction)?;
             let Some((lane, row)) = tables.refused_lane(id)? else {
-                return Ok(false);
+                return Ok(Written::Unchanged(false));
             };
             let Some(first) = tables.first_parked(lane)? else {
-                return Ok(false);
+                return Ok(Written::Unchanged(false));
             };
             tables.park(lane, &AppliedEntry { payload: payload.into(), ..first })?;
             tables.store_lane(lane, &LaneRow { due_at: Some(now), ..row })?;
-            drop(tables);
-            transaction.commit()?;
-            Ok(true)
+            Ok(Written::Changed(true))
         })
     }
 
