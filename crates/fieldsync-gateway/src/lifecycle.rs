@@ -64,7 +64,7 @@ pub(super) fn run_until_signal(options: &GatewayOptions, loaded: LoadedConfig) -
     for warning in find_warnings(&loaded)? {
         tracing::warn!("{warning}");
     }
-    let (ledger, store_name) = open_ledger(&loaded.config.gateway.store)?;
+    let (ledger, store_name) = open_ledger(&loaded.config.gateway.store, target.is_some())?;
     let runtime = Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(ledger.writers_max() + LEDGER_READER_THREADS + NAME_LOOKUP_THREADS)
@@ -129,13 +129,13 @@ struct StartupParts {
     reloader: Reloader,
 }
 
-fn open_ledger(store: &str) -> Result<(Arc<dyn Ledger>, String), RunError> {
+fn open_ledger(store: &str, forwards: bool) -> Result<(Arc<dyn Ledger>, String), RunError> {
     if !DatabaseAddress::is_database_url(store) {
         DatabaseAddress::reject_lookalike(store)?;
-        return Ok((Arc::new(RedbLedger::open(Path::new(store))?), store.into()));
+        return Ok((Arc::new(RedbLedger::open(Path::new(store), forwards)?), store.into()));
     }
     let password = env::var(PASSWORD_VARIABLE).ok();
-    let ledger = PostgresLedger::open(DatabaseAddress::parse(store, password.as_deref())?)?;
+    let ledger = PostgresLedger::open(DatabaseAddress::parse(store, password.as_deref())?, forwards)?;
     let name = ledger.database_name().to_owned();
     Ok((Arc::new(ledger), name))
 }

@@ -30,7 +30,7 @@ use super::destination::DestinationLink;
 use super::device_limit::DevicePlace;
 use super::fault_injection::{FaultOptions, SimulatedWork};
 use super::ledger::{
-    AppliedEntry, BatchSettlement, ForwardTurn, Ledger, LedgerError, PageLimit, SENT_RETENTION,
+    AppliedRecord, BatchSettlement, ForwardTurn, Ledger, LedgerError, PageLimit, SENT_RETENTION,
 };
 use super::metrics::{Metrics, ResultCounts};
 use super::validated_batch::ValidatedBatch;
@@ -163,12 +163,12 @@ impl BatchProcessor {
             .await
     }
 
-    /// A page of the append-only table.
+    /// A page of the listing.
     pub(crate) async fn applied_after(
         &self,
         seq: u64,
         limit: PageLimit,
-    ) -> Result<Vec<AppliedEntry>, LedgerError> {
+    ) -> Result<Vec<AppliedRecord>, LedgerError> {
         self.calls.read(move |ledger| ledger.applied_after(seq, limit)).await
     }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::operation_error::OperationError;
 use super::to_i64;
-use crate::ledger::AppliedEntry;
+use crate::ledger::OutboxEntry;
 use crate::ledger::{ForwardVerdict, HoldReason, LaneId, PageSettlement};
 use crate::model::RecordId;
 
@@ -65,8 +65,9 @@ pub(super) struct LaneRows {
 }
 
 impl LaneRows {
-    fn of<'e>(entries: impl Iterator<Item = &'e AppliedEntry>) -> Self {
-        let (lanes, seqs) = entries.map(|entry| (LaneId::of_entry(entry).0, to_i64(entry.seq))).unzip();
+    fn of<'e>(entries: impl Iterator<Item = &'e OutboxEntry>) -> Self {
+        let (lanes, seqs) =
+            entries.map(|entry| (LaneId::of_record(&entry.record).0, to_i64(entry.record.seq))).unzip();
         Self { lanes, seqs }
     }
 
@@ -108,7 +109,7 @@ pub(super) async fn settle_new_page(
     let (Some((first, _)), Some((last, _))) = (settlement.records.first(), settlement.records.last()) else {
         return Ok(true);
     };
-    let (before, last) = (to_i64(first.seq) - 1, to_i64(last.seq));
+    let (before, last) = (to_i64(first.record.seq) - 1, to_i64(last.record.seq));
     let moved =
         transaction.execute_typed(ADVANCE_CURSOR, &[(&before, Type::INT8), (&last, Type::INT8)]).await?;
     if moved == 0 {
@@ -123,7 +124,7 @@ pub(super) async fn settle_new_page(
     let now = to_i64(settlement.now);
     let mut known = HashSet::new();
     for (entry, verdict) in blocked {
-        let lane = LaneId::of_entry(entry).0;
+        let lane = LaneId::of_record(&entry.record).0;
         if !known.insert(lane) {
             continue;
         }
@@ -137,8 +138,8 @@ pub(super) async fn settle_new_page(
                 INSERT_LANE,
                 &[
                     (&lane, Type::UUID),
-                    (&to_i64(entry.seq), Type::INT8),
-                    (&entry.id.0, Type::UUID),
+                    (&to_i64(entry.record.seq), Type::INT8),
+                    (&entry.record.id.0, Type::UUID),
                     (&due_at, Type::INT8),
                     (&attempts, Type::INT8),
                     (&now, Type::INT8),
@@ -172,8 +173,8 @@ pub(super) async fn settle_lane_page(
             .execute_typed(
                 HOLD_LANE,
                 &[
-                    (&LaneId::of_entry(entry).0, Type::UUID),
-                    (&to_i64(entry.seq), Type::INT8),
+                    (&LaneId::of_record(&entry.record).0, Type::UUID),
+                    (&to_i64(entry.record.seq), Type::INT8),
                     (&due_at.map(to_i64), Type::INT8),
                     (&now, Type::INT8),
                     (&reason.code, Type::TEXT),

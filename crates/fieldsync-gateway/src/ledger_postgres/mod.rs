@@ -34,8 +34,8 @@ use session_pool::{DbSession, PinnedSession, SessionPool};
 
 use super::digest::sha256;
 use super::ledger::{
-    Admission, AppliedEntry, BatchSettlement, DeliveryId, DeliveryLedger, ForwardTurn, Ledger, LedgerError,
-    LedgerOpenError, PageLimit, StoredResponse, StoredVerdict,
+    Admission, AppliedRecord, BatchSettlement, DeliveryId, DeliveryLedger, ForwardTurn, Ledger, LedgerError,
+    LedgerOpenError, LedgerSize, OutboxEntry, PageLimit, StoredResponse, StoredVerdict,
 };
 use super::validated_batch::ValidatedBatch;
 use crate::model::{BatchId, DeviceId, RecordId};
@@ -77,7 +77,7 @@ pub(crate) struct PostgresLedger {
 
 impl PostgresLedger {
     /// Connects, and creates the tables if there are none.
-    pub(crate) fn open(address: DatabaseAddress) -> Result<Self, LedgerOpenError> {
+    pub(crate) fn open(address: DatabaseAddress, _forwards: bool) -> Result<Self, LedgerOpenError> {
         let sessions = SessionPool::new(address).map_err(LedgerOpenError::Start)?;
         let ledger =
             Self { sessions, claims: PinnedSession::default(), forwarding: PinnedSession::default() };
@@ -128,6 +128,10 @@ impl Ledger for PostgresLedger {
         self.sessions.run_in_pinned(&self.claims, async |session| release_lock(session, key).await)
     }
 
+    fn renew_claims(&self) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
     fn is_claimed(&self, device: DeviceId, batch: BatchId) -> Result<bool, LedgerError> {
         let key = claim_key(device, batch);
         self.sessions.run_in_any(async |session| {
@@ -159,8 +163,14 @@ impl Ledger for PostgresLedger {
         })
     }
 
-    fn applied_after(&self, seq: u64, limit: PageLimit) -> Result<Vec<AppliedEntry>, LedgerError> {
-        self.sessions.run_in_any(async |session| load_page_after(session, to_i64(seq), limit).await)
+    fn prune_records(&self, _: u64, _: usize) -> Result<usize, LedgerError> {
+        Ok(0)
+    }
+
+    fn applied_after(&self, seq: u64, limit: PageLimit) -> Result<Vec<AppliedRecord>, LedgerError> {
+        let page =
+            self.sessions.run_in_any(async |session| load_page_after(session, to_i64(seq), limit).await)?;
+        Ok(page.into_iter().map(|entry| entry.record).collect())
     }
 
     fn next_to_forward(&self, limit: PageLimit) -> Result<ForwardTurn, LedgerError> {
@@ -191,6 +201,10 @@ impl Ledger for PostgresLedger {
             }
             Ok(())
         })
+    }
+
+    fn size_bytes(&self) -> Result<LedgerSize, LedgerError> {
+        Ok(LedgerSize::default())
     }
 
     fn check_health(&self) -> Result<(), LedgerError> {
@@ -295,7 +309,7 @@ async fn load_page_after(
     session: &DbSession,
     seq: i64,
     limit: PageLimit,
-) -> Result<Vec<AppliedEntry>, OperationError> {
+) -> Result<Vec<OutboxEntry>, OperationError> {
     let (max_rows, bytes) = (count_to_i64(limit.rows), count_to_i64(limit.bytes));
     let page = session
         .client
@@ -304,8 +318,8 @@ async fn load_page_after(
     page.iter().map(|row| Ok(decode_entry(row)?)).collect()
 }
 
-fn decode_entry(row: &Row) -> Result<AppliedEntry, tokio_postgres::Error> {
-    Ok(AppliedEntry {
+fn decode_entry(row: &Row) -> Result<OutboxEntry, tokio_postgres::Error> {
+    let record = AppliedRecord {
         seq: to_u64(row.try_get(0)?),
         id: RecordId(row.try_get(1)?),
         device: DeviceId(row.try_get(2)?),
@@ -313,8 +327,8 @@ fn decode_entry(row: &Row) -> Result<AppliedEntry, tokio_postgres::Error> {
         record_type: row.try_get(4)?,
         key: row.try_get(5)?,
         applied_at: to_u64(row.try_get(6)?),
-        payload: row.try_get(7)?,
-    })
+    };
+    Ok(OutboxEntry { record, payload: row.try_get(7)? })
 }
 
 /// Two batches with the same key would only take turns, and they are hardly ever in flight together.

@@ -114,7 +114,7 @@ impl RefusedLedger for PostgresLedger {
             }
             let transaction = session.client.transaction().await?;
             let is_settled = match settlement.source {
-                PageSource::Cursor => settle_new_page(&transaction, settlement).await?,
+                PageSource::Outbox => settle_new_page(&transaction, settlement).await?,
                 PageSource::Lanes => settle_lane_page(&transaction, settlement).await?,
             };
             if is_settled {

@@ -6,7 +6,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 use uuid::Uuid;
 
 use super::leases::LeasedParts;
-use super::settle::{AppliedTable, RecordIndex, store_response};
+use super::settle::{AppliedTables, RecordIndex, store_response};
 use super::tables::{
     BATCHES, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, SENT, batch_key, load_known, load_response,
 };
@@ -47,10 +47,11 @@ pub(super) fn store_verdicts(
     transaction: &WriteTransaction,
     batch: &ValidatedBatch,
     verdicts: &[StoredVerdict],
+    forwards: bool,
     now: u64,
 ) -> Result<(), LedgerError> {
     let mut index = RecordIndex::open(transaction)?;
-    let mut applied = AppliedTable::open(transaction)?;
+    let mut applied = AppliedTables::open(transaction, forwards)?;
     let mut sent = transaction.open_table(SENT)?;
     for StoredVerdict { position, outcome } in verdicts {
         let Some(record) = batch.records.get(*position) else {

@@ -11,8 +11,8 @@ use redb::{
 
 use super::refused::create_lane_tables;
 use super::tables::{
-    ANSWERED, APPLIED, BATCHES, META, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, SCHEMA, SCHEMA_KEY, SENT,
-    TOKEN_REQUESTS,
+    ANSWERED, BATCHES, LISTING, META, OUTBOX, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, SCHEMA, SCHEMA_KEY,
+    SENT, TOKEN_REQUESTS,
 };
 use crate::ledger::LedgerOpenError;
 
@@ -65,7 +65,8 @@ fn create_tables(path: &Path) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
     transaction.open_table(RECORDS)?;
-    transaction.open_table(APPLIED)?;
+    transaction.open_table(LISTING)?;
+    transaction.open_table(OUTBOX)?;
     transaction.open_table(BATCHES)?;
     transaction.open_table(ANSWERED)?;
     open_later_tables(&transaction)?;

@@ -7,6 +7,7 @@ mod delivery;
 mod file;
 mod group_commit;
 mod leases;
+mod prune;
 mod refused;
 mod settle;
 mod tables;
@@ -14,15 +15,17 @@ mod tables;
 mod tests;
 mod token_requests;
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::ledger::{
-    Admission, AppliedEntry, BatchSettlement, DeliveryId, DeliveryLedger, ForwardTurn, Ledger, LedgerError,
-    LedgerOpenError, PageLimit, StoredResponse, StoredVerdict, admit_records,
+    Admission, AppliedRecord, BatchSettlement, DeliveryId, DeliveryLedger, ForwardTurn, Ledger, LedgerError,
+    LedgerOpenError, LedgerSize, PageLimit, StoredResponse, StoredVerdict, admit_records,
 };
 use super::validated_batch::ValidatedBatch;
 use crate::clock::Clock;
@@ -32,27 +35,39 @@ use delivery::{find_facts, find_old_sent, remove_sent, settled_ids, store_final_
 use file::open_or_create;
 use group_commit::{GROUP_OPERATIONS_MAX, GroupCommit, Written};
 use leases::LeaseTable;
+use prune::prune_listing;
+use refused::count_parked;
 use settle::settle_batch;
 use tables::{
-    ANSWERED, APPLIED, BATCHES, FORWARDED_KEY, META, SCHEMA_KEY, batch_key, load_page_after, load_response,
+    ANSWERED, BATCHES, LISTING, META, OUTBOX, SCHEMA_KEY, batch_key, load_listing_after, load_outbox,
+    load_response,
 };
 
 /// A ledger in a file.
 pub(crate) struct RedbLedger {
     /// `None` once the ledger is closed.
     database: RwLock<Option<Database>>,
+    path: PathBuf,
     writers: GroupCommit,
+    /// Whether applied records go to the outbox.
+    forwards: bool,
+    /// The row of the listing that pruning looks at next; 0: the first one.
+    prune_position: AtomicU64,
     leases: Mutex<LeaseTable>,
     clock: Clock,
 }
 
 impl RedbLedger {
-    /// Opens the ledger, and creates it if there is none.
-    pub(crate) fn open(path: &Path) -> Result<Self, LedgerOpenError> {
+    /// Opens the ledger, and creates it if there is none. Only if this gateway `forwards`, it keeps payloads of applied
+    /// records, in the outbox.
+    pub(crate) fn open(path: &Path, forwards: bool) -> Result<Self, LedgerOpenError> {
         let database = RwLock::new(Some(open_or_create(path)?));
         Ok(Self {
             database,
+            path: path.into(),
             writers: GroupCommit::default(),
+            forwards,
+            prune_position: AtomicU64::new(0),
             leases: Mutex::default(),
             clock: Clock::start(),
         })
@@ -104,6 +119,10 @@ impl Ledger for RedbLedger {
         Ok(true)
     }
 
+    fn renew_claims(&self) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
     fn is_claimed(&self, _: DeviceId, _: BatchId) -> Result<bool, LedgerError> {
         Ok(false)
     }
@@ -121,7 +140,7 @@ impl Ledger for RedbLedger {
 
     fn settle_batch(&self, batch: &ValidatedBatch, now: u64) -> Result<BatchSettlement, LedgerError> {
         self.write(|transaction| {
-            Ok(match settle_batch(transaction, batch, now)? {
+            Ok(match settle_batch(transaction, batch, self.forwards, now)? {
                 settlement @ BatchSettlement::New(_) => Written::Changed(settlement),
                 settlement => Written::Unchanged(settlement),
             })
@@ -146,27 +165,42 @@ impl Ledger for RedbLedger {
         })
     }
 
-    fn applied_after(&self, seq: u64, limit: PageLimit) -> Result<Vec<AppliedEntry>, LedgerError> {
+    fn prune_records(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
+        let position = self.prune_position.load(Ordering::Relaxed);
+        let step = self.write(|transaction| {
+            let step = prune_listing(transaction, position, before, max)?;
+            Ok(if step.forgotten == 0 { Written::Unchanged(step) } else { Written::Changed(step) })
+        })?;
+        self.prune_position.store(step.next_position, Ordering::Relaxed);
+        Ok(step.examined)
+    }
+
+    fn applied_after(&self, seq: u64, limit: PageLimit) -> Result<Vec<AppliedRecord>, LedgerError> {
         self.with_database(|database| {
-            let applied = database.begin_read()?.open_table(APPLIED)?;
-            load_page_after(&applied, seq, limit)
+            let listing = database.begin_read()?.open_table(LISTING)?;
+            load_listing_after(&listing, seq, limit)
         })
     }
 
     fn next_to_forward(&self, limit: PageLimit) -> Result<ForwardTurn, LedgerError> {
         self.with_database(|database| {
-            let transaction = database.begin_read()?;
-            let meta = transaction.open_table(META)?;
-            let forwarded = meta.get(FORWARDED_KEY)?.map_or(0, |seq| seq.value());
-            let applied = transaction.open_table(APPLIED)?;
-            let head = applied.last()?.map_or(0, |(seq, _)| seq.value());
-            let page = load_page_after(&applied, forwarded, limit)?;
-            Ok(ForwardTurn::ThisGateway { page, waiting: head.saturating_sub(forwarded) })
+            let outbox = database.begin_read()?.open_table(OUTBOX)?;
+            Ok(ForwardTurn::ThisGateway { page: load_outbox(&outbox, limit)?, waiting: outbox.len()? })
         })
     }
 
     fn yield_forwarding(&self) -> Result<(), LedgerError> {
         Ok(())
+    }
+
+    fn size_bytes(&self) -> Result<LedgerSize, LedgerError> {
+        let bytes = fs::metadata(&self.path).map_err(|error| LedgerError::Storage(error.into()))?.len();
+        self.with_database(|database| {
+            let transaction = database.begin_read()?;
+            let outbox = transaction.open_table(OUTBOX)?.len()? + count_parked(&transaction)?;
+            let records = transaction.open_table(LISTING)?.len()?;
+            Ok(LedgerSize { bytes: Some(bytes), records: Some(records), outbox_records: Some(outbox) })
+        })
     }
 
     fn check_health(&self) -> Result<(), LedgerError> {
@@ -224,7 +258,9 @@ impl DeliveryLedger for RedbLedger {
         verdicts: &[StoredVerdict],
         now: u64,
     ) -> Result<(), LedgerError> {
-        self.write(|transaction| Ok(Written::Changed(store_verdicts(transaction, batch, verdicts, now)?)))?;
+        self.write(|transaction| {
+            Ok(Written::Changed(store_verdicts(transaction, batch, verdicts, self.forwards, now)?))
+        })?;
         let mut leases = self.leases();
         for id in settled_ids(batch, verdicts) {
             leases.release_record(id, delivery);
@@ -243,7 +279,7 @@ impl DeliveryLedger for RedbLedger {
         // Before the transaction, which keeps others waiting.
         let text = serde_json::to_string(response)?;
         let settlement = self.write(|transaction| {
-            store_verdicts(transaction, batch, verdicts, now)?;
+            store_verdicts(transaction, batch, verdicts, self.forwards, now)?;
             Ok(Written::Changed(store_final_response(transaction, batch, response, &text, now)?))
         })?;
         self.leases().end_delivery(batch, delivery);

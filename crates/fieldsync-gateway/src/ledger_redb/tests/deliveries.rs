@@ -34,7 +34,7 @@ impl LedgerFile {
     }
 
     fn open(&self) -> RedbLedger {
-        RedbLedger::open(&self.path()).unwrap()
+        RedbLedger::open(&self.path(), false).unwrap()
     }
 }
 
