@@ -2,9 +2,10 @@
 //!
 //! A batch is processed at most once at a time, in a task of its own: a client that hangs up does not
 //! stop it, and its entry in the table ends with the task, even by a panic. Gateways that share a ledger
-//! also claim the batch there, so that the others know. Without a destination, the ledger settles a batch at once;
-//! `delivery` hands it over.
+//! also claim a batch there that takes long, so that the others know: see `claims`. Without a destination, the ledger
+//! settles a batch at once; `delivery` hands it over.
 
+mod claims;
 mod delivery;
 mod in_flight;
 mod ledger_calls;
@@ -19,7 +20,6 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use delivery::is_outdated;
 use in_flight::{AddResult, BatchKey, InFlightTable};
 use ledger_calls::LedgerCalls;
 use monitor::DestinationMonitor;
@@ -53,6 +53,8 @@ pub(crate) struct BatchProcessor {
     monitor: Option<DestinationMonitor>,
     in_flight: Mutex<InFlightTable>,
     in_flight_count: watch::Sender<usize>,
+    /// When the claims in the ledger were extended last, by the clock of this processor.
+    claims_renewed_at: Mutex<Duration>,
     /// Whether deliveries are to end.
     ending: watch::Sender<bool>,
     /// Notified when records were applied.
@@ -106,6 +108,7 @@ impl BatchProcessor {
             monitor: destination.map(|link| DestinationMonitor::new(link, Arc::clone(&metrics))),
             in_flight: Mutex::default(),
             in_flight_count: watch::Sender::new(0),
+            claims_renewed_at: Mutex::default(),
             ending: watch::Sender::new(false),
             applied: Notify::new(),
             faults,
@@ -264,37 +267,20 @@ impl BatchProcessor {
         }
     }
 
-    async fn claim_and_settle(
-        self: &Arc<Self>,
-        batch: &Arc<ValidatedBatch>,
-    ) -> Result<ProcessingOutcome, LedgerError> {
-        if !self.is_shared() {
-            return self.settle_claimed(batch).await;
-        }
-        let (device, id) = (batch.device, batch.id);
-        if !self.calls.read(move |ledger| ledger.claim_batch(device, id)).await? {
-            // For a moment after the response was stored, the batch may still be claimed.
-            let stored = self.calls.read(move |ledger| ledger.stored_response(device, id)).await?;
-            let stored = stored.filter(|stored| self.monitor.is_none() || !is_outdated(stored, batch));
-            return Ok(stored.map_or(ProcessingOutcome::ClaimedElsewhere, |stored| {
-                ProcessingOutcome::Settled(stored.settle_for(&batch.fingerprint))
-            }));
-        }
-        let _guard = LedgerClaimGuard { processor: Arc::clone(self), device, batch: id };
-        self.settle_claimed(batch).await
-    }
-
     async fn settle_claimed(&self, batch: &Arc<ValidatedBatch>) -> Result<ProcessingOutcome, LedgerError> {
         if let Some(monitor) = &self.monitor {
             return self.deliver_batch(monitor, batch).await;
         }
-        let (device, id) = (batch.device, batch.id);
-        let stored = self.calls.read(move |ledger| ledger.stored_response(device, id)).await?;
-        if let Some(stored) = stored {
-            return Ok(ProcessingOutcome::Settled(stored.settle_for(&batch.fingerprint)));
-        }
-        if self.faults.simulate_work(batch).await == SimulatedWork::Hung {
-            return Ok(ProcessingOutcome::Abandoned);
+        // A ledger in a file finds a response at once. Another one looks for it in the transaction.
+        if !self.is_shared() || self.faults.simulates_work() {
+            let (device, id) = (batch.device, batch.id);
+            let stored = self.calls.read(move |ledger| ledger.stored_response(device, id)).await?;
+            if let Some(stored) = stored {
+                return Ok(ProcessingOutcome::Settled(stored.settle_for(&batch.fingerprint)));
+            }
+            if self.faults.simulate_work(batch).await == SimulatedWork::Hung {
+                return Ok(ProcessingOutcome::Abandoned);
+            }
         }
         let batch = Arc::clone(batch);
         self.calls
@@ -322,31 +308,6 @@ impl Drop for InFlightGuard {
         let mut in_flight = self.processor.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         in_flight.remove(&self.key);
         self.processor.report_in_flight(in_flight.len());
-    }
-}
-
-/// Keeps a batch claimed in the ledger; dropping it, even by a panic, releases the claim in the background.
-struct LedgerClaimGuard {
-    processor: Arc<BatchProcessor>,
-    device: DeviceId,
-    batch: BatchId,
-}
-
-impl Drop for LedgerClaimGuard {
-    fn drop(&mut self) {
-        let (processor, device, batch) = (Arc::clone(&self.processor), self.device, self.batch);
-        self.processor.calls.runtime().spawn(async move {
-            match processor.calls.read(move |ledger| ledger.release_batch(device, batch)).await {
-                Ok(true) | Err(LedgerError::Closed) => {}
-                Ok(false) => {
-                    tracing::warn!(batch_id = %batch, "the claim on a batch was lost with its connection");
-                }
-                Err(error) => {
-                    let error = with_causes(&error);
-                    tracing::warn!(batch_id = %batch, error, "the claim on a batch could not be released");
-                }
-            }
-        });
     }
 }
 

@@ -213,7 +213,7 @@ impl Forwarder {
         let (rows, sent) = (page.len(), records.len());
         let rows_before = std::mem::replace(self.rows_of(page.source()), rows);
         let began = self.metrics.now();
-        let outcome = self.target.post_records(&records).await;
+        let outcome = self.processor.keep_claims_during(self.target.post_records(&records)).await;
         self.metrics.forward.count_request(outcome.label(), self.metrics.elapsed_since(began));
         drop(records);
         self.note_stopped(outcome == PostOutcome::Gone);

@@ -18,6 +18,7 @@ mod refused;
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub(crate) use admission::{Admission, AdmissionFacts, SentRecord, admit_records};
 pub(crate) use delivery::{DeliveryId, DeliveryLedger, DeliveryOutcome, SENT_RETENTION, StoredVerdict};
@@ -82,6 +83,9 @@ pub(crate) enum ForwardTurn {
     ThisGateway { page: Vec<OutboxEntry>, waiting: u64 },
 }
 
+/// How long a claim lasts, and the right to forward, without being extended: so long a gateway that crashes keeps them.
+pub(crate) const CLAIM_LEASE: Duration = Duration::from_secs(10);
+
 /// The durable state of one gateway, or of several that share it.
 pub(crate) trait Ledger: DeliveryLedger + RefusedLedger + Send + Sync {
     /// How many writing operations may usefully run at the same time.
@@ -99,7 +103,7 @@ pub(crate) trait Ledger: DeliveryLedger + RefusedLedger + Send + Sync {
     /// Releases a claim. Returns false if it was already lost.
     fn release_batch(&self, device: DeviceId, batch: BatchId) -> Result<bool, LedgerError>;
 
-    /// Extends the leases of all claims of this gateway.
+    /// Extends the leases of all claims of this gateway, and of its right to forward while it has that.
     fn renew_claims(&self) -> Result<(), LedgerError>;
 
     /// Whether a gateway has claimed the batch.
