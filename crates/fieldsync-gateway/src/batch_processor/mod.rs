@@ -11,6 +11,7 @@ mod in_flight;
 mod ledger_calls;
 mod monitor;
 mod outcome_label;
+mod pruning;
 mod verdict_list;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +20,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use in_flight::{AddResult, BatchKey, InFlightTable};
 use ledger_calls::LedgerCalls;
@@ -30,7 +32,7 @@ use super::destination::DestinationLink;
 use super::device_limit::DevicePlace;
 use super::fault_injection::{FaultOptions, SimulatedWork};
 use super::ledger::{
-    AppliedRecord, BatchSettlement, ForwardTurn, Ledger, LedgerError, PageLimit, SENT_RETENTION,
+    AppliedRecord, BatchSettlement, ForwardTurn, Ledger, LedgerError, LedgerSize, PageLimit,
 };
 use super::metrics::{Metrics, ResultCounts};
 use super::validated_batch::ValidatedBatch;
@@ -39,12 +41,8 @@ use crate::clock::{Clock, millis, wall_ms};
 use crate::model::{BatchId, DeviceId};
 use crate::protocol::wire::BatchResponse;
 
-/// Responses that one transaction deletes: few, so that batches hardly wait for it.
-const PRUNE_BATCH_SIZE: usize = 200;
-/// Shortest and longest pause between two searches for old responses.
-const PRUNE_INTERVAL_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(10));
-/// How often the search runs while a response is kept.
-const PRUNES_PER_RETENTION: u32 = 10;
+/// So long the metrics wait for the size of the ledger.
+const SIZE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Processes batches.
 pub(crate) struct BatchProcessor {
@@ -228,6 +226,19 @@ impl BatchProcessor {
         }
     }
 
+    /// Brings the metrics of the ledger's size up to date, unless they are new, or the ledger does not respond soon.
+    pub(crate) async fn export_ledger_size(&self) {
+        let size = &self.metrics.ledger.size;
+        if !size.begin_measurement(self.clock.now()) {
+            return;
+        }
+        match timeout(SIZE_TIMEOUT, self.calls.read(|ledger| ledger.size_bytes())).await {
+            Ok(Ok(LedgerSize { bytes, records, outbox_records })) => size.set(bytes, records, outbox_records),
+            Ok(Err(error)) => tracing::debug!(error = with_causes(&error), "the ledger was not measured"),
+            Err(_) => tracing::debug!("the ledger was not measured in time"),
+        }
+    }
+
     /// Lets another gateway forward records.
     pub(crate) async fn yield_forwarding(&self) -> Result<(), LedgerError> {
         self.calls.read(|ledger| ledger.yield_forwarding()).await
@@ -243,28 +254,6 @@ impl BatchProcessor {
         let mut count = self.in_flight_count.subscribe();
         // It fails only without a sender, and this one lives.
         drop(count.wait_for(|batches| *batches == 0).await);
-    }
-
-    /// Deletes responses older than `retention`, and what is known for long enough of records that were sent without a
-    /// certain outcome, for ever, in small steps.
-    pub(crate) async fn prune_forever(&self, retention: Duration) {
-        let pause = (retention / PRUNES_PER_RETENTION).clamp(PRUNE_INTERVAL_RANGE.0, PRUNE_INTERVAL_RANGE.1);
-        loop {
-            let before = |retention| wall_ms().saturating_sub(millis(retention));
-            let (answered_before, sent_before) = (before(retention), before(SENT_RETENTION));
-            let prune = move |ledger: &dyn Ledger| {
-                let responses = ledger.prune_responses(answered_before, PRUNE_BATCH_SIZE)?;
-                Ok(responses.max(ledger.prune_sent(sent_before, PRUNE_BATCH_SIZE)?))
-            };
-            match self.calls.write(prune).await {
-                Ok(PRUNE_BATCH_SIZE) => tokio::task::yield_now().await,
-                Ok(_) => tokio::time::sleep(pause).await,
-                Err(error) => {
-                    tracing::error!(error = with_causes(&error), "old rows of the ledger were not deleted");
-                    tokio::time::sleep(pause).await;
-                }
-            }
-        }
     }
 
     async fn settle_claimed(&self, batch: &Arc<ValidatedBatch>) -> Result<ProcessingOutcome, LedgerError> {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Database, ReadableDatabase, WriteTransaction};
 use uuid::Uuid;
 
 use super::leases::LeasedParts;
@@ -16,6 +16,9 @@ use crate::ledger::{
 use crate::model::{DeviceId, RecordId};
 use crate::protocol::wire::BatchResponse;
 use crate::validated_batch::ValidatedBatch;
+
+/// Rows of sent records that one search looks at: most of them are young.
+const SENT_ROWS_PER_SEARCH: usize = 1000;
 
 /// What is known of the records of a batch. To be called once they are leased: what another delivery applied is
 /// then in the file.
@@ -96,19 +99,33 @@ pub(super) fn store_final_response(
     }
 }
 
-/// Up to `max` records that were sent before this time and have no certain outcome.
-pub(super) fn find_old_sent(database: &Database, before: u64, max: usize) -> Result<Vec<u128>, LedgerError> {
-    let mut old = Vec::new();
-    for row in database.begin_read()?.open_table(SENT)?.iter()? {
+/// Records that were sent long ago.
+pub(super) struct OldSentRecords {
+    pub(super) ids: Vec<u128>,
+    /// Where the next search continues; 0 after the last row.
+    pub(super) next_position: u128,
+}
+
+/// Up to `max` records that were sent before this time and have no certain outcome. Looks at some rows only, from this
+/// position on.
+pub(super) fn find_old_sent(
+    database: &Database,
+    position: u128,
+    before: u64,
+    max: usize,
+) -> Result<OldSentRecords, LedgerError> {
+    let mut found = OldSentRecords { ids: Vec::new(), next_position: 0 };
+    for (count, row) in database.begin_read()?.open_table(SENT)?.range(position..)?.enumerate() {
         let (id, columns) = row?;
-        if columns.value().2 < before {
-            old.push(id.value());
-        }
-        if old.len() >= max {
+        if count >= SENT_ROWS_PER_SEARCH || found.ids.len() >= max {
+            found.next_position = id.value();
             break;
         }
+        if columns.value().2 < before {
+            found.ids.push(id.value());
+        }
     }
-    Ok(old)
+    Ok(found)
 }
 
 /// Forgets that these records were sent.

@@ -7,6 +7,7 @@ mod delivery;
 mod file;
 mod group_commit;
 mod leases;
+mod migration;
 mod prune;
 mod refused;
 mod settle;
@@ -17,7 +18,6 @@ mod token_requests;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ use delivery::{find_facts, find_old_sent, remove_sent, settled_ids, store_final_
 use file::open_or_create;
 use group_commit::{GROUP_OPERATIONS_MAX, GroupCommit, Written};
 use leases::LeaseTable;
-use prune::prune_listing;
+use prune::{PrunePositions, prune_listing};
 use refused::count_parked;
 use settle::settle_batch;
 use tables::{
@@ -51,8 +51,8 @@ pub(crate) struct RedbLedger {
     writers: GroupCommit,
     /// Whether applied records go to the outbox.
     forwards: bool,
-    /// The row of the listing that pruning looks at next; 0: the first one.
-    prune_position: AtomicU64,
+    /// Where pruning continues.
+    prune_positions: Mutex<PrunePositions>,
     leases: Mutex<LeaseTable>,
     clock: Clock,
 }
@@ -61,13 +61,13 @@ impl RedbLedger {
     /// Opens the ledger, and creates it if there is none. Only if this gateway `forwards`, it keeps payloads of applied
     /// records, in the outbox.
     pub(crate) fn open(path: &Path, forwards: bool) -> Result<Self, LedgerOpenError> {
-        let database = RwLock::new(Some(open_or_create(path)?));
+        let database = RwLock::new(Some(open_or_create(path, forwards)?));
         Ok(Self {
             database,
             path: path.into(),
             writers: GroupCommit::default(),
             forwards,
-            prune_position: AtomicU64::new(0),
+            prune_positions: Mutex::default(),
             leases: Mutex::default(),
             clock: Clock::start(),
         })
@@ -81,6 +81,10 @@ impl RedbLedger {
 
     fn leases(&self) -> MutexGuard<'_, LeaseTable> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prune_positions(&self) -> MutexGuard<'_, PrunePositions> {
+        self.prune_positions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with_database<T>(
@@ -166,12 +170,12 @@ impl Ledger for RedbLedger {
     }
 
     fn prune_records(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
-        let position = self.prune_position.load(Ordering::Relaxed);
+        let position = self.prune_positions().listing;
         let step = self.write(|transaction| {
             let step = prune_listing(transaction, position, before, max)?;
             Ok(if step.forgotten == 0 { Written::Unchanged(step) } else { Written::Changed(step) })
         })?;
-        self.prune_position.store(step.next_position, Ordering::Relaxed);
+        self.prune_positions().listing = step.next_position;
         Ok(step.examined)
     }
 
@@ -287,11 +291,13 @@ impl DeliveryLedger for RedbLedger {
     }
 
     fn prune_sent(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
-        let old = self.with_database(|database| find_old_sent(database, before, max))?;
-        if !old.is_empty() {
-            self.write(|transaction| Ok(Written::Changed(remove_sent(transaction, &old)?)))?;
+        let position = self.prune_positions().sent;
+        let old = self.with_database(|database| find_old_sent(database, position, before, max))?;
+        if !old.ids.is_empty() {
+            self.write(|transaction| Ok(Written::Changed(remove_sent(transaction, &old.ids)?)))?;
         }
-        Ok(old.len())
+        self.prune_positions().sent = old.next_position;
+        Ok(old.ids.len())
     }
 
     fn take_token_request(

@@ -10,6 +10,13 @@ use super::refused::open_parked;
 use super::tables::{LISTING, OUTBOX, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, decode_record};
 use crate::ledger::{AppliedRecord, LaneId, LedgerError};
 
+/// The rows at which pruning continues; 0: the first one.
+#[derive(Default)]
+pub(super) struct PrunePositions {
+    pub(super) listing: u64,
+    pub(super) sent: u128,
+}
+
 /// What one step of pruning did.
 pub(super) struct PruneStep {
     pub(super) examined: usize,

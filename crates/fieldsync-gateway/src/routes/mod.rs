@@ -131,6 +131,7 @@ async fn query_outcome(
 
 async fn export_metrics(request: HttpRequest, state: Data<GatewayState>) -> HttpResponse {
     state.processor.export_destination();
+    state.processor.export_ledger_size().await;
     let format = negotiate_format(request.headers());
     match state.metrics.encode_text(format) {
         Ok(text) => HttpResponse::Ok().content_type(format.content_type()).body(text),

@@ -1,6 +1,8 @@
 //! The embedded ledger on real files.
 
 mod deliveries;
+mod migration;
+mod retention;
 
 use serde_json::value::RawValue;
 use uuid::Uuid;
