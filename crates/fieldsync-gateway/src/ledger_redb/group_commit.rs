@@ -33,8 +33,12 @@ struct OpenGroup {
     transaction: WriteTransaction,
     operations: usize,
     is_changed: bool,
-    end: Arc<GroupEnd>,
+    end: EndNotice,
 }
+
+/// Tells the members how their group ended; that it was aborted, if it is dropped without a word, as by a panic.
+#[derive(Default)]
+struct EndNotice(Arc<GroupEnd>);
 
 /// How a group ended, once it has.
 #[derive(Default)]
@@ -100,7 +104,7 @@ impl GroupCommit {
         group.operations += 1;
         // A writer that waits takes its turn next, and ends the group or leaves it to another one that waits.
         if group.operations < GROUP_OPERATIONS_MAX && self.waiting.load(Ordering::SeqCst) > 0 {
-            let end = Arc::clone(&group.end);
+            let end = Arc::clone(&group.end.0);
             *turn = Some(group);
             return Ok(TurnResult::LeftOpen(reply, end));
         }
@@ -114,17 +118,17 @@ impl OpenGroup {
         let mut transaction = database.begin_write()?;
         // A second sync for each commit; without it, the start after a crash reads the whole file.
         transaction.set_quick_repair(true);
-        Ok(Self { transaction, operations: 0, is_changed: false, end: Arc::default() })
+        Ok(Self { transaction, operations: 0, is_changed: false, end: EndNotice::default() })
     }
 
     fn commit(self) -> Result<(), LedgerError> {
         if !self.is_changed {
             // Its replies are about what was committed before.
-            self.end.publish(GroupResult::Committed);
+            self.end.0.publish(GroupResult::Committed);
             return Ok(self.transaction.abort()?);
         }
         let result = self.transaction.commit().map_err(Arc::new);
-        self.end.publish(match &result {
+        self.end.0.publish(match &result {
             Ok(()) => GroupResult::Committed,
             Err(error) => GroupResult::CommitFailed(Arc::clone(error)),
         });
@@ -133,14 +137,21 @@ impl OpenGroup {
 
     fn abort(self) -> Result<(), LedgerError> {
         let aborted = self.transaction.abort();
-        self.end.publish(GroupResult::Aborted);
+        self.end.0.publish(GroupResult::Aborted);
         Ok(aborted?)
     }
 }
 
+impl Drop for EndNotice {
+    fn drop(&mut self) {
+        self.0.publish(GroupResult::Aborted);
+    }
+}
+
 impl GroupEnd {
+    /// The first result counts.
     fn publish(&self, result: GroupResult) {
-        *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        self.result.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(result);
         self.is_known.notify_all();
     }
 

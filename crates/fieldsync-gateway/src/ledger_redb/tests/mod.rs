@@ -139,3 +139,24 @@ fn an_operation_that_fails_costs_no_other_of_its_group_its_commit() {
     });
     assert_eq!(half.unwrap(), None);
 }
+
+#[test]
+fn a_writer_that_panics_leaves_no_other_of_its_group_waiting() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = RedbLedger::open(&directory.path().join("ledger.redb"), false).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    let write =
+                        || ledger.write(|_| -> Result<Written<()>, LedgerError> { panic!("on purpose") });
+                    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(write)).is_err());
+                }
+            });
+            scope.spawn(|| {
+                (0..20).for_each(|_| assert_eq!(code_of(&ledger, &batch(RecordId::new(), "{}")), None));
+            });
+        }
+    });
+    assert_eq!(ledger.size_bytes().unwrap().records, Some(80));
+}
