@@ -33,8 +33,6 @@ fn records_from_every_interface_arrive_at_the_gateway_once() {
     assert_eq!(ledger.len(), 13);
     let arrived: HashSet<&str> = ledger.iter().map(|line| line["id"].as_str().unwrap()).collect();
     assert_eq!(arrived, ids.iter().map(String::as_str).collect());
-    let text = gateway.get("/ledger").text();
-    assert!(text.contains(r#""payload":{"Amount":1.50}"#), "{text}");
 }
 
 #[test]

@@ -39,6 +39,11 @@ pub(super) fn find_invalid_values(config: &GatewayConfig) -> Vec<(&'static str, 
             "gateway.client_ca_file",
             "needs TLS: set `tls_cert_file` and `tls_key_file`, too",
         ),
+        (
+            gateway.keep_records.0 < gateway.keep_answers.0,
+            "gateway.keep_records",
+            "must be at least `keep_answers`: the records of a batch are known for as long as its response",
+        ),
         (gateway.max_body_bytes.0 == 0, "gateway.max_body_bytes", "must not be zero"),
         (
             forward.token_file.is_some() && forward.url.is_none(),

@@ -80,6 +80,11 @@ impl FaultOptions {
         }
     }
 
+    /// Whether batches take time.
+    pub(crate) fn simulates_work(&self) -> bool {
+        self.record_cost.is_some() || self.hang_on.is_some()
+    }
+
     /// Takes as long as the options say for the batch.
     pub(crate) async fn simulate_work(&self, batch: &ValidatedBatch) -> SimulatedWork {
         if self.should_hang(batch) {

@@ -46,6 +46,8 @@ pub(crate) struct GatewaySection {
     /// Batches of one device at a time.
     pub(crate) max_in_flight_per_device: Option<NonZeroUsize>,
     pub(crate) keep_answers: PositiveDuration,
+    /// How long ids and digests of applied records are known.
+    pub(crate) keep_records: PositiveDuration,
 }
 
 impl Default for GatewaySection {
@@ -61,7 +63,8 @@ impl Default for GatewaySection {
             client_ca_file: None,
             max_body_bytes: Size::mib(8),
             max_in_flight_per_device: None,
-            keep_answers: PositiveDuration::secs(30 * 24 * 3600),
+            keep_answers: PositiveDuration::days(30),
+            keep_records: PositiveDuration::days(400),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::future::pending;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +64,7 @@ pub(super) fn run_until_signal(options: &GatewayOptions, loaded: LoadedConfig) -
     for warning in find_warnings(&loaded)? {
         tracing::warn!("{warning}");
     }
-    let (ledger, store_name) = open_ledger(&loaded.config.gateway.store)?;
+    let (ledger, store_name) = open_ledger(&loaded.config.gateway.store, target.is_some())?;
     let runtime = Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(ledger.writers_max() + LEDGER_READER_THREADS + NAME_LOOKUP_THREADS)
@@ -77,9 +77,7 @@ pub(super) fn run_until_signal(options: &GatewayOptions, loaded: LoadedConfig) -
         time_budget: loaded.config.destination.time_budget.0,
     });
     let config = loaded.config.clone();
-    let store = &config.gateway.store;
-    let ledger_file = (!DatabaseAddress::is_database_url(store)).then(|| PathBuf::from(store));
-    let metrics = Arc::new(Metrics::new(ledger_file, certificate.is_some()));
+    let metrics = Arc::new(Metrics::new(certificate.is_some()));
     report_files(&metrics, tokens.as_deref(), admin_tokens.as_deref(), certificate.as_deref());
     let forward_control = Arc::new(ForwardControl::default());
     let reloader = Reloader {
@@ -129,13 +127,13 @@ struct StartupParts {
     reloader: Reloader,
 }
 
-fn open_ledger(store: &str) -> Result<(Arc<dyn Ledger>, String), RunError> {
+fn open_ledger(store: &str, forwards: bool) -> Result<(Arc<dyn Ledger>, String), RunError> {
     if !DatabaseAddress::is_database_url(store) {
         DatabaseAddress::reject_lookalike(store)?;
-        return Ok((Arc::new(RedbLedger::open(Path::new(store))?), store.into()));
+        return Ok((Arc::new(RedbLedger::open(Path::new(store), forwards)?), store.into()));
     }
     let password = env::var(PASSWORD_VARIABLE).ok();
-    let ledger = PostgresLedger::open(DatabaseAddress::parse(store, password.as_deref())?)?;
+    let ledger = PostgresLedger::open(DatabaseAddress::parse(store, password.as_deref())?, forwards)?;
     let name = ledger.database_name().to_owned();
     Ok((Arc::new(ledger), name))
 }
@@ -224,7 +222,7 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
     let mut first_byte = [0];
     tokio::select! {
         ended = &mut server => return ended.map_err(RunError::Serve),
-        () = processor.prune_forever(options.keep_answers.0) => {}
+        () = processor.prune_forever(options.keep_answers.0, options.keep_records.0) => {}
         () = forwarding => {}
         () = reload_on_signal(hangups, reloader) => {}
         // If the pipe fails, no later signal would be noticed: treat the failure as a signal.

@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::Size;
 
+const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
+
 /// A duration that is not zero, written `"30s"`, `"15m"`, `"7d"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PositiveDuration(pub(crate) Duration);
@@ -16,6 +18,10 @@ pub(crate) struct PositiveDuration(pub(crate) Duration);
 impl PositiveDuration {
     pub(crate) const fn secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
+    }
+
+    pub(crate) const fn days(days: u64) -> Self {
+        Self::secs(days * SECONDS_PER_DAY)
     }
 }
 
@@ -29,6 +35,11 @@ impl FromStr for PositiveDuration {
 
 impl fmt::Display for PositiveDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Whole days stay days: 400 of them would become a year, a month and hours.
+        let days = self.0.as_secs() / SECONDS_PER_DAY;
+        if days > 1 && self.0 == Duration::from_secs(days * SECONDS_PER_DAY) {
+            return write!(f, "{days}days");
+        }
         humantime::format_duration(self.0).fmt(f)
     }
 }

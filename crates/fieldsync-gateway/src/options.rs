@@ -92,4 +92,11 @@ struct GatewayFlags {
     /// How long the response to a batch is kept [default: 30d].
     #[arg(long, value_name = "DURATION")]
     keep_answers: Option<PositiveDuration>,
+
+    /// How long an applied record is known by its id [default: 400d].
+    ///
+    /// At least as long as the response to a batch. A record that its device sends again later than this is applied once
+    /// more. A record that waits to be forwarded or reviewed is known until then in any case.
+    #[arg(long, value_name = "DURATION")]
+    keep_records: Option<PositiveDuration>,
 }

@@ -167,6 +167,7 @@ fn find_restart_keys(old: &GatewayConfig, new: &GatewayConfig) -> Vec<&'static s
             before.max_in_flight_per_device != after.max_in_flight_per_device,
         ),
         ("gateway.keep_answers", before.keep_answers != after.keep_answers),
+        ("gateway.keep_records", before.keep_records != after.keep_records),
         ("destination.kind", has_destination(old) != has_destination(new)),
         ("destination.time_budget", old.destination.time_budget != new.destination.time_budget),
         ("[forward]", old.forward != new.forward),

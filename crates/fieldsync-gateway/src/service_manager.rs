@@ -1,5 +1,7 @@
 //! Messages to systemd, if it asked for them: readiness, reloads, and a line for `systemctl status`.
 
+use std::time::Duration;
+
 use sd_notify::NotifyState;
 
 /// The gateway takes requests.
@@ -14,6 +16,12 @@ pub(super) fn report_reloading() {
         Ok(now) => send(&[NotifyState::Reloading, now]),
         Err(error) => tracing::debug!(%error, "the reload cannot be reported to systemd"),
     }
+}
+
+/// The start takes longer: systemd waits so much longer from now on.
+pub(super) fn report_long_start(status: &str, time: Duration) {
+    let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+    send(&[NotifyState::Status(status), NotifyState::ExtendTimeoutUsec(micros)]);
 }
 
 pub(super) fn report_stopping() {

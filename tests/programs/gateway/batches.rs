@@ -36,8 +36,6 @@ fn a_batch_is_applied_once_and_its_response_is_replayed_from_then_on() {
         assert_eq!(replay.results, first.results);
     }
 
-    let text = gateway.get("/ledger").text();
-    assert!(text.contains(r#""payload":{ "Subject" : "Site visit",  "Amount":120.50 }"#));
     let ledger = gateway.ledger();
     assert_eq!(ledger.len(), 2);
     assert_eq!(ledger[0]["seq"], 1);
@@ -47,6 +45,7 @@ fn a_batch_is_applied_once_and_its_response_is_replayed_from_then_on() {
     assert_eq!(ledger[0]["batch_id"], batch.id.to_string());
     assert!(ledger[0]["applied_at"].as_str().unwrap().ends_with('Z'));
     assert_eq!(ledger[1]["key"], Value::Null);
+    assert_eq!(ledger[0].get("payload"), None);
     assert_eq!(gateway.applied_ids(), batch.ids());
 }
 
@@ -148,7 +147,7 @@ fn a_key_with_control_characters_is_rejected_alone() {
             "as a device says it"
         );
     }
-    assert!(gateway.get("/ledger").text().contains(r#"{"text":"a\u0000b"}"#));
+    assert_eq!(gateway.ledger().len(), 3);
 }
 
 #[test]
@@ -230,7 +229,7 @@ fn responses_and_records_survive_a_restart() {
 }
 
 #[test]
-fn a_response_is_deleted_after_its_retention_and_a_record_never() {
+fn a_response_is_deleted_after_its_retention_and_its_records_stay_known() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &["--keep-answers", "1s"]);
     let batch = Batch::of(&["{}"]);

@@ -92,6 +92,7 @@ fn options_win_over_the_file_and_the_file_over_defaults() {
     assert_eq!(gateway["path"].as_str(), Some("/from/file"));
     assert_eq!(gateway["max_body_bytes"].as_str(), Some("2MiB"));
     assert_eq!(gateway["keep_answers"].as_str(), Some("30days"));
+    assert_eq!(gateway["keep_records"].as_str(), Some("400days"));
     assert_eq!((forward["max_records"].as_integer(), forward["timeout"].as_str()), (Some(7), Some("5s")));
     assert_eq!(shown["faults"]["reject_on"].as_str(), Some("x"));
     assert_eq!(shown["faults"]["no_lookup"].as_bool(), Some(true));
@@ -118,6 +119,10 @@ fn a_mistake_in_the_file_is_refused_with_file_key_and_reason_and_without_secrets
         ("[forward]\ntoken_file = \"s3cret\"\n", &["forward.token_file", "forward.url"]),
         ("max_body_bytes = 0\n", &["gateway.max_body_bytes", "zero"]),
         ("max_in_flight_per_device = 0\n", &["gateway.max_in_flight_per_device", "nonzero"]),
+        (
+            "keep_answers = \"9d\"\nkeep_records = \"8d\"\n",
+            &["gateway.keep_records", "at least `keep_answers`"],
+        ),
         ("keep_answers = \"soon\"\n", &["gateway.keep_answers", "`soon` is not a duration"]),
         ("path = \"metrics\"\n", &["gateway.path", "plain path"]),
         ("tls_cert_file = \"c\"\n", &["gateway.tls_key_file", "required"]),

@@ -1,8 +1,11 @@
 //! Gateways that share a ledger in PostgreSQL. They need its server: `.ci/run` shows how to run them.
 
 mod destination;
+mod failover;
 mod forwarding;
+mod migration;
 mod outages;
+mod pgbouncer;
 mod shared;
 mod start;
 mod suite;

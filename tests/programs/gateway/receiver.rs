@@ -15,6 +15,14 @@ pub(super) const REFUSED: &str = "fieldsync_gateway_forward_refused";
 pub(super) const PARKED_RECORDS: &str = "fieldsync_gateway_forward_parked_records";
 pub(super) const PARKED_KEYS: &str = "fieldsync_gateway_forward_parked_keys";
 
+/// As the ledger lists them.
+pub(super) fn without_payloads(mut records: Vec<Value>) -> Vec<Value> {
+    for record in &mut records {
+        record.as_object_mut().unwrap().remove("payload").expect("a payload");
+    }
+    records
+}
+
 /// What a receiver took, in this order, repetitions left out.
 #[derive(Clone, Default)]
 pub(super) struct Taken(Arc<Mutex<Vec<Value>>>);
@@ -52,6 +60,10 @@ impl Taken {
 
     pub(super) fn len(&self) -> usize {
         self.0.lock().unwrap().len()
+    }
+
+    pub(super) fn records(&self) -> Vec<Value> {
+        self.0.lock().unwrap().clone()
     }
 
     /// The member `n` of the payloads.

@@ -68,12 +68,18 @@ fn a_broken_file_changes_nothing_and_the_log_names_the_mistake() {
 fn keys_that_need_a_restart_are_named() {
     let setup = Setup::with("max_body_bytes = \"100kB\"\n");
     let gateway = setup.start(&[]);
-    setup.write("max_body_bytes = \"200kB\"\nkeep_answers = \"9d\"\n[forward]\nmax_records = 9\n[destination]\ntime_budget = \"9s\"\n");
+    setup.write("max_body_bytes = \"200kB\"\nkeep_answers = \"9d\"\nkeep_records = \"90d\"\n[forward]\nmax_records = 9\n[destination]\ntime_budget = \"9s\"\n");
     for _ in 0..2 {
         reload(&setup, &gateway, READ_AGAIN);
     }
     let log = setup.log();
-    for key in ["gateway.max_body_bytes", "gateway.keep_answers", "[forward]", "destination.time_budget"] {
+    for key in [
+        "gateway.max_body_bytes",
+        "gateway.keep_answers",
+        "gateway.keep_records",
+        "[forward]",
+        "destination.time_budget",
+    ] {
         // The second reload names it again: it is still not in effect.
         let warning = format!("{key} changed and takes effect at the next start");
         assert_eq!(log.matches(&warning).count(), 2, "{key}: {log}");

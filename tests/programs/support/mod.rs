@@ -16,6 +16,7 @@ pub(crate) mod loop_disk;
 pub(crate) mod metrics;
 pub(crate) mod netns;
 pub(crate) mod notify;
+pub(crate) mod pgbouncer;
 pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod process;

@@ -1,5 +1,6 @@
 //! Ports that no connection of this machine takes by chance.
 
+use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::ops::Range;
 use std::process;
@@ -36,4 +37,11 @@ pub(crate) fn free_address() -> SocketAddr {
         }
     }
     panic!("no port of {PORTS:?} is free");
+}
+
+/// As [`free_address`], a port that is free at this address of the loopback network.
+pub(crate) fn free_port_at(address: &str) -> u16 {
+    let address = IpAddr::from(address.parse::<Ipv4Addr>().unwrap());
+    let mut ports = iter::repeat_with(|| free_address().port());
+    ports.find(|port| is_free(SocketAddr::new(address, *port))).unwrap()
 }

@@ -146,7 +146,7 @@ impl AdminState {
         let (mut changed, mut after) = (0, None);
         loop {
             let page = self.refused_after(after, REVIEW_ROWS).await?;
-            let ids: Vec<RecordId> = page.iter().map(|refused| refused.entry.id).collect();
+            let ids: Vec<RecordId> = page.iter().map(|refused| refused.entry.record.id).collect();
             let Some(last) = ids.last() else {
                 return Ok(changed);
             };

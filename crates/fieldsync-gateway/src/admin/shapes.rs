@@ -29,15 +29,15 @@ pub(crate) struct RefusedSummary {
 
 impl RefusedSummary {
     pub(super) fn from_entry(refused: &RefusedEntry) -> Self {
-        let (entry, reason) = (&refused.entry, refused.reason.clone());
+        let (record, reason) = (&refused.entry.record, refused.reason.clone());
         Self {
-            seq: entry.seq,
-            id: entry.id,
-            record_type: entry.record_type.clone(),
-            key: entry.key.clone(),
-            device_id: entry.device,
-            batch_id: entry.batch,
-            applied_at: entry.applied_at,
+            seq: record.seq,
+            id: record.id,
+            record_type: record.record_type.clone(),
+            key: record.key.clone(),
+            device_id: record.device,
+            batch_id: record.batch,
+            applied_at: record.applied_at,
             refused_at: refused.refused_at,
             attempts: refused.attempts,
             code: reason.code,

@@ -303,10 +303,10 @@ mod tests {
     #[tokio::test]
     async fn a_delivery_whose_lease_has_ended_is_given_up() {
         let directory = tempfile::tempdir().unwrap();
-        let ledger = Arc::new(RedbLedger::open(&directory.path().join("ledger.redb")).unwrap());
+        let ledger = Arc::new(RedbLedger::open(&directory.path().join("ledger.redb"), false).unwrap());
         let slot = Arc::new(DestinationSlot::new(Arc::new(HangingDestination(Arc::clone(&ledger)))));
         let link = DestinationLink { slot, time_budget: Duration::from_secs(1) };
-        let (faults, metrics) = (FaultOptions::default(), Arc::new(Metrics::new(None, false)));
+        let (faults, metrics) = (FaultOptions::default(), Arc::new(Metrics::new(false)));
         let processor = Arc::new(BatchProcessor::new(ledger, Handle::current(), faults, metrics, Some(link)));
         let record = WireRecord {
             id: RecordId::new(),

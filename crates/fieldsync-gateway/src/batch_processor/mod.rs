@@ -2,14 +2,16 @@
 //!
 //! A batch is processed at most once at a time, in a task of its own: a client that hangs up does not
 //! stop it, and its entry in the table ends with the task, even by a panic. Gateways that share a ledger
-//! also claim the batch there, so that the others know. Without a destination, the ledger settles a batch at once;
-//! `delivery` hands it over.
+//! also claim a batch there that takes long, so that the others know: see `claims`. Without a destination, the ledger
+//! settles a batch at once; `delivery` hands it over.
 
+mod claims;
 mod delivery;
 mod in_flight;
 mod ledger_calls;
 mod monitor;
 mod outcome_label;
+mod pruning;
 mod verdict_list;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,8 +20,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-use delivery::is_outdated;
 use in_flight::{AddResult, BatchKey, InFlightTable};
 use ledger_calls::LedgerCalls;
 use monitor::DestinationMonitor;
@@ -30,7 +32,7 @@ use super::destination::DestinationLink;
 use super::device_limit::DevicePlace;
 use super::fault_injection::{FaultOptions, SimulatedWork};
 use super::ledger::{
-    AppliedEntry, BatchSettlement, ForwardTurn, Ledger, LedgerError, PageLimit, SENT_RETENTION,
+    AppliedRecord, BatchSettlement, ForwardTurn, Ledger, LedgerError, LedgerSize, PageLimit,
 };
 use super::metrics::{Metrics, ResultCounts};
 use super::validated_batch::ValidatedBatch;
@@ -39,12 +41,8 @@ use crate::clock::{Clock, millis, wall_ms};
 use crate::model::{BatchId, DeviceId};
 use crate::protocol::wire::BatchResponse;
 
-/// Responses that one transaction deletes: few, so that batches hardly wait for it.
-const PRUNE_BATCH_SIZE: usize = 200;
-/// Shortest and longest pause between two searches for old responses.
-const PRUNE_INTERVAL_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(10));
-/// How often the search runs while a response is kept.
-const PRUNES_PER_RETENTION: u32 = 10;
+/// So long the metrics wait for the size of the ledger.
+const SIZE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Processes batches.
 pub(crate) struct BatchProcessor {
@@ -53,6 +51,8 @@ pub(crate) struct BatchProcessor {
     monitor: Option<DestinationMonitor>,
     in_flight: Mutex<InFlightTable>,
     in_flight_count: watch::Sender<usize>,
+    /// When the claims in the ledger were extended last, by the clock of this processor.
+    claims_renewed_at: Mutex<Duration>,
     /// Whether deliveries are to end.
     ending: watch::Sender<bool>,
     /// Notified when records were applied.
@@ -106,6 +106,7 @@ impl BatchProcessor {
             monitor: destination.map(|link| DestinationMonitor::new(link, Arc::clone(&metrics))),
             in_flight: Mutex::default(),
             in_flight_count: watch::Sender::new(0),
+            claims_renewed_at: Mutex::default(),
             ending: watch::Sender::new(false),
             applied: Notify::new(),
             faults,
@@ -163,12 +164,12 @@ impl BatchProcessor {
             .await
     }
 
-    /// A page of the append-only table.
+    /// A page of the listing.
     pub(crate) async fn applied_after(
         &self,
         seq: u64,
         limit: PageLimit,
-    ) -> Result<Vec<AppliedEntry>, LedgerError> {
+    ) -> Result<Vec<AppliedRecord>, LedgerError> {
         self.calls.read(move |ledger| ledger.applied_after(seq, limit)).await
     }
 
@@ -225,6 +226,19 @@ impl BatchProcessor {
         }
     }
 
+    /// Brings the metrics of the ledger's size up to date, unless they are new, or the ledger does not respond soon.
+    pub(crate) async fn export_ledger_size(&self) {
+        let size = &self.metrics.ledger.size;
+        if !size.begin_measurement(self.clock.now()) {
+            return;
+        }
+        match timeout(SIZE_TIMEOUT, self.calls.read(|ledger| ledger.size_bytes())).await {
+            Ok(Ok(LedgerSize { bytes, records, outbox_records })) => size.set(bytes, records, outbox_records),
+            Ok(Err(error)) => tracing::debug!(error = with_causes(&error), "the ledger was not measured"),
+            Err(_) => tracing::debug!("the ledger was not measured in time"),
+        }
+    }
+
     /// Lets another gateway forward records.
     pub(crate) async fn yield_forwarding(&self) -> Result<(), LedgerError> {
         self.calls.read(|ledger| ledger.yield_forwarding()).await
@@ -242,59 +256,20 @@ impl BatchProcessor {
         drop(count.wait_for(|batches| *batches == 0).await);
     }
 
-    /// Deletes responses older than `retention`, and what is known for long enough of records that were sent without a
-    /// certain outcome, for ever, in small steps.
-    pub(crate) async fn prune_forever(&self, retention: Duration) {
-        let pause = (retention / PRUNES_PER_RETENTION).clamp(PRUNE_INTERVAL_RANGE.0, PRUNE_INTERVAL_RANGE.1);
-        loop {
-            let before = |retention| wall_ms().saturating_sub(millis(retention));
-            let (answered_before, sent_before) = (before(retention), before(SENT_RETENTION));
-            let prune = move |ledger: &dyn Ledger| {
-                let responses = ledger.prune_responses(answered_before, PRUNE_BATCH_SIZE)?;
-                Ok(responses.max(ledger.prune_sent(sent_before, PRUNE_BATCH_SIZE)?))
-            };
-            match self.calls.write(prune).await {
-                Ok(PRUNE_BATCH_SIZE) => tokio::task::yield_now().await,
-                Ok(_) => tokio::time::sleep(pause).await,
-                Err(error) => {
-                    tracing::error!(error = with_causes(&error), "old rows of the ledger were not deleted");
-                    tokio::time::sleep(pause).await;
-                }
-            }
-        }
-    }
-
-    async fn claim_and_settle(
-        self: &Arc<Self>,
-        batch: &Arc<ValidatedBatch>,
-    ) -> Result<ProcessingOutcome, LedgerError> {
-        if !self.is_shared() {
-            return self.settle_claimed(batch).await;
-        }
-        let (device, id) = (batch.device, batch.id);
-        if !self.calls.read(move |ledger| ledger.claim_batch(device, id)).await? {
-            // For a moment after the response was stored, the batch may still be claimed.
-            let stored = self.calls.read(move |ledger| ledger.stored_response(device, id)).await?;
-            let stored = stored.filter(|stored| self.monitor.is_none() || !is_outdated(stored, batch));
-            return Ok(stored.map_or(ProcessingOutcome::ClaimedElsewhere, |stored| {
-                ProcessingOutcome::Settled(stored.settle_for(&batch.fingerprint))
-            }));
-        }
-        let _guard = LedgerClaimGuard { processor: Arc::clone(self), device, batch: id };
-        self.settle_claimed(batch).await
-    }
-
     async fn settle_claimed(&self, batch: &Arc<ValidatedBatch>) -> Result<ProcessingOutcome, LedgerError> {
         if let Some(monitor) = &self.monitor {
             return self.deliver_batch(monitor, batch).await;
         }
-        let (device, id) = (batch.device, batch.id);
-        let stored = self.calls.read(move |ledger| ledger.stored_response(device, id)).await?;
-        if let Some(stored) = stored {
-            return Ok(ProcessingOutcome::Settled(stored.settle_for(&batch.fingerprint)));
-        }
-        if self.faults.simulate_work(batch).await == SimulatedWork::Hung {
-            return Ok(ProcessingOutcome::Abandoned);
+        // A ledger in a file finds a response at once. Another one looks for it in the transaction.
+        if !self.is_shared() || self.faults.simulates_work() {
+            let (device, id) = (batch.device, batch.id);
+            let stored = self.calls.read(move |ledger| ledger.stored_response(device, id)).await?;
+            if let Some(stored) = stored {
+                return Ok(ProcessingOutcome::Settled(stored.settle_for(&batch.fingerprint)));
+            }
+            if self.faults.simulate_work(batch).await == SimulatedWork::Hung {
+                return Ok(ProcessingOutcome::Abandoned);
+            }
         }
         let batch = Arc::clone(batch);
         self.calls
@@ -322,31 +297,6 @@ impl Drop for InFlightGuard {
         let mut in_flight = self.processor.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         in_flight.remove(&self.key);
         self.processor.report_in_flight(in_flight.len());
-    }
-}
-
-/// Keeps a batch claimed in the ledger; dropping it, even by a panic, releases the claim in the background.
-struct LedgerClaimGuard {
-    processor: Arc<BatchProcessor>,
-    device: DeviceId,
-    batch: BatchId,
-}
-
-impl Drop for LedgerClaimGuard {
-    fn drop(&mut self) {
-        let (processor, device, batch) = (Arc::clone(&self.processor), self.device, self.batch);
-        self.processor.calls.runtime().spawn(async move {
-            match processor.calls.read(move |ledger| ledger.release_batch(device, batch)).await {
-                Ok(true) | Err(LedgerError::Closed) => {}
-                Ok(false) => {
-                    tracing::warn!(batch_id = %batch, "the claim on a batch was lost with its connection");
-                }
-                Err(error) => {
-                    let error = with_causes(&error);
-                    tracing::warn!(batch_id = %batch, error, "the claim on a batch could not be released");
-                }
-            }
-        });
     }
 }
 

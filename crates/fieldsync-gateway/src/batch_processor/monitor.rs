@@ -196,7 +196,7 @@ mod tests {
     fn monitor(destination: Arc<FixedDestination>) -> DestinationMonitor {
         let slot = Arc::new(DestinationSlot::new(destination));
         let link = DestinationLink { slot, time_budget: Duration::from_secs(1) };
-        DestinationMonitor::new(link, Arc::new(Metrics::new(None, false)))
+        DestinationMonitor::new(link, Arc::new(Metrics::new(false)))
     }
 
     fn batch(priority: u8) -> ValidatedBatch {

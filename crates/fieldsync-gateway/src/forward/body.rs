@@ -5,8 +5,8 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::applied_entry::AppliedEntryJson;
-use crate::ledger::AppliedEntry;
+use crate::applied_entry::OutboxEntryJson;
+use crate::ledger::OutboxEntry;
 use crate::model::RecordId;
 
 /// The form of a body.
@@ -23,7 +23,7 @@ pub(crate) enum ForwardFormat {
 
 #[derive(Serialize)]
 struct RecordsBody<'a> {
-    records: Vec<AppliedEntryJson<'a>>,
+    records: Vec<OutboxEntryJson<'a>>,
 }
 
 /// A record as an event of `CloudEvents` 1.0, in the JSON format.
@@ -45,17 +45,18 @@ struct CloudEvent<'a> {
 }
 
 impl<'a> CloudEvent<'a> {
-    fn from_entry(entry: &'a AppliedEntry) -> Result<Self, serde_json::Error> {
+    fn from_entry(entry: &'a OutboxEntry) -> Result<Self, serde_json::Error> {
+        let record = &entry.record;
         Ok(Self {
             specversion: "1.0",
-            id: entry.id,
-            source: format!("urn:uuid:{}", entry.device),
-            event_type: &entry.record_type,
+            id: record.id,
+            source: format!("urn:uuid:{}", record.device),
+            event_type: &record.record_type,
             // The specification forbids an empty subject.
-            subject: entry.key.as_deref().filter(|key| !key.is_empty()),
-            time: entry.applied_at,
+            subject: record.key.as_deref().filter(|key| !key.is_empty()),
+            time: record.applied_at,
             datacontenttype: "application/json",
-            sequence: format!("{:020}", entry.seq),
+            sequence: format!("{:020}", record.seq),
             data: RawValue::from_string(entry.payload.clone())?,
         })
     }
@@ -69,11 +70,11 @@ impl ForwardFormat {
         }
     }
 
-    pub(super) fn encode_body(self, page: &[&AppliedEntry]) -> Result<Bytes, serde_json::Error> {
+    pub(super) fn encode_body(self, page: &[&OutboxEntry]) -> Result<Bytes, serde_json::Error> {
         let entries = page.iter().copied();
         let text = match self {
             Self::Records => {
-                let records = entries.map(AppliedEntryJson::from_entry).collect::<Result<_, _>>()?;
+                let records = entries.map(OutboxEntryJson::from_entry).collect::<Result<_, _>>()?;
                 serde_json::to_vec(&RecordsBody { records })
             }
             Self::CloudEvents => {

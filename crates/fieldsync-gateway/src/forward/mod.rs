@@ -1,12 +1,12 @@
 //! Forwards applied records to another server, each at least once, those of a device and key in order.
 //!
 //! It sends `POST URL` with `{"records": […]}`, or with `CloudEvents`. Each record has the form of a line of
-//! `GET /ledger`. The same body has the same `Idempotency-Key`. A body that was not accepted is sent again
+//! `GET /ledger`, and its payload. The same body has the same `Idempotency-Key`. A body that was not accepted is sent again
 //! unchanged; it is cut differently only after a rejection, after a restart, or when another gateway takes over.
 //! The `id` of a record never changes, and within a key `seq` only grows.
 //!
-//! - The append-only table is the queue. The ledger stores the last `seq` that was settled, and all later
-//!   entries wait. So settling a batch takes no extra work, and devices do not wait for the target.
+//! - The queue is the outbox of the ledger: a record is in it, with its payload, from the commit that applies it until
+//!   it was handed on. Devices do not wait for the target.
 //! - **2xx**: accepted, or with results, accepted record by record. 401, 403, 404 and 405 concern the endpoint or
 //!   its secrets, so the files are read again. **410**: nothing is sent until a reload, but for a probe now and then.
 //!   A rejection (any other 4xx except 408 and 429) is repeated in ever smaller parts, until one record is left.
@@ -43,7 +43,7 @@ pub(crate) use target::{ForwardTarget, ForwardTargetError};
 
 use super::batch_processor::BatchProcessor;
 use super::forward_control::ForwardControl;
-use super::ledger::{AppliedEntry, ForwardTurn, LedgerError, PageLimit};
+use super::ledger::{AppliedRecord, ForwardTurn, LedgerError, PageLimit};
 use super::ledger::{ForwardVerdict, HoldReason, LaneId, PageSettlement, PageSource};
 use super::metrics::Metrics;
 use crate::causes::with_causes;
@@ -82,7 +82,7 @@ pub(crate) struct Forwarder {
     max_wait: Duration,
     rng: fastrand::Rng,
     /// Most records of the next body from each source: fewer after a rejection.
-    cursor_rows: usize,
+    outbox_rows: usize,
     lane_rows: usize,
     /// The next page is one of blocked lanes, if any are due.
     is_lane_turn: bool,
@@ -134,7 +134,7 @@ impl Forwarder {
             max_records,
             max_wait: options.max_wait.0,
             rng: fastrand::Rng::new(),
-            cursor_rows: max_records,
+            outbox_rows: max_records,
             lane_rows: max_records,
             is_lane_turn: false,
             failures: 0,
@@ -205,7 +205,7 @@ impl Forwarder {
             NextPage::Page { page, waiting } => (page, waiting),
         };
         let records = page.to_send();
-        let Some(first) = records.first().map(|record| record.id) else {
+        let Some(first) = records.first().map(|entry| entry.record.id) else {
             // All of them wait behind others.
             self.is_lane_turn = true;
             return self.settle_page(page.settle(wall_ms(), |_, _| ForwardVerdict::Behind), waiting).await;
@@ -213,7 +213,7 @@ impl Forwarder {
         let (rows, sent) = (page.len(), records.len());
         let rows_before = std::mem::replace(self.rows_of(page.source()), rows);
         let began = self.metrics.now();
-        let outcome = self.target.post_records(&records).await;
+        let outcome = self.processor.keep_claims_during(self.target.post_records(&records)).await;
         self.metrics.forward.count_request(outcome.label(), self.metrics.elapsed_since(began));
         drop(records);
         self.note_stopped(outcome == PostOutcome::Gone);
@@ -221,7 +221,7 @@ impl Forwarder {
         let settlement = match outcome {
             PostOutcome::Accepted => page.settle(now, |_, _| ForwardVerdict::Passed),
             PostOutcome::Results { results, .. } => {
-                page.settle(now, |record, attempts| self.judge_record(&results, record, attempts))
+                page.settle(now, |entry, attempts| self.judge_record(&results, &entry.record, attempts))
             }
             PostOutcome::Rejected { status, reason } if sent == 1 => {
                 log_refused(first, Some(status));
@@ -244,13 +244,13 @@ impl Forwarder {
     }
 
     async fn load_next_page(&mut self) -> Result<NextPage, LedgerError> {
-        let limit = PageLimit { rows: self.cursor_rows, bytes: PAYLOAD_BYTES_MAX };
+        let limit = PageLimit { rows: self.outbox_rows, bytes: PAYLOAD_BYTES_MAX };
         let (entries, waiting) = match self.processor.next_to_forward(limit).await? {
             ForwardTurn::OtherGateway => return Ok(NextPage::OtherGateway),
             ForwardTurn::ThisGateway { page, waiting } => (page, waiting),
         };
         self.metrics.forward.set_waiting(waiting);
-        self.metrics.forward.set_oldest_waiting(entries.first().map(|entry| entry.applied_at));
+        self.metrics.forward.set_oldest_waiting(entries.first().map(|entry| entry.record.applied_at));
         let may_repeat_keys = self.target.may_repeat_keys();
         let mut due_at = None;
         if self.is_lane_turn || entries.is_empty() {
@@ -268,9 +268,9 @@ impl Forwarder {
         if entries.is_empty() {
             return Ok(NextPage::Nothing { due_at });
         }
-        let lanes: Vec<LaneId> = entries.iter().map(LaneId::of_entry).collect();
+        let lanes: Vec<LaneId> = entries.iter().map(|entry| LaneId::of_record(&entry.record)).collect();
         let blocked = self.processor.read_ledger(move |ledger| ledger.blocked_lanes(&lanes)).await?;
-        Ok(NextPage::Page { page: ForwardPage::from_cursor(entries, &blocked, may_repeat_keys), waiting })
+        Ok(NextPage::Page { page: ForwardPage::from_outbox(entries, &blocked, may_repeat_keys), waiting })
     }
 
     async fn settle_page(
@@ -281,7 +281,7 @@ impl Forwarder {
         let (passed, has_held) = (settlement.count_passed(), settlement.has_held());
         let count = settlement.count_records();
         let (settled, changes_lanes) = match settlement.source {
-            PageSource::Cursor => (count, passed < count),
+            PageSource::Outbox => (count, passed < count),
             PageSource::Lanes => (0, true),
         };
         if !self.processor.write_ledger(move |ledger| ledger.settle_page(&settlement)).await? {
@@ -309,7 +309,7 @@ impl Forwarder {
     fn judge_record(
         &mut self,
         results: &ForwardResults,
-        record: &AppliedEntry,
+        record: &AppliedRecord,
         attempts: u32,
     ) -> ForwardVerdict {
         let (reason, retry_after) = match results.get(&record.id) {
@@ -386,7 +386,7 @@ impl Forwarder {
 
     fn rows_of(&mut self, source: PageSource) -> &mut usize {
         match source {
-            PageSource::Cursor => &mut self.cursor_rows,
+            PageSource::Outbox => &mut self.outbox_rows,
             PageSource::Lanes => &mut self.lane_rows,
         }
     }

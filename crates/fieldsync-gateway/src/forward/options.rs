@@ -69,7 +69,7 @@ pub(crate) struct ForwardFlags {
     /// After 410, nothing is sent until the gateway is reloaded or restarted. After any other response the gateway retries. A
     /// record that is sent again has the same id. The header Idempotency-Key is the same for the same body: a body that was
     /// not accepted is sent again unchanged, but after a restart of the gateway it may hold more records, and has another key.
-    /// The first start with this option begins with the ledger's first record.
+    /// What was applied before the first start with this option is not forwarded.
     #[arg(long, value_name = "URL")]
     #[serde(rename = "url")]
     forward: Option<String>,

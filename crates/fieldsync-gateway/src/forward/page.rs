@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::ledger::AppliedEntry;
+use crate::ledger::OutboxEntry;
 use crate::ledger::{ForwardVerdict, LaneId, LanePage, PageSettlement, PageSource};
 
 /// The records that are settled together.
@@ -14,27 +14,27 @@ pub(super) struct ForwardPage {
 
 #[derive(Debug)]
 struct PageRecord {
-    entry: AppliedEntry,
+    entry: OutboxEntry,
     attempts: u32,
     /// Its lane is blocked: it is not sent.
     is_behind: bool,
 }
 
 impl ForwardPage {
-    /// The page after the cursor. Unless `may_repeat_keys`, it ends before the second record of a key that would be sent.
-    pub(super) fn from_cursor(entries: Vec<AppliedEntry>, blocked: &[LaneId], may_repeat_keys: bool) -> Self {
+    /// The next page of the outbox. Unless `may_repeat_keys`, it ends before the second record of a key that would be sent.
+    pub(super) fn from_outbox(entries: Vec<OutboxEntry>, blocked: &[LaneId], may_repeat_keys: bool) -> Self {
         let blocked: HashSet<&LaneId> = blocked.iter().collect();
         let mut sent = HashSet::new();
         let records = entries
             .into_iter()
             .map_while(|entry| {
-                let lane = LaneId::of_entry(&entry);
+                let lane = LaneId::of_record(&entry.record);
                 let is_behind = blocked.contains(&lane);
                 let is_taken = is_behind || sent.insert(lane) || may_repeat_keys;
                 is_taken.then_some(PageRecord { entry, attempts: 0, is_behind })
             })
             .collect();
-        Self { source: PageSource::Cursor, records }
+        Self { source: PageSource::Outbox, records }
     }
 
     /// A page of blocked lanes.
@@ -56,7 +56,7 @@ impl ForwardPage {
         self.records.len()
     }
 
-    pub(super) fn to_send(&self) -> Vec<&AppliedEntry> {
+    pub(super) fn to_send(&self) -> Vec<&OutboxEntry> {
         self.records.iter().filter(|record| !record.is_behind).map(|record| &record.entry).collect()
     }
 
@@ -65,7 +65,7 @@ impl ForwardPage {
     pub(super) fn settle(
         self,
         now: u64,
-        mut verdict_on: impl FnMut(&AppliedEntry, u32) -> ForwardVerdict,
+        mut verdict_on: impl FnMut(&OutboxEntry, u32) -> ForwardVerdict,
     ) -> PageSettlement {
         let mut held = HashSet::new();
         let records = self
@@ -73,8 +73,8 @@ impl ForwardPage {
             .into_iter()
             .map(|PageRecord { entry, attempts, is_behind }| {
                 let verdict = if is_behind { ForwardVerdict::Behind } else { verdict_on(&entry, attempts) };
-                let is_first =
-                    !matches!(verdict, ForwardVerdict::Held { .. }) || held.insert(LaneId::of_entry(&entry));
+                let is_first = !matches!(verdict, ForwardVerdict::Held { .. })
+                    || held.insert(LaneId::of_record(&entry.record));
                 (entry, if is_first { verdict } else { ForwardVerdict::Behind })
             })
             .collect();
@@ -87,35 +87,37 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ledger::HoldReason;
+    use crate::ledger::{AppliedRecord, HoldReason};
     use crate::model::{BatchId, DeviceId, RecordId};
 
-    fn entries(keys: &[Option<&str>]) -> Vec<AppliedEntry> {
+    fn entries(keys: &[Option<&str>]) -> Vec<OutboxEntry> {
         let device = DeviceId(Uuid::nil());
-        let entry = |(seq, key): (u64, Option<&str>)| AppliedEntry {
-            seq,
-            id: RecordId::new(),
-            device,
-            batch: BatchId::new(),
-            record_type: "Visits".into(),
-            key: key.map(Into::into),
-            applied_at: 0,
+        let entry = |(seq, key): (u64, Option<&str>)| OutboxEntry {
+            record: AppliedRecord {
+                seq,
+                id: RecordId::new(),
+                device,
+                batch: BatchId::new(),
+                record_type: "Visits".into(),
+                key: key.map(Into::into),
+                applied_at: 0,
+            },
             payload: "{}".into(),
         };
         (1..).zip(keys.iter().copied()).map(entry).collect()
     }
 
     fn seqs(page: &ForwardPage) -> Vec<u64> {
-        page.to_send().iter().map(|entry| entry.seq).collect()
+        page.to_send().iter().map(|entry| entry.record.seq).collect()
     }
 
     #[test]
     fn a_page_ends_before_a_key_repeats_and_blocked_records_are_not_sent() {
         let keys = [Some("a"), None, None, Some("b"), Some("b"), Some(""), Some("a"), Some("c")];
-        let blocked = [LaneId::of_entry(&entries(&keys)[3])];
-        let page = ForwardPage::from_cursor(entries(&keys), &blocked, false);
+        let blocked = [LaneId::of_record(&entries(&keys)[3].record)];
+        let page = ForwardPage::from_outbox(entries(&keys), &blocked, false);
         assert_eq!((page.len(), seqs(&page)), (6, vec![1, 2, 3, 6]));
-        let page = ForwardPage::from_cursor(entries(&keys), &blocked, true);
+        let page = ForwardPage::from_outbox(entries(&keys), &blocked, true);
         assert_eq!((page.len(), seqs(&page)), (8, vec![1, 2, 3, 6, 7, 8]));
     }
 
@@ -123,8 +125,8 @@ mod tests {
     fn records_behind_one_that_is_held_are_parked_unless_the_receiver_has_them() {
         let held = || ForwardVerdict::Held { due_at: None, reason: HoldReason::default() };
         let page =
-            ForwardPage::from_cursor(entries(&[Some("a"), Some("b"), Some("a"), Some("a"), None]), &[], true);
-        let settlement = page.settle(7, |entry, _| match entry.seq {
+            ForwardPage::from_outbox(entries(&[Some("a"), Some("b"), Some("a"), Some("a"), None]), &[], true);
+        let settlement = page.settle(7, |entry, _| match entry.record.seq {
             1 | 3 | 5 => held(),
             _ => ForwardVerdict::Passed,
         });

@@ -20,7 +20,7 @@ use crate::causes::with_causes;
 use crate::clock::wall_ms;
 use crate::digest::sha256;
 use crate::http_client::{HttpsClient, authorization_value, build_https_client, parse_http_url, read_secret};
-use crate::ledger::AppliedEntry;
+use crate::ledger::OutboxEntry;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const WEBHOOK_ID: &str = "webhook-id";
@@ -117,7 +117,7 @@ impl ForwardTarget {
         self.style.may_repeat_keys()
     }
 
-    pub(super) async fn post_records(&mut self, records: &[&AppliedEntry]) -> PostOutcome {
+    pub(super) async fn post_records(&mut self, records: &[&OutboxEntry]) -> PostOutcome {
         match self.exchange(records).await {
             Ok(response) => {
                 let outcome = response.outcome(self.style);
@@ -128,7 +128,7 @@ impl ForwardTarget {
         }
     }
 
-    async fn exchange(&self, records: &[&AppliedEntry]) -> Result<ReceivedResponse, String> {
+    async fn exchange(&self, records: &[&OutboxEntry]) -> Result<ReceivedResponse, String> {
         let deadline = Instant::now() + self.response_timeout;
         let body = self.format.encode_body(records).map_err(|error| with_causes(&error))?;
         let request = self.build_request(body).map_err(|error| with_causes(&error))?;

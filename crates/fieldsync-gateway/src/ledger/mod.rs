@@ -5,21 +5,25 @@
 //!
 //! With a destination, a batch is delivered instead: see [`DeliveryLedger`].
 //!
-//! The append-only table of applied records has one order without gaps, and an entry is visible only
-//! after all entries before it. So the entries up to some `seq` were forwarded, and all later ones wait.
+//! Of an applied record, the ledger keeps the id, a digest and the columns of the listing. Its payload is stored only
+//! where records are forwarded, in the outbox, and only until it was handed on. Records of one device and key are in
+//! the outbox in the order of `seq`; among others, no order is promised.
 
 mod admission;
 mod delivery;
 mod held_keys;
+mod records;
 mod refused;
 
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub(crate) use admission::{Admission, AdmissionFacts, SentRecord, admit_records};
 pub(crate) use delivery::{DeliveryId, DeliveryLedger, DeliveryOutcome, SENT_RETENTION, StoredVerdict};
 pub(crate) use held_keys::HeldKeys;
+pub(crate) use records::{AppliedRecord, LedgerSize, OutboxEntry, PageLimit};
 pub(crate) use refused::{
     ForwardVerdict, HoldReason, LaneCounts, LaneId, LanePage, LaneRecord, PageSettlement, PageSource,
     RefusedEntry, RefusedLedger, ReviewDecision,
@@ -27,7 +31,7 @@ pub(crate) use refused::{
 
 use super::digest::Sha256Digest;
 use super::validated_batch::ValidatedBatch;
-use crate::model::{BatchId, DeviceId, RecordId};
+use crate::model::{BatchId, DeviceId};
 use crate::protocol::wire::BatchResponse;
 
 /// The response to a batch, as it was sent the first time.
@@ -70,36 +74,17 @@ impl StoredResponse {
     }
 }
 
-/// One entry of the append-only table: a record that was applied.
-#[derive(Debug)]
-pub(crate) struct AppliedEntry {
-    pub(crate) seq: u64,
-    pub(crate) id: RecordId,
-    pub(crate) device: DeviceId,
-    pub(crate) batch: BatchId,
-    pub(crate) record_type: String,
-    pub(crate) key: Option<String>,
-    /// Wall milliseconds.
-    pub(crate) applied_at: u64,
-    pub(crate) payload: String,
-}
-
-/// How much of the table is read at once.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PageLimit {
-    pub(crate) rows: usize,
-    /// Payload bytes; the row that reaches this number is the last of the page.
-    pub(crate) bytes: usize,
-}
-
 /// The records to forward next.
 #[derive(Debug)]
 pub(crate) enum ForwardTurn {
     /// Another gateway forwards.
     OtherGateway,
-    /// This gateway forwards: the first of the `waiting` records, in order.
-    ThisGateway { page: Vec<AppliedEntry>, waiting: u64 },
+    /// This gateway forwards: the first of the `waiting` records of the outbox, in the order of `seq`.
+    ThisGateway { page: Vec<OutboxEntry>, waiting: u64 },
 }
+
+/// How long a claim lasts, and the right to forward, without being extended: so long a gateway that crashes keeps them.
+pub(crate) const CLAIM_LEASE: Duration = Duration::from_secs(10);
 
 /// The durable state of one gateway, or of several that share it.
 pub(crate) trait Ledger: DeliveryLedger + RefusedLedger + Send + Sync {
@@ -109,14 +94,17 @@ pub(crate) trait Ledger: DeliveryLedger + RefusedLedger + Send + Sync {
     /// Whether other gateways may use the ledger, too.
     fn is_shared(&self) -> bool;
 
-    /// Claims a batch until it is released or this gateway ends. Returns false if another gateway has it.
+    /// Claims a batch until it is released, or until its lease ends. Returns false if another gateway has it.
     ///
-    /// A claim avoids duplicate work, and lets other gateways answer outcome queries. It may be lost with a
-    /// connection: only [`Self::settle_batch`] decides what is applied.
+    /// A claim avoids duplicate work, and lets other gateways answer outcome queries. It may be lost: only
+    /// [`Self::settle_batch`] decides what is applied.
     fn claim_batch(&self, device: DeviceId, batch: BatchId) -> Result<bool, LedgerError>;
 
     /// Releases a claim. Returns false if it was already lost.
     fn release_batch(&self, device: DeviceId, batch: BatchId) -> Result<bool, LedgerError>;
+
+    /// Extends the leases of all claims of this gateway, and of its right to forward while it has that.
+    fn renew_claims(&self) -> Result<(), LedgerError>;
 
     /// Whether a gateway has claimed the batch.
     fn is_claimed(&self, device: DeviceId, batch: BatchId) -> Result<bool, LedgerError>;
@@ -134,15 +122,22 @@ pub(crate) trait Ledger: DeliveryLedger + RefusedLedger + Send + Sync {
     /// Deletes up to `max` responses that are older than `before`. Returns how many.
     fn prune_responses(&self, before: u64, max: usize) -> Result<usize, LedgerError>;
 
-    /// The entries after `seq`, in order.
-    fn applied_after(&self, seq: u64, limit: PageLimit) -> Result<Vec<AppliedEntry>, LedgerError>;
+    /// Forgets records that were applied before this wall time, in milliseconds: their ids, and their lines of the
+    /// listing. A record whose payload still waits is kept, and so is the newest one. Looks at `max` records at most,
+    /// and returns at how many: fewer mean that no older ones are left.
+    fn prune_records(&self, before: u64, max: usize) -> Result<usize, LedgerError>;
 
-    /// The entries that were not forwarded yet. A gateway that gets any is the only one to forward, until it
-    /// ends or yields.
+    /// A page of the listing: the records after `seq`, in order.
+    fn applied_after(&self, seq: u64, limit: PageLimit) -> Result<Vec<AppliedRecord>, LedgerError>;
+
+    /// The records to forward next. A gateway that gets any is the only one to forward, until it ends or yields.
     fn next_to_forward(&self, limit: PageLimit) -> Result<ForwardTurn, LedgerError>;
 
     /// Lets another gateway forward, if there is one.
     fn yield_forwarding(&self) -> Result<(), LedgerError>;
+
+    /// How large the ledger is, at a bounded cost.
+    fn size_bytes(&self) -> Result<LedgerSize, LedgerError>;
 
     /// Fails when the ledger cannot be read or written.
     fn check_health(&self) -> Result<(), LedgerError>;

@@ -1,14 +1,13 @@
 //! The part of a ledger for records that forwarding set aside.
 //!
 //! Records of one device and key are a lane. A lane is blocked while its first record was refused, or waits until
-//! the receiver takes it. The record and all later ones of its lane are then in a table of their own, in order, so
-//! that the cursor of the append-only table passes them, and each is read once more: when its turn has come. A
-//! record without a key is a lane of its own.
+//! the receiver takes it. The record and all later ones of its lane then move from the outbox to a table of their own,
+//! where each is read once more: when its turn has come. A record without a key is a lane of its own.
 
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{AppliedEntry, LedgerError, PageLimit};
+use super::{AppliedRecord, LedgerError, OutboxEntry, PageLimit};
 use crate::digest::sha256_of_parts;
 use crate::model::RecordId;
 
@@ -18,13 +17,13 @@ pub(crate) struct LaneId(pub(crate) Uuid);
 
 impl LaneId {
     /// The lane of a record.
-    pub(crate) fn of_entry(entry: &AppliedEntry) -> Self {
-        let seq = entry.seq.to_be_bytes();
-        let (kind, name): (&[u8], &[u8]) = match &entry.key {
+    pub(crate) fn of_record(record: &AppliedRecord) -> Self {
+        let seq = record.seq.to_be_bytes();
+        let (kind, name): (&[u8], &[u8]) = match &record.key {
             Some(key) => (b"key", key.as_bytes()),
             None => (b"seq", &seq),
         };
-        let digest = sha256_of_parts(&[entry.device.0.as_bytes(), kind, name]);
+        let digest = sha256_of_parts(&[record.device.0.as_bytes(), kind, name]);
         Self(Uuid::from_bytes(digest.first_chunk().copied().unwrap_or_default()))
     }
 }
@@ -52,8 +51,8 @@ pub(crate) enum ForwardVerdict {
 /// Where the records of a page come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PageSource {
-    /// The entries after the cursor.
-    Cursor,
+    /// The outbox.
+    Outbox,
     /// The blocked lanes.
     Lanes,
 }
@@ -62,7 +61,7 @@ pub(crate) enum PageSource {
 #[derive(Debug)]
 pub(crate) struct PageSettlement {
     pub(crate) source: PageSource,
-    pub(crate) records: Vec<(AppliedEntry, ForwardVerdict)>,
+    pub(crate) records: Vec<(OutboxEntry, ForwardVerdict)>,
     /// Wall milliseconds.
     pub(crate) now: u64,
 }
@@ -85,7 +84,7 @@ impl PageSettlement {
 /// A record of a lane whose turn has come.
 #[derive(Debug)]
 pub(crate) struct LaneRecord {
-    pub(crate) entry: AppliedEntry,
+    pub(crate) entry: OutboxEntry,
     /// How often the receiver did not take it.
     pub(crate) attempts: u32,
 }
@@ -102,7 +101,7 @@ pub(crate) struct LanePage {
 /// A record under review.
 #[derive(Debug)]
 pub(crate) struct RefusedEntry {
-    pub(crate) entry: AppliedEntry,
+    pub(crate) entry: OutboxEntry,
     pub(crate) reason: HoldReason,
     /// Wall milliseconds.
     pub(crate) refused_at: u64,
@@ -138,8 +137,8 @@ pub(crate) trait RefusedLedger {
     fn next_lane_records(&self, now: u64, limit: PageLimit, per_lane: usize)
     -> Result<LanePage, LedgerError>;
 
-    /// Stores the verdicts on a page, and moves the cursor past it. Returns false, and stores nothing, if another
-    /// gateway forwards now.
+    /// Stores the verdicts on a page. Records of the outbox leave it: those that did not pass for their lanes. Returns
+    /// false, and stores nothing, if another gateway forwards now.
     fn settle_page(&self, settlement: &PageSettlement) -> Result<bool, LedgerError>;
 
     /// The records under review, in the order of their ids, after that of `after`.

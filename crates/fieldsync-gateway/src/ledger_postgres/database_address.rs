@@ -4,6 +4,9 @@
 //! verifying the server; `verify-full` verifies it against `sslrootcert` or the system's authorities. `verify-ca`
 //! is treated as `verify-full`, and so is any URL with `sslrootcert`: certificate and name are then checked, and
 //! nothing is sent unencrypted. `$PGPASSWORD` is used if the URL has no password.
+//!
+//! Several hosts are tried in their order, and the first is used that accepts writes. `prepared_statements=true` is for
+//! connections without a pooler, or with one that knows statements by name.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +24,8 @@ use url::form_urlencoded;
 use crate::client_tls;
 
 const URL_SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
+/// Values of `target_session_attrs` that a server which accepts writes fulfils.
+const WRITABLE_SESSIONS: [&str; 3] = ["any", "primary", "read-write"];
 const APPLICATION_NAME: &str = "fieldsync-gateway";
 /// For one of the servers to accept the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,6 +49,13 @@ pub(crate) enum DatabaseUrlError {
     RootsWithoutTls,
     #[error("`sslmode={0}` in --store is not known: use disable, prefer, require, verify-ca or verify-full")]
     Mode(String),
+    #[error(
+        "`target_session_attrs={0}` in --store cannot be used, because the gateway writes: use read-write, or leave \
+         it out"
+    )]
+    SessionAttributes(String),
+    #[error("`prepared_statements={0}` in --store is neither true nor false")]
+    PreparedStatements(String),
     #[error("cannot read the certificates of sslrootcert {}", path.display())]
     Roots {
         path: PathBuf,
@@ -58,6 +70,8 @@ pub(crate) enum DatabaseUrlError {
 pub(crate) struct DatabaseAddress {
     pub(super) config: Config,
     pub(super) tls: ClientConfig,
+    /// Whether statements may have names in a session.
+    pub(super) prepares_statements: bool,
     /// For people and logs: where it is, without secrets.
     pub(super) name: String,
 }
@@ -80,7 +94,7 @@ impl DatabaseAddress {
 
     /// Reads the URL.
     pub(crate) fn parse(store: &str, password: Option<&str>) -> Result<Self, DatabaseUrlError> {
-        let (url, tls) = DatabaseTls::split_from_url(store)?;
+        let (url, parameters) = UrlParameters::split_from_url(store)?;
         let mut config: Config = url.parse().map_err(|_| DatabaseUrlError::Url)?;
         if let (None, Some(password)) = (config.get_password(), password) {
             config.password(password);
@@ -92,26 +106,32 @@ impl DatabaseAddress {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
         config
-            .ssl_mode(tls.mode)
+            .ssl_mode(parameters.mode)
             // A read-only server would fail every batch.
             .target_session_attrs(TargetSessionAttrs::ReadWrite)
             .keepalives_idle(KEEPALIVE_IDLE_TIME)
             .keepalives_interval(KEEPALIVE_INTERVAL)
             .keepalives_retries(KEEPALIVE_PROBES_MAX)
             .tcp_user_timeout(KEEPALIVE_IDLE_TIME);
-        Ok(Self { tls: tls.into_config()?, name: describe_database(&config), config })
+        Ok(Self {
+            prepares_statements: parameters.prepares_statements,
+            tls: parameters.into_tls_config()?,
+            name: describe_database(&config),
+            config,
+        })
     }
 }
 
-/// The TLS settings of a URL.
-struct DatabaseTls {
+/// The parameters of a URL that the driver does not know, or not all values of.
+struct UrlParameters {
+    prepares_statements: bool,
     mode: SslMode,
     is_verified: bool,
     roots: Option<PathBuf>,
 }
 
-impl DatabaseTls {
-    /// Removes the TLS settings from the URL: the driver does not know all of them.
+impl UrlParameters {
+    /// Removes these parameters from the URL.
     fn split_from_url(store: &str) -> Result<(String, Self), DatabaseUrlError> {
         let rest = strip_scheme(store).ok_or(DatabaseUrlError::Url)?;
         // As in the driver, the first `@` ends the password.
@@ -120,25 +140,35 @@ impl DatabaseTls {
         if place.contains('@') {
             return Err(DatabaseUrlError::Url);
         }
-        let mut tls = Self { mode: SslMode::Prefer, is_verified: false, roots: None };
+        let mut parameters =
+            Self { prepares_statements: false, mode: SslMode::Prefer, is_verified: false, roots: None };
         let mut others = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match form_urlencoded::parse(pair.as_bytes()).next() {
-                Some((key, value)) if key == "sslmode" => tls.set_mode(&value)?,
+                Some((key, value)) if key == "sslmode" => parameters.set_mode(&value)?,
                 Some((key, value)) if key == "sslrootcert" => {
-                    tls.is_verified = true;
-                    tls.roots = (value != "system").then(|| value.as_ref().into());
+                    parameters.is_verified = true;
+                    parameters.roots = (value != "system").then(|| value.as_ref().into());
+                }
+                Some((key, value)) if key == "prepared_statements" => {
+                    parameters.prepares_statements =
+                        value.parse().map_err(|_| DatabaseUrlError::PreparedStatements(value.into()))?;
+                }
+                Some((key, value)) if key == "target_session_attrs" => {
+                    if !WRITABLE_SESSIONS.contains(&value.as_ref()) {
+                        return Err(DatabaseUrlError::SessionAttributes(value.into()));
+                    }
                 }
                 _ => others.push(pair),
             }
         }
-        if tls.is_verified {
-            if tls.mode == SslMode::Disable {
+        if parameters.is_verified {
+            if parameters.mode == SslMode::Disable {
                 return Err(DatabaseUrlError::RootsWithoutTls);
             }
-            tls.mode = SslMode::Require;
+            parameters.mode = SslMode::Require;
         }
-        Ok((format!("{}{credentials}{place}?{}", URL_SCHEMES[0], others.join("&")), tls))
+        Ok((format!("{}{credentials}{place}?{}", URL_SCHEMES[0], others.join("&")), parameters))
     }
 
     fn set_mode(&mut self, mode: &str) -> Result<(), DatabaseUrlError> {
@@ -155,7 +185,7 @@ impl DatabaseTls {
         Ok(())
     }
 
-    fn into_config(self) -> Result<ClientConfig, DatabaseUrlError> {
+    fn into_tls_config(self) -> Result<ClientConfig, DatabaseUrlError> {
         if !self.is_verified {
             let verifier = Arc::new(AcceptAnyCertificate(client_tls::crypto_provider()));
             return Ok(client_tls::config_builder(client_tls::crypto_provider())?
@@ -243,9 +273,9 @@ impl ServerCertVerifier for AcceptAnyCertificate {
 
 #[cfg(test)]
 mod tests {
-    use tokio_postgres::config::SslMode;
+    use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 
-    use super::{DatabaseAddress, DatabaseTls, DatabaseUrlError};
+    use super::{DatabaseAddress, DatabaseUrlError, UrlParameters};
 
     #[test]
     fn tls_settings_are_interpreted_as_by_libpq_or_more_strictly() {
@@ -261,11 +291,11 @@ mod tests {
             ("postgres://db/x?sslmode=require&sslrootcert=%2Fetc%2Fca.pem", SslMode::Require, true),
         ];
         for (url, mode, verified) in cases {
-            let (rest, tls) = DatabaseTls::split_from_url(url).unwrap();
+            let (rest, tls) = UrlParameters::split_from_url(url).unwrap();
             assert_eq!((tls.mode, tls.is_verified), (mode, verified), "{url}");
             assert!(!rest.contains("ssl"), "{rest}");
         }
-        let (_, tls) = DatabaseTls::split_from_url(cases[cases.len() - 1].0).unwrap();
+        let (_, tls) = UrlParameters::split_from_url(cases[cases.len() - 1].0).unwrap();
         assert_eq!(tls.roots.unwrap().to_str(), Some("/etc/ca.pem"));
         assert!(matches!(
             DatabaseAddress::parse("postgres://db/x?sslmode=on", None),
@@ -280,6 +310,20 @@ mod tests {
                 "{url}"
             );
         }
+    }
+
+    #[test]
+    fn only_servers_that_accept_writes_can_be_asked_for() {
+        for attributes in ["any", "primary", "read-write"] {
+            let url = format!("postgres://one:1,two:2/x?target_session_attrs={attributes}");
+            let address = DatabaseAddress::parse(&url, None).unwrap();
+            assert_eq!(address.config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+            assert_eq!((address.config.get_hosts().len(), address.prepares_statements), (2, false));
+        }
+        let parse = |parameter: &str| DatabaseAddress::parse(&format!("postgres://db/x?{parameter}"), None);
+        assert!(matches!(parse("target_session_attrs=standby"), Err(DatabaseUrlError::SessionAttributes(_))));
+        assert!(parse("prepared_statements=true").unwrap().prepares_statements);
+        assert!(matches!(parse("prepared_statements=1"), Err(DatabaseUrlError::PreparedStatements(_))));
     }
 
     #[test]

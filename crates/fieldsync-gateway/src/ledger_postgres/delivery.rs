@@ -8,20 +8,21 @@
 //! All transactions lock in the same order, so that they cannot deadlock: the index of applied records, then keys, then
 //! record ids, each sorted; then what [`super::settle`] names after them.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
-use tokio_postgres::Transaction;
-use tokio_postgres::types::Type;
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
+use super::claims::duration_to_ms;
 use super::leases::{
     key_digests, lease_keys, lease_records, load_sent, release_keys, release_records, release_undelivered,
 };
 use super::operation_error::OperationError;
+use super::records::{RecordColumns, insert_outbox, insert_records, load_known};
+use super::schema::read_forwards;
 use super::session_pool::DbSession;
-use super::settle::{delete_response, insert_applied, insert_response, load_known, load_response};
-use crate::clock::millis;
+use super::settle::{delete_response, insert_response, load_response};
 use crate::digest::Sha256Digest;
 use crate::ledger::{
     Admission, AdmissionFacts, BatchSettlement, DeliveryId, DeliveryOutcome, StoredVerdict, admit_records,
@@ -44,12 +45,10 @@ const EXTEND_RECORDS: &str = "
         WHERE delivery = $1 AND id = ANY($2) AND lease_until > clock_timestamp() ORDER BY id FOR UPDATE
     )";
 /// The first receipt of a record stays.
-const INSERT_DELIVERED: &str = "
-    INSERT INTO fieldsync.records AS known (id, digest, device_id, receipt)
-    SELECT id, digest, $1, receipt FROM unnest($2, $3, $4) AS new (id, digest, receipt) ORDER BY id
-    ON CONFLICT (id) DO UPDATE SET receipt = coalesce(known.receipt, excluded.receipt)
-    WHERE known.digest = excluded.digest
-    RETURNING id, xmax = 0";
+const ADD_RECEIPTS: &str = "
+    UPDATE fieldsync.records SET receipt = new.receipt
+    FROM unnest($1, $2, $3) AS new (id, digest, receipt)
+    WHERE records.id = new.id AND records.digest = new.digest AND records.receipt IS NULL";
 /// Of gateways that died.
 const DELETE_DEAD_KEYS: &str =
     "DELETE FROM fieldsync.delivery_keys WHERE lease_until < clock_timestamp() - interval '1 hour'";
@@ -66,8 +65,8 @@ pub(super) async fn begin_delivery(
     delivery: DeliveryId,
     lease: Duration,
 ) -> Result<Vec<Admission>, OperationError> {
-    let transaction = session.client.transaction().await?;
-    let lease = to_ms(lease);
+    let transaction = session.begin().await?;
+    let lease = duration_to_ms(lease);
     let valid: Vec<&ValidatedRecord> = batch.records.iter().filter(|record| record.fault.is_none()).collect();
     let leased_keys = lease_keys(&transaction, batch, delivery, lease, &valid).await?;
     let leased = lease_records(&transaction, batch, delivery, lease, &valid).await?;
@@ -79,7 +78,7 @@ pub(super) async fn begin_delivery(
     let facts = AdmissionFacts { known, sent, leased_records: leased.records, leased_keys };
     let admissions = admit_records(batch, &facts);
     if !admissions.contains(&Admission::Deliver) {
-        transaction.rollback().await?;
+        transaction.roll_back().await?;
         return Ok(admissions);
     }
     release_undelivered(&transaction, batch, delivery, &admissions, &leased.sent_before).await?;
@@ -99,8 +98,8 @@ pub(super) async fn extend_lease(
     let ids: Vec<Uuid> = records.clone().map(|record| record.id.0).collect();
     let keys = key_digests(records);
     let slices: Vec<&[u8]> = keys.iter().map(Sha256Digest::as_slice).collect();
-    let lease = to_ms(lease);
-    let transaction = session.client.transaction().await?;
+    let lease = duration_to_ms(lease);
+    let transaction = session.begin().await?;
     let mut extended = 0;
     if !slices.is_empty() {
         extended += transaction
@@ -122,7 +121,7 @@ pub(super) async fn extend_lease(
         )
         .await?;
     if extended < (keys.len() + ids.len()) as u64 {
-        transaction.rollback().await?;
+        transaction.roll_back().await?;
         return Ok(false);
     }
     transaction.commit().await?;
@@ -137,13 +136,12 @@ pub(super) async fn record_verdicts(
     verdicts: &[StoredVerdict],
     now: i64,
 ) -> Result<(), OperationError> {
-    let transaction = session.client.transaction().await?;
-    let applied = insert_delivered(&transaction, batch, verdicts).await?;
+    let transaction = session.begin().await?;
+    insert_delivered(&transaction, batch, verdicts, now).await?;
     let records = verdicts.iter().filter_map(|verdict| batch.records.get(verdict.position));
     let ids: Vec<Uuid> = records.map(|record| record.id.0).collect();
     release_records(&transaction, delivery, &ids, &[]).await?;
-    insert_applied(&transaction, batch, &applied, now).await?;
-    Ok(transaction.commit().await?)
+    transaction.commit().await
 }
 
 /// Stores verdicts and the response, and ends the lease.
@@ -155,15 +153,14 @@ pub(super) async fn finish_delivery(
     response: &BatchResponse,
     now: i64,
 ) -> Result<BatchSettlement, OperationError> {
-    let transaction = session.client.transaction().await?;
-    let applied = insert_delivered(&transaction, batch, verdicts).await?;
+    let transaction = session.begin().await?;
+    insert_delivered(&transaction, batch, verdicts, now).await?;
     release_keys(&transaction, batch, delivery, &key_digests(batch.records.iter())).await?;
     let is_uncertain = |verdict: &&StoredVerdict| verdict.outcome == DeliveryOutcome::Uncertain;
     let uncertain = verdicts.iter().filter(is_uncertain);
     let sent: Vec<Uuid> =
         uncertain.filter_map(|verdict| Some(batch.records.get(verdict.position)?.id.0)).collect();
     release_records(&transaction, delivery, &record_ids(batch), &sent).await?;
-    insert_applied(&transaction, batch, &applied, now).await?;
     let settlement = store_final_response(&transaction, batch, response, now).await?;
     transaction.commit().await?;
     Ok(settlement)
@@ -176,12 +173,13 @@ pub(super) async fn prune_sent(session: &DbSession, before: i64, max: i64) -> Re
     Ok(session.client.execute_typed(DELETE_OLD_SENT, &[(&before, Type::INT8), (&max, Type::INT8)]).await?)
 }
 
-/// Adds what the destination has to the index. Returns the records that were not known before.
-async fn insert_delivered<'a>(
-    transaction: &Transaction<'_>,
-    batch: &'a ValidatedBatch,
+/// Stores what the destination has, and the payloads of what was not known before if they are to be forwarded.
+async fn insert_delivered(
+    transaction: &Client,
+    batch: &ValidatedBatch,
     verdicts: &[StoredVerdict],
-) -> Result<Vec<&'a ValidatedRecord>, OperationError> {
+    now: i64,
+) -> Result<(), OperationError> {
     let (mut delivered, mut receipts) = (Vec::new(), Vec::new());
     for verdict in verdicts {
         if let (Some(record), DeliveryOutcome::Applied(receipt)) =
@@ -192,34 +190,25 @@ async fn insert_delivered<'a>(
         }
     }
     if delivered.is_empty() {
-        return Ok(delivered);
+        return Ok(());
     }
-    let ids: Vec<Uuid> = delivered.iter().map(|record| record.id.0).collect();
-    let digests: Vec<&[u8]> = delivered.iter().map(|record| record.digest.as_slice()).collect();
-    let rows = transaction
-        .query_typed(
-            INSERT_DELIVERED,
-            &[
-                (&batch.device.0, Type::UUID),
-                (&ids, Type::UUID_ARRAY),
-                (&digests, Type::BYTEA_ARRAY),
-                (&receipts, Type::TEXT_ARRAY),
-            ],
-        )
-        .await?;
-    let mut new = HashSet::new();
-    for row in rows {
-        if row.try_get(1)? {
-            new.insert(row.try_get::<_, Uuid>(0)?);
-        }
+    let new = insert_records(transaction, batch, &delivered, &receipts, now).await?;
+    if new.len() < delivered.len() {
+        let RecordColumns { ids, digests, .. } = RecordColumns::of(&delivered);
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&ids, Type::UUID_ARRAY), (&digests, Type::BYTEA_ARRAY), (&receipts, Type::TEXT_ARRAY)];
+        transaction.execute_typed(ADD_RECEIPTS, &parameters).await?;
     }
-    delivered.retain(|record| new.contains(&record.id.0));
-    Ok(delivered)
+    if read_forwards(transaction).await? {
+        delivered.retain(|record| new.contains_key(&record.id.0));
+        insert_outbox(transaction, batch, &delivered, &new, now).await?;
+    }
+    Ok(())
 }
 
 /// Stores the response, unless the batch has one that is valid.
 async fn store_final_response(
-    transaction: &Transaction<'_>,
+    transaction: &Client,
     batch: &ValidatedBatch,
     response: &BatchResponse,
     now: i64,
@@ -240,8 +229,4 @@ async fn store_final_response(
 
 fn record_ids(batch: &ValidatedBatch) -> Vec<Uuid> {
     batch.records.iter().map(|record| record.id.0).collect()
-}
-
-fn to_ms(duration: Duration) -> i64 {
-    i64::try_from(millis(duration)).unwrap_or(i64::MAX)
 }

@@ -5,18 +5,16 @@
 
 use std::collections::HashSet;
 
+use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{GenericClient, Transaction};
 use uuid::Uuid;
 
 use super::operation_error::OperationError;
 use super::to_i64;
-use crate::ledger::AppliedEntry;
-use crate::ledger::{ForwardVerdict, HoldReason, LaneId, PageSettlement};
+use crate::ledger::{ForwardVerdict, HoldReason, LaneId, OutboxEntry, PageSettlement};
 use crate::model::RecordId;
 
-/// Only from the row before the page, so that a page that another gateway has settled is not settled again.
-const ADVANCE_CURSOR: &str = "UPDATE fieldsync.counters SET seq = $2 WHERE name = 'forwarded' AND seq = $1";
+const DELETE_FROM_OUTBOX: &str = "DELETE FROM fieldsync.outbox WHERE seq = ANY($1)";
 const LOCK_LANES: &str =
     "SELECT lane FROM fieldsync.forward_lanes WHERE lane = ANY($1) ORDER BY lane FOR UPDATE";
 const INSERT_LANE: &str = "
@@ -27,7 +25,7 @@ const INSERT_PARKED: &str = "
     INSERT INTO fieldsync.forward_parked
         (lane, seq, id, device_id, batch_id, type, key, applied_at_ms, payload)
     SELECT new.lane, seq, id, device_id, batch_id, type, key, applied_at_ms, payload
-    FROM unnest($1, $2) AS new (lane, seq) JOIN fieldsync.applied USING (seq)
+    FROM unnest($1, $2) AS new (lane, seq) JOIN fieldsync.outbox USING (seq)
     ON CONFLICT DO NOTHING";
 pub(super) const DELETE_PARKED: &str = "
     DELETE FROM fieldsync.forward_parked USING unnest($1, $2) AS passed (lane, seq)
@@ -48,7 +46,7 @@ const ADVANCE_LANES: &str = "
     WHERE forward_lanes.lane = moved.lane AND head_seq <> head.seq";
 const END_LANES: &str = "
     DELETE FROM fieldsync.forward_lanes WHERE lane = ANY($1) AND NOT EXISTS (
-        SELECT FROM fieldsync.forward_parked WHERE forward_parked.lane = forward_lanes.lane
+        SELECT 1 FROM fieldsync.forward_parked WHERE forward_parked.lane = forward_lanes.lane
     )";
 const LOCK_REFUSED: &str = "
     SELECT lane, head_seq FROM fieldsync.forward_lanes
@@ -65,16 +63,13 @@ pub(super) struct LaneRows {
 }
 
 impl LaneRows {
-    fn of<'e>(entries: impl Iterator<Item = &'e AppliedEntry>) -> Self {
-        let (lanes, seqs) = entries.map(|entry| (LaneId::of_entry(entry).0, to_i64(entry.seq))).unzip();
+    fn of<'e>(entries: impl Iterator<Item = &'e OutboxEntry>) -> Self {
+        let (lanes, seqs) =
+            entries.map(|entry| (LaneId::of_record(&entry.record).0, to_i64(entry.record.seq))).unzip();
         Self { lanes, seqs }
     }
 
-    pub(super) async fn execute(
-        &self,
-        client: &impl GenericClient,
-        statement: &str,
-    ) -> Result<(), OperationError> {
+    pub(super) async fn execute(&self, client: &Client, statement: &str) -> Result<(), OperationError> {
         if !self.lanes.is_empty() {
             let parameters: [(&(dyn ToSql + Sync), Type); 2] =
                 [(&self.lanes, Type::UUID_ARRAY), (&self.seqs, Type::INT8_ARRAY)];
@@ -84,14 +79,14 @@ impl LaneRows {
     }
 }
 
-async fn lock_lanes(client: &impl GenericClient, lanes: &Vec<Uuid>) -> Result<(), OperationError> {
+async fn lock_lanes(client: &Client, lanes: &Vec<Uuid>) -> Result<(), OperationError> {
     client.query_typed(LOCK_LANES, &[(lanes, Type::UUID_ARRAY)]).await?;
     Ok(())
 }
 
 /// Gives each lane its next record, and ends those without one.
 pub(super) async fn advance_lanes(
-    client: &impl GenericClient,
+    client: &Client,
     lanes: &Vec<Uuid>,
     now: i64,
 ) -> Result<(), OperationError> {
@@ -100,30 +95,32 @@ pub(super) async fn advance_lanes(
     Ok(())
 }
 
-/// Adds lanes and parked records, and moves the cursor.
+/// Takes a page out of the outbox, and adds its blocked records to their lanes.
 pub(super) async fn settle_new_page(
-    transaction: &Transaction<'_>,
+    transaction: &Client,
     settlement: &PageSettlement,
-) -> Result<bool, OperationError> {
-    let (Some((first, _)), Some((last, _))) = (settlement.records.first(), settlement.records.last()) else {
-        return Ok(true);
-    };
-    let (before, last) = (to_i64(first.seq) - 1, to_i64(last.seq));
-    let moved =
-        transaction.execute_typed(ADVANCE_CURSOR, &[(&before, Type::INT8), (&last, Type::INT8)]).await?;
-    if moved == 0 {
-        return Ok(false);
-    }
+) -> Result<(), OperationError> {
     let blocked = settlement.records.iter().filter(|(_, verdict)| *verdict != ForwardVerdict::Passed);
-    let parked = LaneRows::of(blocked.clone().map(|(entry, _)| entry));
-    if parked.lanes.is_empty() {
-        return Ok(true);
+    let parked = LaneRows::of(blocked.map(|(entry, _)| entry));
+    if !parked.lanes.is_empty() {
+        block_lanes(transaction, settlement, &parked).await?;
     }
+    let seqs: Vec<i64> = settlement.records.iter().map(|(entry, _)| to_i64(entry.record.seq)).collect();
+    transaction.execute_typed(DELETE_FROM_OUTBOX, &[(&seqs, Type::INT8_ARRAY)]).await?;
+    Ok(())
+}
+
+async fn block_lanes(
+    transaction: &Client,
+    settlement: &PageSettlement,
+    parked: &LaneRows,
+) -> Result<(), OperationError> {
+    let blocked = settlement.records.iter().filter(|(_, verdict)| *verdict != ForwardVerdict::Passed);
     lock_lanes(transaction, &parked.lanes).await?;
     let now = to_i64(settlement.now);
     let mut known = HashSet::new();
     for (entry, verdict) in blocked {
-        let lane = LaneId::of_entry(entry).0;
+        let lane = LaneId::of_record(&entry.record).0;
         if !known.insert(lane) {
             continue;
         }
@@ -137,8 +134,8 @@ pub(super) async fn settle_new_page(
                 INSERT_LANE,
                 &[
                     (&lane, Type::UUID),
-                    (&to_i64(entry.seq), Type::INT8),
-                    (&entry.id.0, Type::UUID),
+                    (&to_i64(entry.record.seq), Type::INT8),
+                    (&entry.record.id.0, Type::UUID),
                     (&due_at, Type::INT8),
                     (&attempts, Type::INT8),
                     (&now, Type::INT8),
@@ -149,15 +146,14 @@ pub(super) async fn settle_new_page(
             )
             .await?;
     }
-    parked.execute(transaction, INSERT_PARKED).await?;
-    Ok(true)
+    parked.execute(transaction, INSERT_PARKED).await
 }
 
 /// Takes passed records out of their lanes.
 pub(super) async fn settle_lane_page(
-    transaction: &Transaction<'_>,
+    transaction: &Client,
     settlement: &PageSettlement,
-) -> Result<bool, OperationError> {
+) -> Result<(), OperationError> {
     let now = to_i64(settlement.now);
     let lanes = LaneRows::of(settlement.records.iter().map(|(entry, _)| entry)).lanes;
     lock_lanes(transaction, &lanes).await?;
@@ -172,8 +168,8 @@ pub(super) async fn settle_lane_page(
             .execute_typed(
                 HOLD_LANE,
                 &[
-                    (&LaneId::of_entry(entry).0, Type::UUID),
-                    (&to_i64(entry.seq), Type::INT8),
+                    (&LaneId::of_record(&entry.record).0, Type::UUID),
+                    (&to_i64(entry.record.seq), Type::INT8),
                     (&due_at.map(to_i64), Type::INT8),
                     (&now, Type::INT8),
                     (&reason.code, Type::TEXT),
@@ -183,14 +179,11 @@ pub(super) async fn settle_lane_page(
             )
             .await?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// The lanes of these records as far as they are under review, locked, and their first rows.
-pub(super) async fn lock_refused(
-    client: &impl GenericClient,
-    ids: &[RecordId],
-) -> Result<LaneRows, OperationError> {
+pub(super) async fn lock_refused(client: &Client, ids: &[RecordId]) -> Result<LaneRows, OperationError> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let mut rows = LaneRows { lanes: Vec::new(), seqs: Vec::new() };
     for row in client.query_typed(LOCK_REFUSED, &[(&ids, Type::UUID_ARRAY)]).await? {

@@ -1,10 +1,8 @@
 //! The tables of records that forwarding set aside.
 
-use tokio_postgres::{Error as DatabaseError, Transaction};
-
 /// `forward_lanes`: the blocked lanes; those without `due_at_ms` have a refused record. `forward_parked`: all records
 /// of blocked lanes.
-const CREATE_TABLES: &str = "
+pub(super) const CREATE_LANE_TABLES: &str = "
     CREATE TABLE fieldsync.forward_lanes (
         lane uuid PRIMARY KEY, head_seq bigint NOT NULL, record_id uuid NOT NULL, due_at_ms bigint,
         attempts bigint NOT NULL, at_ms bigint NOT NULL, code text, message text, field text
@@ -16,13 +14,5 @@ const CREATE_TABLES: &str = "
         type text NOT NULL, key text, applied_at_ms bigint NOT NULL, payload text NOT NULL,
         PRIMARY KEY (lane, seq)
     );
+    CREATE INDEX forward_parked_by_seq ON fieldsync.forward_parked (seq);
 ";
-
-/// Creates the tables unless they exist: ledgers of older gateways lack them.
-pub(super) async fn create_lane_tables(transaction: &Transaction<'_>) -> Result<(), DatabaseError> {
-    let has_tables = "SELECT to_regclass('fieldsync.forward_parked') IS NOT NULL";
-    if !transaction.query_typed_one(has_tables, &[]).await?.try_get::<_, bool>(0)? {
-        transaction.batch_execute(CREATE_TABLES).await?;
-    }
-    Ok(())
-}

@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tokio_postgres::Transaction;
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::operation_error::OperationError;
-use super::settle::decode_digest;
+use super::records::decode_digest;
 use crate::digest::{Sha256Digest, sha256};
 use crate::ledger::{Admission, DeliveryId, SentRecord};
 use crate::model::{DeviceId, RecordId};
@@ -27,10 +27,10 @@ const LEASE_RECORDS: &str = "
     FROM unnest($4, $5) AS new (id, digest) ORDER BY id
     ON CONFLICT (id) DO UPDATE
     SET device_id = excluded.device_id, digest = excluded.digest, delivery = excluded.delivery,
-        lease_until = excluded.lease_until
+        lease_until = excluded.lease_until, was_sent = true
     WHERE (present.digest = excluded.digest OR present.device_id = excluded.device_id)
         AND (present.delivery = excluded.delivery OR present.lease_until <= clock_timestamp())
-    RETURNING id, xmax <> 0";
+    RETURNING id, was_sent";
 const SELECT_SENT: &str = "
     SELECT id, digest, device_id FROM fieldsync.deliveries
     WHERE id = ANY($1) AND lease_until <= clock_timestamp()";
@@ -41,18 +41,19 @@ const RELEASE_KEYS: &str = "
         ORDER BY key_digest FOR UPDATE
     )";
 /// Rows that stay belong to no delivery.
-const RELEASE_RECORDS: &str = "
-    WITH own AS (
+const KEEP_SENT_RECORDS: &str = "
+    UPDATE fieldsync.deliveries
+    SET delivery = '00000000-0000-0000-0000-000000000000', lease_until = clock_timestamp()
+    WHERE id IN (
         SELECT id FROM fieldsync.deliveries WHERE delivery = $1 AND id = ANY($2) ORDER BY id FOR UPDATE
-    ), kept AS (
-        UPDATE fieldsync.deliveries
-        SET delivery = '00000000-0000-0000-0000-000000000000', lease_until = clock_timestamp()
-        WHERE id IN (SELECT id FROM own) AND id = ANY($3)
-    )
-    DELETE FROM fieldsync.deliveries WHERE id IN (SELECT id FROM own) AND NOT id = ANY($3)";
+    )";
+const RELEASE_RECORDS: &str = "
+    DELETE FROM fieldsync.deliveries WHERE id IN (
+        SELECT id FROM fieldsync.deliveries WHERE delivery = $1 AND id = ANY($2) ORDER BY id FOR UPDATE
+    )";
 
 pub(super) async fn lease_keys(
-    transaction: &Transaction<'_>,
+    transaction: &Client,
     batch: &ValidatedBatch,
     delivery: DeliveryId,
     lease: i64,
@@ -87,7 +88,7 @@ pub(super) struct LeasedRecords {
 }
 
 pub(super) async fn lease_records(
-    transaction: &Transaction<'_>,
+    transaction: &Client,
     batch: &ValidatedBatch,
     delivery: DeliveryId,
     lease: i64,
@@ -120,7 +121,7 @@ pub(super) async fn lease_records(
 
 /// Which of these were sent, and are not being handed over now.
 pub(super) async fn load_sent(
-    transaction: &Transaction<'_>,
+    transaction: &Client,
     ids: impl Iterator<Item = &Uuid>,
 ) -> Result<HashMap<RecordId, SentRecord>, OperationError> {
     let ids: Vec<Uuid> = ids.copied().collect();
@@ -137,7 +138,7 @@ pub(super) async fn load_sent(
 
 /// Ends the leases of what is not handed over.
 pub(super) async fn release_undelivered(
-    transaction: &Transaction<'_>,
+    transaction: &Client,
     batch: &ValidatedBatch,
     delivery: DeliveryId,
     admissions: &[Admission],
@@ -157,7 +158,7 @@ pub(super) async fn release_undelivered(
 }
 
 pub(super) async fn release_keys(
-    transaction: &Transaction<'_>,
+    transaction: &Client,
     batch: &ValidatedBatch,
     delivery: DeliveryId,
     keys: &[Sha256Digest],
@@ -177,7 +178,7 @@ pub(super) async fn release_keys(
 
 /// Ends the leases of `ids`. The rows of those that are also in `sent` stay.
 pub(super) async fn release_records(
-    transaction: &Transaction<'_>,
+    transaction: &Client,
     delivery: DeliveryId,
     ids: &[Uuid],
     sent: &[Uuid],
@@ -185,12 +186,14 @@ pub(super) async fn release_records(
     if ids.is_empty() {
         return Ok(());
     }
-    transaction
-        .execute_typed(
-            RELEASE_RECORDS,
-            &[(&delivery.0, Type::UUID), (&ids, Type::UUID_ARRAY), (&sent, Type::UUID_ARRAY)],
-        )
-        .await?;
+    let (kept, gone): (Vec<Uuid>, Vec<Uuid>) = ids.iter().partition(|id| sent.contains(id));
+    for (statement, ids) in [(KEEP_SENT_RECORDS, kept), (RELEASE_RECORDS, gone)] {
+        if !ids.is_empty() {
+            transaction
+                .execute_typed(statement, &[(&delivery.0, Type::UUID), (&ids, Type::UUID_ARRAY)])
+                .await?;
+        }
+    }
     Ok(())
 }
 

@@ -2,89 +2,89 @@
 //!
 //! - A response is sent after its commit is on the server's disk (`synchronous_commit`).
 //! - Any gateways may get the same record, even at the same time: unique rows decide, see [`settle`].
-//! - A claim on a batch is an advisory lock, held by a session that each gateway keeps for claims alone. So the
-//!   claims of a gateway that crashes are released with its session. The same holds for the right to forward
-//!   records. Both need the session itself: a pooler in between must not share it (pgbouncer:
-//!   `pool_mode = session`).
+//! - No row is written by all transactions, and none holds a lock that all need: so gateways do not wait for each other.
+//! - A claim on a batch is a row with a lease, and so is the right to forward records, see [`claims`].
+//! - A transaction needs nothing of its session: a pooler in between may share sessions (pgbouncer:
+//!   `pool_mode = transaction`).
 //! - While the database is away, an operation fails within [`session_pool::OPERATION_TIMEOUT`]; none waits for
 //!   the database to come back.
 
+mod claims;
 mod database_address;
 mod delivery;
 mod lane_changes;
 mod lane_tables;
 mod leases;
+mod migration;
 mod operation_error;
+mod outbox;
+mod preparation;
+mod records;
 mod refused;
 mod schema;
 mod session_pool;
 mod settle;
 mod token_requests;
+mod transaction;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 pub(crate) use database_address::{DatabaseAddress, DatabaseUrlError};
 use operation_error::{OperationError, RedactedDbError};
-use schema::SchemaCheck;
-use session_pool::{DbSession, PinnedSession, SessionPool};
+use preparation::{SchemaCheck, prepare_tables};
+use session_pool::SessionPool;
 
-use super::digest::sha256;
 use super::ledger::{
-    Admission, AppliedEntry, BatchSettlement, DeliveryId, DeliveryLedger, ForwardTurn, Ledger, LedgerError,
-    LedgerOpenError, PageLimit, StoredResponse, StoredVerdict,
+    Admission, AppliedRecord, BatchSettlement, DeliveryId, DeliveryLedger, ForwardTurn, Ledger, LedgerError,
+    LedgerOpenError, LedgerSize, PageLimit, StoredResponse, StoredVerdict,
 };
 use super::validated_batch::ValidatedBatch;
-use crate::model::{BatchId, DeviceId, RecordId};
+use crate::model::{BatchId, DeviceId};
 use crate::protocol::wire::BatchResponse;
 
-/// Concurrent writing transactions: most of their time they wait for the server.
-const WRITERS_MAX: usize = 4;
-/// Key of the advisory lock of the gateway that forwards records.
-const FORWARDING_LOCK: i64 = i64::from_be_bytes(*b"fs-forwd");
+/// Concurrent writing transactions: most of their time they wait for the server, whose disk takes several commits at
+/// once.
+const WRITERS_MAX: usize = 8;
 
-const SELECT_PAGE: &str = "
-    SELECT seq, id, device_id, batch_id, type, key, applied_at_ms, payload FROM (
-        SELECT *, sum(octet_length(payload)) OVER (ORDER BY seq) - octet_length(payload) AS bytes_before
-        FROM (SELECT * FROM fieldsync.applied WHERE seq > $1 ORDER BY seq LIMIT $2) AS next
-    ) AS sized WHERE bytes_before < $3 ORDER BY seq";
 const DELETE_OLD_RESPONSES: &str = "
     WITH old AS (
-        SELECT device_id, batch_id FROM fieldsync.batches WHERE answered_at_ms < $1
+        SELECT device_id, batch_id FROM fieldsync.responses WHERE answered_at_ms < $1
         ORDER BY answered_at_ms LIMIT $2 FOR UPDATE SKIP LOCKED
     )
-    DELETE FROM fieldsync.batches USING old
-    WHERE batches.device_id = old.device_id AND batches.batch_id = old.batch_id";
-const SELECT_IS_CLAIMED: &str = "
-    SELECT EXISTS (
-        SELECT FROM pg_locks
-        WHERE locktype = 'advisory' AND objsubid = 1 AND granted
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-        AND (classid::bigint << 32 | objid::bigint) = $1
-    )";
+    DELETE FROM fieldsync.responses USING old
+    WHERE responses.device_id = old.device_id AND responses.batch_id = old.batch_id";
 
 /// A ledger in a PostgreSQL database.
 pub(crate) struct PostgresLedger {
     sessions: SessionPool,
-    /// The session that holds the claims of this gateway.
-    claims: PinnedSession,
-    /// The session that holds the forwarding lock, or tries to get it.
-    forwarding: PinnedSession,
+    /// Names this gateway in its claims and leases.
+    holder: Uuid,
+    /// Whether payloads are stored, to be forwarded by any gateway: see `forwards` in [`schema`].
+    has_outbox: AtomicBool,
+    /// For `has_outbox` false and true.
+    settle_statements: [String; 2],
+    is_forwarding: AtomicBool,
 }
 
 impl PostgresLedger {
-    /// Connects, and creates the tables if there are none.
-    pub(crate) fn open(address: DatabaseAddress) -> Result<Self, LedgerOpenError> {
+    /// Connects, and creates or migrates the tables. `forwards` says that this gateway forwards records.
+    pub(crate) fn open(address: DatabaseAddress, forwards: bool) -> Result<Self, LedgerOpenError> {
         let sessions = SessionPool::new(address).map_err(LedgerOpenError::Start)?;
-        let ledger =
-            Self { sessions, claims: PinnedSession::default(), forwarding: PinnedSession::default() };
+        let ledger = Self {
+            sessions,
+            holder: Uuid::new_v4(),
+            has_outbox: AtomicBool::new(forwards),
+            settle_statements: [false, true].map(settle::settle_statement),
+            is_forwarding: AtomicBool::new(false),
+        };
         let database = || ledger.sessions.database_name().to_owned();
         let check = ledger
             .sessions
-            .run_in_any(async |session| Ok(schema::prepare_tables(&mut session.client).await?))
+            .run_preparation(async |session| prepare_tables(session, forwards).await)
             .map_err(|error| open_error(database(), error))?;
         match check {
             SchemaCheck::Ready => {
@@ -119,20 +119,31 @@ impl Ledger for PostgresLedger {
     }
 
     fn claim_batch(&self, device: DeviceId, batch: BatchId) -> Result<bool, LedgerError> {
-        let key = claim_key(device, batch);
-        self.sessions.run_in_pinned(&self.claims, async |session| try_lock(session, key).await)
+        self.sessions.run_in_any(async |session| {
+            claims::claim_batch(&session.client, [device.0, batch.0], self.holder).await
+        })
     }
 
     fn release_batch(&self, device: DeviceId, batch: BatchId) -> Result<bool, LedgerError> {
-        let key = claim_key(device, batch);
-        self.sessions.run_in_pinned(&self.claims, async |session| release_lock(session, key).await)
+        self.sessions.run_in_any(async |session| {
+            claims::release_batch(&session.client, [device.0, batch.0], self.holder).await
+        })
+    }
+
+    fn renew_claims(&self) -> Result<(), LedgerError> {
+        self.sessions.run_in_any(async |session| {
+            claims::renew_claims(&session.client, self.holder).await?;
+            if self.is_forwarding.load(Ordering::Relaxed) {
+                let is_kept = claims::keep_forwarding(&session.client, self.holder).await?;
+                self.is_forwarding.fetch_and(is_kept, Ordering::Relaxed);
+            }
+            Ok(())
+        })
     }
 
     fn is_claimed(&self, device: DeviceId, batch: BatchId) -> Result<bool, LedgerError> {
-        let key = claim_key(device, batch);
-        self.sessions.run_in_any(async |session| {
-            Ok(session.client.query_typed_one(SELECT_IS_CLAIMED, &[(&key, Type::INT8)]).await?.try_get(0)?)
-        })
+        self.sessions
+            .run_in_any(async |session| claims::is_claimed(&session.client, [device.0, batch.0]).await)
     }
 
     fn stored_response(
@@ -145,7 +156,19 @@ impl Ledger for PostgresLedger {
     }
 
     fn settle_batch(&self, batch: &ValidatedBatch, now: u64) -> Result<BatchSettlement, LedgerError> {
-        self.sessions.run_in_any(async |session| settle::settle_batch(session, batch, to_i64(now)).await)
+        let now = to_i64(now);
+        self.sessions.run_in_any(async |session| {
+            let has_outbox = self.has_outbox.load(Ordering::Relaxed);
+            let statement = &self.settle_statements[usize::from(has_outbox)];
+            if let Some(settlement) =
+                settle::settle_new_batch(session, statement, has_outbox, batch, now).await?
+            {
+                return Ok(settlement);
+            }
+            let (settlement, has_outbox) = settle::settle_batch(session, batch, now).await?;
+            self.has_outbox.store(has_outbox, Ordering::Relaxed);
+            Ok(settlement)
+        })
     }
 
     fn prune_responses(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
@@ -155,42 +178,36 @@ impl Ledger for PostgresLedger {
                 .client
                 .execute_typed(DELETE_OLD_RESPONSES, &[(&before, Type::INT8), (&max_rows, Type::INT8)])
                 .await?;
+            claims::delete_dead_claims(&session.client).await?;
             Ok(usize::try_from(deleted).unwrap_or(max))
         })
     }
 
-    fn applied_after(&self, seq: u64, limit: PageLimit) -> Result<Vec<AppliedEntry>, LedgerError> {
-        self.sessions.run_in_any(async |session| load_page_after(session, to_i64(seq), limit).await)
+    fn prune_records(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
+        self.sessions.run_in_any(async |session| records::prune_records(&session.client, before, max).await)
+    }
+
+    fn applied_after(&self, seq: u64, limit: PageLimit) -> Result<Vec<AppliedRecord>, LedgerError> {
+        self.sessions
+            .run_in_any(async |session| records::load_listing(&session.client, to_i64(seq), limit).await)
     }
 
     fn next_to_forward(&self, limit: PageLimit) -> Result<ForwardTurn, LedgerError> {
-        self.sessions.run_in_pinned(&self.forwarding, async |session| {
-            if !session.is_forwarding {
-                session.is_forwarding = try_lock(session, FORWARDING_LOCK).await?;
-            }
-            if !session.is_forwarding {
-                return Ok(ForwardTurn::OtherGateway);
-            }
-            let read_counter = async |name: &str| -> Result<i64, OperationError> {
-                let select = "SELECT seq FROM fieldsync.counters WHERE name = $1";
-                Ok(session.client.query_typed_one(select, &[(&name, Type::TEXT)]).await?.try_get(0)?)
-            };
-            let (forwarded, head) = (read_counter("forwarded").await?, read_counter("applied").await?);
-            let waiting = to_u64(head - forwarded);
-            let page =
-                if waiting == 0 { Vec::new() } else { load_page_after(session, forwarded, limit).await? };
-            Ok(ForwardTurn::ThisGateway { page, waiting })
-        })
+        let turn = self
+            .sessions
+            .run_in_any(async |session| outbox::next_to_forward(&session.client, self.holder, limit).await)?;
+        self.is_forwarding.store(matches!(turn, ForwardTurn::ThisGateway { .. }), Ordering::Relaxed);
+        Ok(turn)
     }
 
     fn yield_forwarding(&self) -> Result<(), LedgerError> {
-        self.sessions.run_in_pinned(&self.forwarding, async |session| {
-            if session.is_forwarding {
-                release_lock(session, FORWARDING_LOCK).await?;
-                session.is_forwarding = false;
-            }
-            Ok(())
-        })
+        self.is_forwarding.store(false, Ordering::Relaxed);
+        self.sessions
+            .run_in_any(async |session| claims::return_forwarding(&session.client, self.holder).await)
+    }
+
+    fn size_bytes(&self) -> Result<LedgerSize, LedgerError> {
+        self.sessions.run_in_any(async |session| outbox::load_size(&session.client).await)
     }
 
     fn check_health(&self) -> Result<(), LedgerError> {
@@ -277,51 +294,6 @@ impl DeliveryLedger for PostgresLedger {
             token_requests::take_token_request(session, requests_max, window).await
         })
     }
-}
-
-async fn try_lock(session: &DbSession, key: i64) -> Result<bool, OperationError> {
-    let row =
-        session.client.query_typed_one("SELECT pg_try_advisory_lock($1)", &[(&key, Type::INT8)]).await?;
-    Ok(row.try_get(0)?)
-}
-
-/// Returns false if the lock was no longer held.
-async fn release_lock(session: &DbSession, key: i64) -> Result<bool, OperationError> {
-    let row = session.client.query_typed_one("SELECT pg_advisory_unlock($1)", &[(&key, Type::INT8)]).await?;
-    Ok(row.try_get(0)?)
-}
-
-async fn load_page_after(
-    session: &DbSession,
-    seq: i64,
-    limit: PageLimit,
-) -> Result<Vec<AppliedEntry>, OperationError> {
-    let (max_rows, bytes) = (count_to_i64(limit.rows), count_to_i64(limit.bytes));
-    let page = session
-        .client
-        .query_typed(SELECT_PAGE, &[(&seq, Type::INT8), (&max_rows, Type::INT8), (&bytes, Type::INT8)])
-        .await?;
-    page.iter().map(|row| Ok(decode_entry(row)?)).collect()
-}
-
-fn decode_entry(row: &Row) -> Result<AppliedEntry, tokio_postgres::Error> {
-    Ok(AppliedEntry {
-        seq: to_u64(row.try_get(0)?),
-        id: RecordId(row.try_get(1)?),
-        device: DeviceId(row.try_get(2)?),
-        batch: BatchId(row.try_get(3)?),
-        record_type: row.try_get(4)?,
-        key: row.try_get(5)?,
-        applied_at: to_u64(row.try_get(6)?),
-        payload: row.try_get(7)?,
-    })
-}
-
-/// Two batches with the same key would only take turns, and they are hardly ever in flight together.
-fn claim_key(device: DeviceId, batch: BatchId) -> i64 {
-    let bytes: [&Uuid; 2] = [&device.0, &batch.0];
-    let digest = sha256(bytes.map(|id| *id.as_bytes()).as_flattened());
-    digest.first_chunk().map_or(0, |bytes| i64::from_be_bytes(*bytes))
 }
 
 fn open_error(database: String, error: LedgerError) -> LedgerOpenError {

@@ -4,11 +4,13 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error as DatabaseError, Row};
 use uuid::Uuid;
 
+use super::claims::keep_forwarding;
 use super::lane_changes::{
     DELETE_PARKED, RELEASE_LANES, REPLACE_PAYLOAD, advance_lanes, lock_refused, settle_lane_page,
     settle_new_page,
 };
-use super::{FORWARDING_LOCK, PostgresLedger, count_to_i64, decode_entry, to_i64, to_u64, try_lock};
+use super::outbox::decode_entry;
+use super::{PostgresLedger, count_to_i64, to_i64, to_u64};
 use crate::ledger::{
     HoldReason, LaneCounts, LaneId, LanePage, LaneRecord, PageSettlement, PageSource, RefusedEntry,
     RefusedLedger, ReviewDecision,
@@ -104,25 +106,18 @@ impl RefusedLedger for PostgresLedger {
     }
 
     fn settle_page(&self, settlement: &PageSettlement) -> Result<bool, LedgerError> {
-        self.sessions.run_in_pinned(&self.forwarding, async |session| {
-            // The lock ended with its session if the connection was lost.
-            if !session.is_forwarding {
-                session.is_forwarding = try_lock(session, FORWARDING_LOCK).await?;
-            }
-            if !session.is_forwarding {
+        self.sessions.run_in_any(async |session| {
+            let transaction = session.begin().await?;
+            if !keep_forwarding(&transaction, self.holder).await? {
+                transaction.roll_back().await?;
                 return Ok(false);
             }
-            let transaction = session.client.transaction().await?;
-            let is_settled = match settlement.source {
-                PageSource::Cursor => settle_new_page(&transaction, settlement).await?,
+            match settlement.source {
+                PageSource::Outbox => settle_new_page(&transaction, settlement).await?,
                 PageSource::Lanes => settle_lane_page(&transaction, settlement).await?,
-            };
-            if is_settled {
-                transaction.commit().await?;
-            } else {
-                transaction.rollback().await?;
             }
-            Ok(is_settled)
+            transaction.commit().await?;
+            Ok(true)
         })
     }
 
@@ -157,7 +152,7 @@ impl RefusedLedger for PostgresLedger {
     ) -> Result<u64, LedgerError> {
         let now = to_i64(now);
         self.sessions.run_in_any(async |session| {
-            let transaction = session.client.transaction().await?;
+            let transaction = session.begin().await?;
             let rows = lock_refused(&transaction, ids).await?;
             match decision {
                 ReviewDecision::Retry => {
@@ -178,9 +173,10 @@ impl RefusedLedger for PostgresLedger {
     fn replace_refused_payload(&self, id: RecordId, payload: &str, now: u64) -> Result<bool, LedgerError> {
         let now = to_i64(now);
         self.sessions.run_in_any(async |session| {
-            let transaction = session.client.transaction().await?;
+            let transaction = session.begin().await?;
             let rows = lock_refused(&transaction, &[id]).await?;
             let (Some(lane), Some(seq)) = (rows.lanes.first(), rows.seqs.first()) else {
+                transaction.roll_back().await?;
                 return Ok(false);
             };
             let row: [(&(dyn ToSql + Sync), Type); 3] =

@@ -1,47 +1,58 @@
 //! The tables of the shared ledger, created by the first gateway.
 //!
 //! They are in a schema of their own, so that the database can serve other purposes, too. A change of layout
-//! gets a new version number, and a step in [`prepare_tables`] that migrates from the version before. A gateway
-//! rejects a version that it does not know. A column that older gateways may leave empty is added without a new
-//! version, so that they can run beside newer ones.
+//! gets a new version number, and [`super::migration`] migrates from the version before. A gateway rejects a version
+//! that it does not know.
 
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Error as DatabaseError, GenericClient, Transaction};
-
-use super::lane_tables::create_lane_tables;
+use tokio_postgres::{Client, Error as DatabaseError};
 
 /// The version of the table layout.
-pub(super) const SCHEMA: i64 = 1;
-/// Key of the advisory lock held while the tables are created or checked: gateways may start together.
-const PREPARATION_LOCK: i64 = i64::from_be_bytes(*b"fs-schem");
+pub(super) const SCHEMA: i64 = 2;
 
-/// `records`: the index that lets a record be applied once. `applied`: append-only, in the order of application,
-/// and written without reading the index, so that a failure of the index would show here. `batches`: the
-/// responses. `counters`: the last row of `applied`, and the last row that was forwarded.
-const CREATE_TABLES: &str = "
-    CREATE TABLE fieldsync.meta (key text PRIMARY KEY, value bigint NOT NULL);
-    CREATE TABLE fieldsync.records (id uuid PRIMARY KEY, digest bytea NOT NULL, device_id uuid, receipt text);
-    CREATE TABLE fieldsync.applied (
+/// - `records`: the applied records, without payload; the primary key lets a record be applied once. `seq` is in
+///   the order of application for records of one device and key. Others may be committed in another order, and
+///   numbers may be left out.
+/// - `outbox`: the records that are still to be forwarded, if any gateway forwards.
+/// - `responses`: the responses to batches.
+/// - `claims`: the batches that gateways process, and until when only these may do so.
+/// - `leases`: what one gateway at a time does, and until when.
+/// - `deliveries` and `delivery_keys`: what is being handed over to the destination, by which delivery, and until when
+///   only that may do so; a row of `deliveries` stays until its record is applied or rejected.
+/// - `token_requests`: when access tokens were asked for.
+pub(super) const CREATE_TABLES: &str = "
+    CREATE SEQUENCE fieldsync.record_seq;
+    CREATE TABLE fieldsync.records (
+        id uuid PRIMARY KEY, seq bigint NOT NULL, digest bytea NOT NULL, device_id uuid NOT NULL,
+        batch_id uuid NOT NULL, type text NOT NULL, key text, applied_at_ms bigint NOT NULL, receipt text
+    );
+    CREATE TABLE fieldsync.outbox (
         seq bigint PRIMARY KEY, id uuid NOT NULL, device_id uuid NOT NULL, batch_id uuid NOT NULL,
         type text NOT NULL, key text, applied_at_ms bigint NOT NULL, payload text NOT NULL
     );
-    CREATE TABLE fieldsync.batches (
+    CREATE TABLE fieldsync.claims (
+        device_id uuid, batch_id uuid, holder uuid NOT NULL, lease_until timestamptz NOT NULL,
+        PRIMARY KEY (device_id, batch_id)
+    );
+    CREATE INDEX claims_by_holder ON fieldsync.claims (holder);
+    CREATE TABLE fieldsync.leases (name text PRIMARY KEY, holder uuid NOT NULL, lease_until timestamptz NOT NULL);
+";
+/// After the rows of an older ledger were copied.
+pub(super) const CREATE_RECORD_INDEXES: &str = "
+    CREATE UNIQUE INDEX records_by_seq ON fieldsync.records (seq);
+    CREATE INDEX records_by_age ON fieldsync.records (applied_at_ms);
+";
+pub(super) const CREATE_RESPONSES: &str = "
+    CREATE TABLE fieldsync.responses (
         device_id uuid, batch_id uuid, fingerprint bytea NOT NULL, answered_at_ms bigint NOT NULL,
         answer text NOT NULL, PRIMARY KEY (device_id, batch_id)
     );
-    CREATE INDEX batches_by_age ON fieldsync.batches (answered_at_ms);
-    CREATE TABLE fieldsync.counters (name text PRIMARY KEY, seq bigint NOT NULL);
-    INSERT INTO fieldsync.counters VALUES ('applied', 0), ('forwarded', 0);
+    CREATE INDEX responses_by_age ON fieldsync.responses (answered_at_ms);
 ";
-
-/// Tables that ledgers of older gateways lack, and that older gateways ignore. `deliveries` and
-/// `delivery_keys`: what is being handed over to the destination, by which delivery, and until when only that may do so;
-/// a row of `deliveries` stays until its record is applied or rejected.
-/// `token_requests`: when access tokens were asked for.
-const CREATE_LATER_TABLES: &str = "
+pub(super) const CREATE_DELIVERY_TABLES: &str = "
     CREATE TABLE fieldsync.deliveries (
         id uuid PRIMARY KEY, device_id uuid NOT NULL, digest bytea NOT NULL, delivery uuid NOT NULL,
-        lease_until timestamptz NOT NULL
+        lease_until timestamptz NOT NULL, was_sent boolean NOT NULL DEFAULT false
     );
     CREATE TABLE fieldsync.delivery_keys (
         device_id uuid, key_digest bytea, delivery uuid NOT NULL, lease_until timestamptz NOT NULL,
@@ -49,96 +60,29 @@ const CREATE_LATER_TABLES: &str = "
     );
     CREATE TABLE fieldsync.token_requests (at timestamptz NOT NULL);
 ";
+/// `forwards` is set once a gateway of the ledger forwards records.
+pub(super) const CREATE_META: &str =
+    "CREATE TABLE fieldsync.meta (key text PRIMARY KEY, value bigint NOT NULL)";
+pub(super) const SET_FORWARDS: &str =
+    "INSERT INTO fieldsync.meta VALUES ('forwards', 1) ON CONFLICT DO NOTHING";
+const SELECT_FORWARDS: &str = "SELECT EXISTS (SELECT 1 FROM fieldsync.meta WHERE key = 'forwards')";
 
-/// Whether a database can hold the ledger.
-pub(super) enum SchemaCheck {
-    /// It holds a ledger of this layout, which may be new.
-    Ready,
-    /// It holds a ledger of another version.
-    UnknownVersion(i64),
-    /// It stores text in an encoding other than UTF-8.
-    WrongEncoding(String),
-}
-
-/// Creates the tables unless they exist.
-pub(super) async fn prepare_tables(client: &mut Client) -> Result<SchemaCheck, DatabaseError> {
-    let transaction = client.transaction().await?;
-    transaction.execute_typed("SELECT pg_advisory_xact_lock($1)", &[(&PREPARATION_LOCK, Type::INT8)]).await?;
-    let check = check_or_create(&transaction).await?;
-    match check {
-        SchemaCheck::Ready => transaction.commit().await?,
-        // The session stays open, so another gateway would wait for the lock until its end.
-        SchemaCheck::UnknownVersion(_) | SchemaCheck::WrongEncoding(_) => transaction.rollback().await?,
-    }
-    Ok(check)
-}
-
-async fn check_or_create(transaction: &Transaction<'_>) -> Result<SchemaCheck, DatabaseError> {
-    let encoding = read_setting(transaction, "server_encoding").await?;
-    if encoding != "UTF8" {
-        return Ok(SchemaCheck::WrongEncoding(encoding));
-    }
-    for name in ["fsync", "full_page_writes"] {
-        if read_setting(transaction, name).await? == "off" {
-            tracing::warn!(
-                setting = name,
-                "the database is told not to wait for its disk: a power cut may lose confirmed records"
-            );
-        }
-    }
-    if is_true(transaction, "to_regclass('fieldsync.meta') IS NOT NULL").await? {
-        return match read_version(transaction).await? {
-            SCHEMA => {
-                add_column(transaction, "device_id", "uuid").await?;
-                add_column(transaction, "receipt", "text").await?;
-                add_later_tables(transaction).await?;
-                create_lane_tables(transaction).await?;
-                Ok(SchemaCheck::Ready)
-            }
-            other => Ok(SchemaCheck::UnknownVersion(other)),
-        };
-    }
-    // An administrator may have created the schema, so that the gateway's role needs no permission for it.
-    if is_true(transaction, "to_regnamespace('fieldsync') IS NULL").await? {
-        transaction.batch_execute("CREATE SCHEMA fieldsync").await?;
-    }
-    transaction.batch_execute(CREATE_TABLES).await?;
-    transaction.batch_execute(CREATE_LATER_TABLES).await?;
-    create_lane_tables(transaction).await?;
-    let insert = "INSERT INTO fieldsync.meta VALUES ('schema', $1)";
-    transaction.execute_typed(insert, &[(&SCHEMA, Type::INT8)]).await?;
-    Ok(SchemaCheck::Ready)
-}
-
-/// Ledgers of older gateways lack such a column of the records.
-async fn add_column(transaction: &Transaction<'_>, name: &str, kind: &str) -> Result<(), DatabaseError> {
-    let has_column = format!(
-        "EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'fieldsync.records'::regclass \
-         AND attname = '{name}' AND NOT attisdropped)"
-    );
-    if !is_true(transaction, &has_column).await? {
-        transaction.batch_execute(&format!("ALTER TABLE fieldsync.records ADD COLUMN {name} {kind}")).await?;
-    }
-    Ok(())
-}
-
-async fn add_later_tables(transaction: &Transaction<'_>) -> Result<(), DatabaseError> {
-    if is_true(transaction, "to_regclass('fieldsync.deliveries') IS NULL").await? {
-        transaction.batch_execute(CREATE_LATER_TABLES).await?;
-    }
-    Ok(())
+pub(super) async fn has_table(client: &Client, name: &str) -> Result<bool, DatabaseError> {
+    let select = "SELECT EXISTS (
+        SELECT 1 FROM pg_catalog.pg_class AS class JOIN pg_catalog.pg_namespace AS space
+            ON space.oid = class.relnamespace
+        WHERE nspname = 'fieldsync' AND relname = $1
+    )";
+    client.query_typed_one(select, &[(&name, Type::TEXT)]).await?.try_get(0)
 }
 
 /// The version of the existing tables.
-pub(super) async fn read_version(client: &impl GenericClient) -> Result<i64, DatabaseError> {
+pub(super) async fn read_version(client: &Client) -> Result<i64, DatabaseError> {
     let schema = "SELECT value FROM fieldsync.meta WHERE key = 'schema'";
     client.query_typed_one(schema, &[]).await?.try_get(0)
 }
 
-async fn read_setting(client: &impl GenericClient, name: &str) -> Result<String, DatabaseError> {
-    client.query_typed_one("SELECT current_setting($1)", &[(&name, Type::TEXT)]).await?.try_get(0)
-}
-
-async fn is_true(client: &impl GenericClient, condition: &str) -> Result<bool, DatabaseError> {
-    client.query_typed_one(&format!("SELECT {condition}"), &[]).await?.try_get(0)
+/// Whether a gateway of this ledger forwards records.
+pub(super) async fn read_forwards(client: &Client) -> Result<bool, DatabaseError> {
+    client.query_typed_one(SELECT_FORWARDS, &[]).await?.try_get(0)
 }

@@ -1,15 +1,18 @@
 //! Sessions with the database: created, reused, limited in time, and dropped.
 //!
 //! - Every operation ends within its time limit, whatever the server or the network does. After the limit the
-//!   session is dropped, and the server, which has the same limit, rolls back what was not committed.
+//!   session is dropped, and the server rolls back what was not committed.
 //! - An operation that failed for an external cause is repeated, [`ATTEMPTS_MAX`] times in all: after a conflict
 //!   with another gateway in the same session, after a lost connection in a new one. So every operation must
-//!   allow for having been executed before.
-//! - There are as many sessions as threads that use them, and two more.
+//!   allow for having been executed before, also after a commit whose response was lost.
+//! - There are at most [`SESSIONS_MAX`]; an operation waits for one within its time limit. None of them has a state between two transactions, so
+//!   that a pooler may run each transaction in another session of the server: no settings, no locks, and unless the
+//!   URL allows it, no statements with a name.
 //! - A thread of their own drives all sessions all the time. So a dropped session ends at once, and releases
-//!   the locks that other gateways wait for.
+//!   the rows that other gateways wait for.
 //! - Each new session checks the layout of the tables: another release may have changed it meanwhile.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -17,10 +20,11 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::database_address::DatabaseAddress;
@@ -31,23 +35,39 @@ use crate::ledger::LedgerError;
 /// No operation takes longer.
 pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 const ATTEMPTS_MAX: u32 = 5;
-/// Set in each session besides [`OPERATION_TIMEOUT`]: a confirmed commit is on disk, and a gateway that has
-/// ended does not block the others.
-const SESSION_SETTINGS: &str = "
-    SELECT set_config('synchronous_commit', 'on', false)
-        WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply');
-    SET default_transaction_isolation = 'read committed';
-    SET tcp_keepalives_idle = 15;
-    SET tcp_keepalives_interval = 5;
-    SET tcp_keepalives_count = 3;
-";
+/// Connections of a gateway: the default limit of PostgreSQL, 100, has room for several gateways.
+const SESSIONS_MAX: usize = 16;
+/// How long preparing the tables may take: a migration copies every record of the ledger.
+const PREPARATION_TIMEOUT: Duration = Duration::from_hours(6);
 
 /// One session; dropping it ends it at once.
 pub(super) struct DbSession {
     pub(super) client: Client,
     connection: JoinHandle<()>,
-    /// It holds the lock of the gateway that forwards records.
-    pub(super) is_forwarding: bool,
+    /// Since an operation began a transaction, and until it ended it.
+    pub(super) is_in_transaction: bool,
+    prepares_statements: bool,
+    /// By their text.
+    prepared: HashMap<String, Statement>,
+}
+
+impl DbSession {
+    /// A statement that is parsed once in each session. `None` if sessions may be those of a pooler.
+    pub(super) async fn prepare(
+        &mut self,
+        text: &str,
+        types: &[Type],
+    ) -> Result<Option<Statement>, OperationError> {
+        if !self.prepares_statements {
+            return Ok(None);
+        }
+        if let Some(statement) = self.prepared.get(text) {
+            return Ok(Some(statement.clone()));
+        }
+        let statement = self.client.prepare_typed(text, types).await?;
+        self.prepared.insert(text.to_owned(), statement.clone());
+        Ok(Some(statement))
+    }
 }
 
 impl Drop for DbSession {
@@ -55,9 +75,6 @@ impl Drop for DbSession {
         self.connection.abort();
     }
 }
-
-/// Holds a session for operations that always need the same one.
-pub(super) type PinnedSession = tokio::sync::Mutex<Option<DbSession>>;
 
 /// The thread that drives the sessions until it is dropped.
 struct SessionThread {
@@ -96,6 +113,8 @@ pub(super) struct SessionPool {
     thread: RwLock<Option<SessionThread>>,
     closing: watch::Sender<bool>,
     address: DatabaseAddress,
+    /// One for each session that may be in use.
+    turns: Semaphore,
     idle: Mutex<Vec<DbSession>>,
     /// The tables exist and have a known layout.
     is_prepared: AtomicBool,
@@ -107,6 +126,7 @@ impl SessionPool {
             thread: RwLock::new(Some(SessionThread::start()?)),
             closing: watch::Sender::new(false),
             address,
+            turns: Semaphore::new(SESSIONS_MAX),
             idle: Mutex::default(),
             is_prepared: AtomicBool::new(false),
         })
@@ -127,21 +147,29 @@ impl SessionPool {
         &self,
         operation: impl AsyncFnMut(&mut DbSession) -> Result<T, OperationError>,
     ) -> Result<T, LedgerError> {
-        self.block_on(async {
+        self.run_within(OPERATION_TIMEOUT, operation)
+    }
+
+    /// Runs the operation that prepares the tables.
+    pub(super) fn run_preparation<T>(
+        &self,
+        operation: impl AsyncFnMut(&mut DbSession) -> Result<T, OperationError>,
+    ) -> Result<T, LedgerError> {
+        self.run_within(PREPARATION_TIMEOUT, operation)
+    }
+
+    fn run_within<T>(
+        &self,
+        limit: Duration,
+        operation: impl AsyncFnMut(&mut DbSession) -> Result<T, OperationError>,
+    ) -> Result<T, LedgerError> {
+        self.block_on(limit, async {
+            let _turn = self.turns.acquire().await.map_err(|_| LedgerError::Closed)?;
             let mut session = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let result = self.run_with_retries(&mut session, operation).await;
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(session);
             result
         })
-    }
-
-    /// Runs an operation in a pinned session.
-    pub(super) fn run_in_pinned<T>(
-        &self,
-        pinned: &PinnedSession,
-        operation: impl AsyncFnMut(&mut DbSession) -> Result<T, OperationError>,
-    ) -> Result<T, LedgerError> {
-        self.block_on(async { self.run_with_retries(&mut *pinned.lock().await, operation).await })
     }
 
     /// Ends all sessions. The server rolls back what still runs, unless it was committed.
@@ -152,14 +180,18 @@ impl SessionPool {
         drop(thread);
     }
 
-    fn block_on<T>(&self, operation: impl Future<Output = Result<T, LedgerError>>) -> Result<T, LedgerError> {
+    fn block_on<T>(
+        &self,
+        limit: Duration,
+        operation: impl Future<Output = Result<T, LedgerError>>,
+    ) -> Result<T, LedgerError> {
         let thread = self.thread.read().unwrap_or_else(PoisonError::into_inner);
         let thread = thread.as_ref().ok_or(LedgerError::Closed)?;
         let mut closing = self.closing.subscribe();
         thread.handle.block_on(async {
             tokio::select! {
                 biased;
-                result = timeout(OPERATION_TIMEOUT, operation) => {
+                result = timeout(limit, operation) => {
                     result.unwrap_or_else(|elapsed| Err(LedgerError::Unreachable(elapsed.into())))
                 }
                 _ = closing.wait_for(|closing| *closing) => Err(LedgerError::Closed),
@@ -182,13 +214,15 @@ impl SessionPool {
             };
             let error = match operation(&mut session).await {
                 Ok(value) => {
-                    *slot = Some(session);
+                    *slot = session.recover().await.then_some(session);
                     return Ok(value);
                 }
                 Err(error) => error,
             };
             match error.retry_advice() {
-                RetryAdvice::Retry if attempts < ATTEMPTS_MAX => *slot = Some(session),
+                RetryAdvice::Retry if attempts < ATTEMPTS_MAX => {
+                    *slot = session.recover().await.then_some(session);
+                }
                 RetryAdvice::Reconnect if is_reused && attempts < ATTEMPTS_MAX => drop(session),
                 _ => return Err(error.into_ledger_error()),
             }
@@ -203,12 +237,13 @@ impl SessionPool {
             // The operation that waits for a response gets the error, too.
             drop(connection.await);
         });
-        let session = DbSession { client, connection, is_forwarding: false };
-        let limit_ms = OPERATION_TIMEOUT.as_millis();
-        let settings = format!(
-            "SET statement_timeout = {limit_ms}; SET idle_in_transaction_session_timeout = {limit_ms}; {SESSION_SETTINGS}"
-        );
-        session.client.batch_execute(&settings).await?;
+        let session = DbSession {
+            client,
+            connection,
+            is_in_transaction: false,
+            prepares_statements: self.address.prepares_statements,
+            prepared: HashMap::new(),
+        };
         if self.is_prepared.load(Ordering::Relaxed) {
             match schema::read_version(&session.client).await? {
                 SCHEMA => {}

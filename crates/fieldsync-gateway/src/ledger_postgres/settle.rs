@@ -1,110 +1,213 @@
 //! The transaction that applies a batch.
 //!
-//! All such transactions lock rows in the same order, so that they cannot deadlock: record ids, sorted; then
-//! the counter of applied records; then the row of the batch. If another transaction has just inserted one of
-//! the record ids, this one waits for its end, and then finds the record known. The counter stays locked until
-//! the commit, so the append-only table is in the order of commits, without gaps. Only few statements follow
-//! that lock: everything before it can run concurrently.
+//! Most batches are new, and none of their records is known. Their response follows from the batch alone, so that one
+//! statement settles them: it writes everything, or nothing if it finds the batch or a record known. Then the same is
+//! done step by step.
+//!
+//! All such transactions write rows in the same order, so that they cannot deadlock: record ids, sorted; then the row
+//! of the response. If another transaction has just inserted one of the record ids, this one waits for its end, and
+//! then finds the record known. No row is common to all of them.
 
 use std::collections::{HashMap, HashSet};
 
-use tokio_postgres::types::Type;
-use tokio_postgres::{GenericClient, Transaction};
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use super::operation_error::OperationError;
+use super::records::{RecordColumns, decode_digest, insert_outbox, insert_records, load_known};
+use super::schema::read_forwards;
 use super::session_pool::DbSession;
-use crate::digest::Sha256Digest;
+use super::transaction::DURABLE_COMMIT;
 use crate::ledger::{BatchSettlement, HeldKeys, StoredResponse};
-use crate::model::{DeviceId, RecordId};
-use crate::protocol::receipt::Receipt;
+use crate::model::RecordId;
 use crate::protocol::wire::{BatchResponse, RecordResult, RecordStatus};
 use crate::validated_batch::{INVALID_DATA, KnownRecord, ValidatedBatch, ValidatedRecord};
 
-const INSERT_RECORDS: &str = "
-    INSERT INTO fieldsync.records (id, digest, device_id)
-    SELECT id, digest, $3 FROM unnest($1, $2) AS new (id, digest) ORDER BY id
-    ON CONFLICT DO NOTHING RETURNING id";
+/// Between these two stands what is done with payloads.
+const SETTLE_NEW_BATCH: [&str; 2] = [
+    "
+    ), numbered AS (
+        SELECT nextval('fieldsync.record_seq') AS seq, new.*
+        FROM clear CROSS JOIN unnest($7, $8, $9, $10, $11) AS new (id, digest, type, key, payload)
+    ), inserted AS (
+        INSERT INTO fieldsync.records (id, seq, digest, device_id, batch_id, type, key, applied_at_ms)
+        SELECT id, seq, digest, $1, $2, type, key, $3 FROM numbered ORDER BY id RETURNING id
+    )",
+    "
+    INSERT INTO fieldsync.responses (device_id, batch_id, fingerprint, answered_at_ms, answer)
+    SELECT $1, $2, $4, $3, $5 FROM clear WHERE (SELECT count(*) FROM inserted) = cardinality($7)",
+];
+/// Nothing is written unless all of this holds, and the setting of the commit is made first.
+const CLEAR: &str = "
+    clear AS (
+        SELECT 1 AS row WHERE (SELECT setting FROM durable) IS NOT NULL
+            AND NOT EXISTS (SELECT 1 FROM fieldsync.responses WHERE device_id = $1 AND batch_id = $2)
+            AND NOT EXISTS (SELECT 1 FROM fieldsync.records WHERE id = ANY($6))";
+/// Another gateway may forward: its ledger has to get the payloads.
+const UNLESS_FORWARDED: &str = "AND NOT EXISTS (SELECT 1 FROM fieldsync.meta WHERE key = 'forwards')";
+const INTO_OUTBOX: &str = ", handed AS (
+        INSERT INTO fieldsync.outbox (seq, id, device_id, batch_id, type, key, applied_at_ms, payload)
+        SELECT seq, id, $1, $2, type, key, $3, payload FROM numbered
+    )";
 const DELETE_RECORDS: &str = "DELETE FROM fieldsync.records WHERE id = ANY($1)";
-const SELECT_KNOWN_RECORDS: &str =
-    "SELECT id, digest, device_id, receipt FROM fieldsync.records WHERE id = ANY($1)";
-const ADVANCE_COUNTER: &str =
-    "UPDATE fieldsync.counters SET seq = seq + $1 WHERE name = 'applied' RETURNING seq";
-const INSERT_APPLIED: &str = "
-    INSERT INTO fieldsync.applied (seq, id, device_id, batch_id, type, key, applied_at_ms, payload)
-    SELECT seq, id, $1, $2, type, key, $3, payload
-    FROM unnest($4, $5, $6, $7, $8) AS new (seq, id, type, key, payload)";
 const INSERT_RESPONSE: &str = "
-    INSERT INTO fieldsync.batches (device_id, batch_id, fingerprint, answered_at_ms, answer)
+    INSERT INTO fieldsync.responses (device_id, batch_id, fingerprint, answered_at_ms, answer)
     VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
 
-/// Applies the new records and stores the response, unless the batch already has a response.
+/// The statement that settles a new batch. `has_outbox` says that its payloads are stored.
+pub(super) fn settle_statement(has_outbox: bool) -> String {
+    let [start, end] = SETTLE_NEW_BATCH;
+    let (condition, outbox) = if has_outbox { ("", INTO_OUTBOX) } else { (UNLESS_FORWARDED, "") };
+    format!("WITH {DURABLE_COMMIT}, {CLEAR} {condition} {start} {outbox} {end}")
+}
+
+/// Settles a batch by one statement. Returns `None`, and has stored nothing, if it or one of its records is known.
+///
+/// The statement is that of [`settle_statement`] with this `has_outbox`.
+pub(super) async fn settle_new_batch(
+    session: &mut DbSession,
+    statement: &str,
+    has_outbox: bool,
+    batch: &ValidatedBatch,
+    now: i64,
+) -> Result<Option<BatchSettlement>, OperationError> {
+    let results = decide_results(batch, &HashMap::new(), |_| true)?;
+    let applied = applied_records(batch, &results);
+    let columns = RecordColumns::of(&applied);
+    let valid: Vec<Uuid> = valid_records(batch).map(|record| record.id.0).collect();
+    let payloads: Vec<Option<&str>> =
+        applied.iter().map(|record| has_outbox.then(|| record.payload.get())).collect();
+    let response = BatchResponse { batch_id: batch.id, replayed: false, results };
+    let text = serde_json::to_string(&response)?;
+    let parameters: [(&(dyn ToSql + Sync), Type); 11] = [
+        (&batch.device.0, Type::UUID),
+        (&batch.id.0, Type::UUID),
+        (&now, Type::INT8),
+        (&batch.fingerprint.as_slice(), Type::BYTEA),
+        (&text, Type::TEXT),
+        (&valid, Type::UUID_ARRAY),
+        (&columns.ids, Type::UUID_ARRAY),
+        (&columns.digests, Type::BYTEA_ARRAY),
+        (&columns.types, Type::TEXT_ARRAY),
+        (&columns.keys, Type::TEXT_ARRAY),
+        (&payloads, Type::TEXT_ARRAY),
+    ];
+    let (values, types): (Vec<&(dyn ToSql + Sync)>, Vec<Type>) = parameters.iter().cloned().unzip();
+    let settled = match session.prepare(statement, &types).await? {
+        Some(prepared) => session.client.execute(&prepared, &values).await,
+        None => session.client.execute_typed(statement, &parameters).await,
+    };
+    match settled {
+        Ok(0) => Ok(None),
+        Ok(_) => Ok(Some(BatchSettlement::New(response))),
+        // Another gateway inserted one of the rows after this statement began.
+        Err(error) if error.code().is_some_and(|state| state.code() == "23505") => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Applies the new records and stores the response, unless the batch already has a response. Returns whether the ledger
+/// has an outbox, too.
 pub(super) async fn settle_batch(
     session: &mut DbSession,
     batch: &ValidatedBatch,
     now: i64,
-) -> Result<BatchSettlement, OperationError> {
-    let transaction = session.client.transaction().await?;
-    if let Some(stored) = load_response(&transaction, batch.device.0, batch.id.0).await? {
-        transaction.rollback().await?;
-        return Ok(stored.settle_for(&batch.fingerprint));
+) -> Result<(BatchSettlement, bool), OperationError> {
+    let has_outbox = read_forwards(&session.client).await?;
+    if let Some(stored) = load_response(&session.client, batch.device.0, batch.id.0).await? {
+        return Ok((stored.settle_for(&batch.fingerprint), has_outbox));
     }
-    let results = decide_results(&transaction, batch).await?;
-    let with_results = batch.records.iter().zip(&results);
-    let applied: Vec<&ValidatedRecord> = with_results
-        .filter(|(_, result)| result.status == RecordStatus::Applied)
-        .map(|(record, _)| record)
-        .collect();
-    insert_applied(&transaction, batch, &applied, now).await?;
+    let transaction = session.begin().await?;
+    let valid: Vec<&ValidatedRecord> = valid_records(batch).collect();
+    let new = insert_records(&transaction, batch, &valid, &[], now).await?;
+    let known_ids: Vec<Uuid> =
+        valid.iter().map(|record| record.id.0).filter(|id| !new.contains_key(id)).collect();
+    let known = load_known(&transaction, &known_ids).await?;
+    let results = decide_results(batch, &known, |id| new.contains_key(&id.0))?;
+    let applied = applied_records(batch, &results);
+    let applied_ids: HashSet<Uuid> = applied.iter().map(|record| record.id.0).collect();
+    // Which records are held is known only once the ids were inserted.
+    let held: Vec<Uuid> = new.keys().filter(|id| !applied_ids.contains(id)).copied().collect();
+    if !held.is_empty() {
+        transaction.execute_typed(DELETE_RECORDS, &[(&held, Type::UUID_ARRAY)]).await?;
+    }
+    if has_outbox {
+        insert_outbox(&transaction, batch, &applied, &new, now).await?;
+    }
     let response = BatchResponse { batch_id: batch.id, replayed: false, results };
     if !insert_response(&transaction, batch, &response, now).await? {
         // The same batch was settled meanwhile: roll back, and find its response in the next attempt.
-        transaction.rollback().await?;
+        transaction.roll_back().await?;
         return Err(OperationError::Conflict);
     }
     transaction.commit().await?;
-    Ok(BatchSettlement::New(response))
+    Ok((BatchSettlement::New(response), has_outbox))
+}
+
+fn valid_records(batch: &ValidatedBatch) -> impl Iterator<Item = &ValidatedRecord> {
+    batch.records.iter().filter(|record| record.fault.is_none())
+}
+
+fn applied_records<'b>(batch: &'b ValidatedBatch, results: &[RecordResult]) -> Vec<&'b ValidatedRecord> {
+    let with_results = batch.records.iter().zip(results);
+    let applied = with_results.filter(|(_, result)| result.status == RecordStatus::Applied);
+    applied.map(|(record, _)| record).collect()
+}
+
+/// The result of each record.
+fn decide_results(
+    batch: &ValidatedBatch,
+    known: &HashMap<RecordId, KnownRecord>,
+    is_new: impl Fn(RecordId) -> bool,
+) -> Result<Vec<RecordResult>, OperationError> {
+    let mut held_keys = HeldKeys::default();
+    let mut results = Vec::with_capacity(batch.records.len());
+    for record in &batch.records {
+        let own = match (record.fault, known.get(&record.id)) {
+            (Some(fault), _) => Some(record.reject(INVALID_DATA, fault)),
+            (None, Some(known)) => Some(record.compare_with_known(known, batch.device)),
+            (None, None) if is_new(record.id) => None,
+            // It was deleted from the table in between.
+            (None, None) => return Err(OperationError::Conflict),
+        };
+        let result = held_keys.find_result(record, own, || None);
+        results.push(result.unwrap_or_else(|| record.confirm(RecordStatus::Applied)));
+    }
+    Ok(results)
 }
 
 /// Returns false if the batch has a response already.
 pub(super) async fn insert_response(
-    transaction: &Transaction<'_>,
+    client: &Client,
     batch: &ValidatedBatch,
     response: &BatchResponse,
     now: i64,
 ) -> Result<bool, OperationError> {
     let text = serde_json::to_string(response)?;
-    let inserted = transaction
-        .execute_typed(
-            INSERT_RESPONSE,
-            &[
-                (&batch.device.0, Type::UUID),
-                (&batch.id.0, Type::UUID),
-                (&batch.fingerprint.as_slice(), Type::BYTEA),
-                (&now, Type::INT8),
-                (&text, Type::TEXT),
-            ],
-        )
-        .await?;
-    Ok(inserted > 0)
+    let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
+        (&batch.device.0, Type::UUID),
+        (&batch.id.0, Type::UUID),
+        (&batch.fingerprint.as_slice(), Type::BYTEA),
+        (&now, Type::INT8),
+        (&text, Type::TEXT),
+    ];
+    Ok(client.execute_typed(INSERT_RESPONSE, &parameters).await? > 0)
 }
 
-pub(super) async fn delete_response(
-    transaction: &Transaction<'_>,
-    batch: &ValidatedBatch,
-) -> Result<(), OperationError> {
-    let delete = "DELETE FROM fieldsync.batches WHERE device_id = $1 AND batch_id = $2";
-    transaction.execute_typed(delete, &[(&batch.device.0, Type::UUID), (&batch.id.0, Type::UUID)]).await?;
+pub(super) async fn delete_response(client: &Client, batch: &ValidatedBatch) -> Result<(), OperationError> {
+    let delete = "DELETE FROM fieldsync.responses WHERE device_id = $1 AND batch_id = $2";
+    client.execute_typed(delete, &[(&batch.device.0, Type::UUID), (&batch.id.0, Type::UUID)]).await?;
     Ok(())
 }
 
 /// The stored response to a batch.
 pub(super) async fn load_response(
-    client: &impl GenericClient,
+    client: &Client,
     device: Uuid,
     batch: Uuid,
 ) -> Result<Option<StoredResponse>, OperationError> {
-    let select = "SELECT fingerprint, answer FROM fieldsync.batches WHERE device_id = $1 AND batch_id = $2";
+    let select = "SELECT fingerprint, answer FROM fieldsync.responses WHERE device_id = $1 AND batch_id = $2";
     let row = client.query_typed_opt(select, &[(&device, Type::UUID), (&batch, Type::UUID)]).await?;
     let Some(row) = row else {
         return Ok(None);
@@ -113,106 +216,4 @@ pub(super) async fn load_response(
         fingerprint: decode_digest(row.try_get(0)?),
         response: serde_json::from_str(row.try_get(1)?)?,
     }))
-}
-
-/// Decides the result of each record, and inserts the ids of those that are to be applied. Which records are held is
-/// known only once the ids were inserted; theirs are deleted again.
-async fn decide_results(
-    transaction: &Transaction<'_>,
-    batch: &ValidatedBatch,
-) -> Result<Vec<RecordResult>, OperationError> {
-    let (records, device) = (&batch.records, batch.device);
-    let valid: Vec<&ValidatedRecord> = records.iter().filter(|record| record.fault.is_none()).collect();
-    let ids: Vec<Uuid> = valid.iter().map(|record| record.id.0).collect();
-    let digests: Vec<&[u8]> = valid.iter().map(|record| record.digest.as_slice()).collect();
-    let inserted_rows = transaction
-        .query_typed(
-            INSERT_RECORDS,
-            &[(&ids, Type::UUID_ARRAY), (&digests, Type::BYTEA_ARRAY), (&device.0, Type::UUID)],
-        )
-        .await?;
-    let new = inserted_rows.iter().map(|row| row.try_get(0)).collect::<Result<HashSet<Uuid>, _>>()?;
-    let known_ids: Vec<Uuid> = ids.into_iter().filter(|id| !new.contains(id)).collect();
-    let known =
-        if known_ids.is_empty() { HashMap::new() } else { load_known(transaction, &known_ids).await? };
-    let mut held_keys = HeldKeys::default();
-    let (mut results, mut held) = (Vec::with_capacity(records.len()), Vec::new());
-    for record in records {
-        let is_new = new.contains(&record.id.0);
-        let own = match (record.fault, known.get(&record.id)) {
-            (Some(fault), _) => Some(record.reject(INVALID_DATA, fault)),
-            (None, Some(known)) => Some(record.compare_with_known(known, device)),
-            (None, None) if is_new => None,
-            // It was deleted from the table in between.
-            (None, None) => return Err(OperationError::Conflict),
-        };
-        let result = held_keys.find_result(record, own, || None);
-        if is_new && result.is_some() {
-            held.push(record.id.0);
-        }
-        results.push(result.unwrap_or_else(|| record.confirm(RecordStatus::Applied)));
-    }
-    if !held.is_empty() {
-        transaction.execute_typed(DELETE_RECORDS, &[(&held, Type::UUID_ARRAY)]).await?;
-    }
-    Ok(results)
-}
-
-/// What is known of these records.
-pub(super) async fn load_known(
-    transaction: &Transaction<'_>,
-    ids: &[Uuid],
-) -> Result<HashMap<RecordId, KnownRecord>, OperationError> {
-    let mut known = HashMap::new();
-    for row in transaction.query_typed(SELECT_KNOWN_RECORDS, &[(&ids, Type::UUID_ARRAY)]).await? {
-        let receipt = row.try_get::<_, Option<&str>>(3)?.and_then(Receipt::parse);
-        let record = KnownRecord {
-            digest: decode_digest(row.try_get(1)?),
-            device: row.try_get::<_, Option<Uuid>>(2)?.map(DeviceId),
-            receipt,
-        };
-        known.insert(RecordId(row.try_get(0)?), record);
-    }
-    Ok(known)
-}
-
-/// Adds the records to the append-only table.
-pub(super) async fn insert_applied(
-    transaction: &Transaction<'_>,
-    batch: &ValidatedBatch,
-    applied: &[&ValidatedRecord],
-    now: i64,
-) -> Result<(), OperationError> {
-    if applied.is_empty() {
-        return Ok(());
-    }
-    let count = i64::try_from(applied.len()).unwrap_or(i64::MAX);
-    let last: i64 =
-        transaction.query_typed_one(ADVANCE_COUNTER, &[(&count, Type::INT8)]).await?.try_get(0)?;
-    let seqs: Vec<i64> = (last - count + 1..=last).collect();
-    let ids: Vec<Uuid> = applied.iter().map(|record| record.id.0).collect();
-    let types: Vec<&str> = applied.iter().map(|record| record.record_type.as_str()).collect();
-    let keys: Vec<Option<&str>> = applied.iter().map(|record| record.key.as_deref()).collect();
-    let payloads: Vec<&str> = applied.iter().map(|record| record.payload.get()).collect();
-    transaction
-        .execute_typed(
-            INSERT_APPLIED,
-            &[
-                (&batch.device.0, Type::UUID),
-                (&batch.id.0, Type::UUID),
-                (&now, Type::INT8),
-                (&seqs, Type::INT8_ARRAY),
-                (&ids, Type::UUID_ARRAY),
-                (&types, Type::TEXT_ARRAY),
-                (&keys, Type::TEXT_ARRAY),
-                (&payloads, Type::TEXT_ARRAY),
-            ],
-        )
-        .await?;
-    Ok(())
-}
-
-/// Only whole digests are stored. Bytes of another length become a digest that equals none of them.
-pub(super) fn decode_digest(bytes: &[u8]) -> Sha256Digest {
-    bytes.try_into().unwrap_or_default()
 }

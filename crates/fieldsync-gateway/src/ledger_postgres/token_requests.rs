@@ -8,8 +8,11 @@ use super::operation_error::OperationError;
 use super::session_pool::DbSession;
 use crate::clock::millis;
 
-/// Key of the advisory lock of the gateway that counts a request.
-const TOKEN_LOCK: i64 = i64::from_be_bytes(*b"fs-token");
+/// The row that a gateway locks while it counts a request. It has no holder: its lock ends with the transaction.
+const LOCK_TURN: &str = "
+    INSERT INTO fieldsync.leases (name, holder, lease_until)
+    VALUES ('token requests', '00000000-0000-0000-0000-000000000000', clock_timestamp())
+    ON CONFLICT (name) DO UPDATE SET lease_until = excluded.lease_until";
 const DELETE_OLD_REQUESTS: &str = "
     DELETE FROM fieldsync.token_requests WHERE at <= clock_timestamp() - $1 * interval '1 millisecond'";
 const COUNT_REQUESTS: &str = "
@@ -24,8 +27,8 @@ pub(super) async fn take_token_request(
     window: Duration,
 ) -> Result<Option<Duration>, OperationError> {
     let window = i64::try_from(millis(window)).unwrap_or(i64::MAX);
-    let transaction = session.client.transaction().await?;
-    transaction.execute_typed("SELECT pg_advisory_xact_lock($1)", &[(&TOKEN_LOCK, Type::INT8)]).await?;
+    let transaction = session.begin().await?;
+    transaction.execute_typed(LOCK_TURN, &[]).await?;
     transaction.execute_typed(DELETE_OLD_REQUESTS, &[(&window, Type::INT8)]).await?;
     let row = transaction.query_typed_one(COUNT_REQUESTS, &[(&window, Type::INT8)]).await?;
     let (count, wait): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);

@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Database, ReadableDatabase, WriteTransaction};
 use uuid::Uuid;
 
 use super::leases::LeasedParts;
-use super::settle::{AppliedTable, RecordIndex, store_response};
+use super::settle::{AppliedTables, RecordIndex, store_response};
 use super::tables::{
     BATCHES, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, SENT, batch_key, load_known, load_response,
 };
@@ -16,6 +16,9 @@ use crate::ledger::{
 use crate::model::{DeviceId, RecordId};
 use crate::protocol::wire::BatchResponse;
 use crate::validated_batch::ValidatedBatch;
+
+/// Rows of sent records that one search looks at: most of them are young.
+const SENT_ROWS_PER_SEARCH: usize = 1000;
 
 /// What is known of the records of a batch. To be called once they are leased: what another delivery applied is
 /// then in the file.
@@ -47,10 +50,11 @@ pub(super) fn store_verdicts(
     transaction: &WriteTransaction,
     batch: &ValidatedBatch,
     verdicts: &[StoredVerdict],
+    forwards: bool,
     now: u64,
 ) -> Result<(), LedgerError> {
     let mut index = RecordIndex::open(transaction)?;
-    let mut applied = AppliedTable::open(transaction)?;
+    let mut applied = AppliedTables::open(transaction, forwards)?;
     let mut sent = transaction.open_table(SENT)?;
     for StoredVerdict { position, outcome } in verdicts {
         let Some(record) = batch.records.get(*position) else {
@@ -95,19 +99,33 @@ pub(super) fn store_final_response(
     }
 }
 
-/// Up to `max` records that were sent before this time and have no certain outcome.
-pub(super) fn find_old_sent(database: &Database, before: u64, max: usize) -> Result<Vec<u128>, LedgerError> {
-    let mut old = Vec::new();
-    for row in database.begin_read()?.open_table(SENT)?.iter()? {
+/// Records that were sent long ago.
+pub(super) struct OldSentRecords {
+    pub(super) ids: Vec<u128>,
+    /// Where the next search continues; 0 after the last row.
+    pub(super) next_position: u128,
+}
+
+/// Up to `max` records that were sent before this time and have no certain outcome. Looks at some rows only, from this
+/// position on.
+pub(super) fn find_old_sent(
+    database: &Database,
+    position: u128,
+    before: u64,
+    max: usize,
+) -> Result<OldSentRecords, LedgerError> {
+    let mut found = OldSentRecords { ids: Vec::new(), next_position: 0 };
+    for (count, row) in database.begin_read()?.open_table(SENT)?.range(position..)?.enumerate() {
         let (id, columns) = row?;
-        if columns.value().2 < before {
-            old.push(id.value());
-        }
-        if old.len() >= max {
+        if count >= SENT_ROWS_PER_SEARCH || found.ids.len() >= max {
+            found.next_position = id.value();
             break;
         }
+        if columns.value().2 < before {
+            found.ids.push(id.value());
+        }
     }
-    Ok(old)
+    Ok(found)
 }
 
 /// Forgets that these records were sent.

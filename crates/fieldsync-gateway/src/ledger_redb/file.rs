@@ -9,10 +9,11 @@ use redb::{
     WriteTransaction,
 };
 
+use super::migration::{SCHEMA_WITH_PAYLOADS, begin_migration, finish_migration};
 use super::refused::create_lane_tables;
 use super::tables::{
-    ANSWERED, APPLIED, BATCHES, META, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, SCHEMA, SCHEMA_KEY, SENT,
-    TOKEN_REQUESTS,
+    ANSWERED, BATCHES, LISTING, META, OUTBOX, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, SCHEMA, SCHEMA_KEY,
+    SENT, TOKEN_REQUESTS,
 };
 use crate::ledger::LedgerOpenError;
 
@@ -20,21 +21,25 @@ use crate::ledger::LedgerOpenError;
 const CACHE_BYTES: usize = 8 << 20;
 const NEW_FILE_PREFIX: &str = ".fieldsync-ledger-";
 
-/// Opens the ledger, and creates it if there is none.
-pub(super) fn open_or_create(path: &Path) -> Result<Database, LedgerOpenError> {
+/// Opens the ledger, creates it if there is none, and brings a file of the version before to the present layout.
+/// `forwards`: whether this gateway forwards records.
+pub(super) fn open_or_create(path: &Path, forwards: bool) -> Result<Database, LedgerOpenError> {
     let file_error = |source| LedgerOpenError::File { path: path.into(), source };
     if !path.try_exists().map_err(file_error)? {
         create_file(path)?;
     }
-    let database = database_builder().open(path).map_err(|error| open_error(path, error))?;
-    check_schema(path, &database)?;
-    add_missing_tables(&database)
+    let mut database = database_builder().open(path).map_err(|error| open_error(path, error))?;
+    let schema = check_schema(path, &database)?;
+    let begun = if schema == SCHEMA { Ok(()) } else { begin_migration(&database, forwards) };
+    begun
+        .and_then(|()| add_missing_tables(&database))
         .and_then(|()| create_lane_tables(&database))
+        .and_then(|()| finish_migration(&mut database))
         .map_err(|error| LedgerOpenError::Engine { path: path.into(), source: error.into() })?;
     Ok(database)
 }
 
-fn database_builder() -> Builder {
+pub(super) fn database_builder() -> Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     builder
@@ -65,7 +70,8 @@ fn create_tables(path: &Path) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
     transaction.open_table(RECORDS)?;
-    transaction.open_table(APPLIED)?;
+    transaction.open_table(LISTING)?;
+    transaction.open_table(OUTBOX)?;
     transaction.open_table(BATCHES)?;
     transaction.open_table(ANSWERED)?;
     open_later_tables(&transaction)?;
@@ -95,9 +101,10 @@ fn add_missing_tables(database: &Database) -> Result<(), redb::Error> {
     Ok(transaction.commit()?)
 }
 
-fn check_schema(path: &Path, database: &Database) -> Result<(), LedgerOpenError> {
+/// The version of the file, if it is this one or the one before.
+fn check_schema(path: &Path, database: &Database) -> Result<u64, LedgerOpenError> {
     match read_schema(database) {
-        Ok(Some(SCHEMA)) => Ok(()),
+        Ok(Some(schema @ (SCHEMA_WITH_PAYLOADS | SCHEMA))) => Ok(schema),
         Ok(Some(found)) => {
             Err(LedgerOpenError::Schema { store: path.display().to_string(), found, known: SCHEMA })
         }

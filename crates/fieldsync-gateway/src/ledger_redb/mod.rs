@@ -5,7 +5,10 @@
 
 mod delivery;
 mod file;
+mod group_commit;
 mod leases;
+mod migration;
+mod prune;
 mod refused;
 mod settle;
 mod tables;
@@ -13,15 +16,16 @@ mod tables;
 mod tests;
 mod token_requests;
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::ledger::{
-    Admission, AppliedEntry, BatchSettlement, DeliveryId, DeliveryLedger, ForwardTurn, Ledger, LedgerError,
-    LedgerOpenError, PageLimit, StoredResponse, StoredVerdict, admit_records,
+    Admission, AppliedRecord, BatchSettlement, DeliveryId, DeliveryLedger, ForwardTurn, Ledger, LedgerError,
+    LedgerOpenError, LedgerSize, PageLimit, StoredResponse, StoredVerdict, admit_records,
 };
 use super::validated_batch::ValidatedBatch;
 use crate::clock::Clock;
@@ -29,25 +33,44 @@ use crate::model::{BatchId, DeviceId};
 use crate::protocol::wire::BatchResponse;
 use delivery::{find_facts, find_old_sent, remove_sent, settled_ids, store_final_response, store_verdicts};
 use file::open_or_create;
+use group_commit::{GROUP_OPERATIONS_MAX, GroupCommit, Written};
 use leases::LeaseTable;
+use prune::{PrunePositions, prune_listing};
+use refused::count_parked;
 use settle::settle_batch;
 use tables::{
-    ANSWERED, APPLIED, BATCHES, FORWARDED_KEY, META, SCHEMA_KEY, batch_key, load_page_after, load_response,
+    ANSWERED, BATCHES, LISTING, META, OUTBOX, SCHEMA_KEY, batch_key, load_listing_after, load_outbox,
+    load_response,
 };
 
 /// A ledger in a file.
 pub(crate) struct RedbLedger {
     /// `None` once the ledger is closed.
     database: RwLock<Option<Database>>,
+    path: PathBuf,
+    writers: GroupCommit,
+    /// Whether applied records go to the outbox.
+    forwards: bool,
+    /// Where pruning continues.
+    prune_positions: Mutex<PrunePositions>,
     leases: Mutex<LeaseTable>,
     clock: Clock,
 }
 
 impl RedbLedger {
-    /// Opens the ledger, and creates it if there is none.
-    pub(crate) fn open(path: &Path) -> Result<Self, LedgerOpenError> {
-        let database = RwLock::new(Some(open_or_create(path)?));
-        Ok(Self { database, leases: Mutex::default(), clock: Clock::start() })
+    /// Opens the ledger, and creates it if there is none. Only if this gateway `forwards`, it keeps payloads of applied
+    /// records, in the outbox.
+    pub(crate) fn open(path: &Path, forwards: bool) -> Result<Self, LedgerOpenError> {
+        let database = RwLock::new(Some(open_or_create(path, forwards)?));
+        Ok(Self {
+            database,
+            path: path.into(),
+            writers: GroupCommit::default(),
+            forwards,
+            prune_positions: Mutex::default(),
+            leases: Mutex::default(),
+            clock: Clock::start(),
+        })
     }
 
     /// As if all leases had lapsed.
@@ -60,6 +83,10 @@ impl RedbLedger {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn prune_positions(&self) -> MutexGuard<'_, PrunePositions> {
+        self.prune_positions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn with_database<T>(
         &self,
         operation: impl FnOnce(&Database) -> Result<T, LedgerError>,
@@ -67,11 +94,19 @@ impl RedbLedger {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         operation(database.as_ref().ok_or(LedgerError::Closed)?)
     }
+
+    /// Applies an operation in a transaction that may be shared with others. It is durable when this returns.
+    fn write<T>(
+        &self,
+        operation: impl Fn(&WriteTransaction) -> Result<Written<T>, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        self.with_database(|database| self.writers.write(database, operation))
+    }
 }
 
 impl Ledger for RedbLedger {
     fn writers_max(&self) -> usize {
-        1
+        GROUP_OPERATIONS_MAX
     }
 
     fn is_shared(&self) -> bool {
@@ -86,6 +121,10 @@ impl Ledger for RedbLedger {
 
     fn release_batch(&self, _: DeviceId, _: BatchId) -> Result<bool, LedgerError> {
         Ok(true)
+    }
+
+    fn renew_claims(&self) -> Result<(), LedgerError> {
+        Ok(())
     }
 
     fn is_claimed(&self, _: DeviceId, _: BatchId) -> Result<bool, LedgerError> {
@@ -104,64 +143,68 @@ impl Ledger for RedbLedger {
     }
 
     fn settle_batch(&self, batch: &ValidatedBatch, now: u64) -> Result<BatchSettlement, LedgerError> {
-        self.with_database(|database| {
-            let transaction = begin_write(database)?;
-            let settlement = settle_batch(&transaction, batch, now)?;
-            match settlement {
-                BatchSettlement::New(_) => transaction.commit()?,
-                BatchSettlement::Replayed(_) | BatchSettlement::IdReused => transaction.abort()?,
-            }
-            Ok(settlement)
+        self.write(|transaction| {
+            Ok(match settle_batch(transaction, batch, self.forwards, now)? {
+                settlement @ BatchSettlement::New(_) => Written::Changed(settlement),
+                settlement => Written::Unchanged(settlement),
+            })
         })
     }
 
     fn prune_responses(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
-        self.with_database(|database| {
-            let transaction = begin_write(database)?;
+        self.write(|transaction| {
+            let mut by_age = transaction.open_table(ANSWERED)?;
+            let mut batches = transaction.open_table(BATCHES)?;
             let mut deleted = 0;
-            {
-                let mut by_age = transaction.open_table(ANSWERED)?;
-                let mut batches = transaction.open_table(BATCHES)?;
-                while deleted < max {
-                    let oldest = by_age.first()?.map(|(key, _)| key.value());
-                    let Some(key) = oldest.filter(|(at, ..)| *at < before) else {
-                        break;
-                    };
-                    by_age.remove(key)?;
-                    batches.remove((key.1, key.2))?;
-                    deleted += 1;
-                }
+            while deleted < max {
+                let oldest = by_age.first()?.map(|(key, _)| key.value());
+                let Some(key) = oldest.filter(|(at, ..)| *at < before) else {
+                    break;
+                };
+                by_age.remove(key)?;
+                batches.remove((key.1, key.2))?;
+                deleted += 1;
             }
-            if deleted == 0 {
-                transaction.abort()?;
-            } else {
-                transaction.commit()?;
-            }
-            Ok(deleted)
+            Ok(if deleted == 0 { Written::Unchanged(deleted) } else { Written::Changed(deleted) })
         })
     }
 
-    fn applied_after(&self, seq: u64, limit: PageLimit) -> Result<Vec<AppliedEntry>, LedgerError> {
+    fn prune_records(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
+        let position = self.prune_positions().listing;
+        let step = self.write(|transaction| {
+            let step = prune_listing(transaction, position, before, max)?;
+            Ok(if step.forgotten == 0 { Written::Unchanged(step) } else { Written::Changed(step) })
+        })?;
+        self.prune_positions().listing = step.next_position;
+        Ok(step.examined)
+    }
+
+    fn applied_after(&self, seq: u64, limit: PageLimit) -> Result<Vec<AppliedRecord>, LedgerError> {
         self.with_database(|database| {
-            let applied = database.begin_read()?.open_table(APPLIED)?;
-            load_page_after(&applied, seq, limit)
+            let listing = database.begin_read()?.open_table(LISTING)?;
+            load_listing_after(&listing, seq, limit)
         })
     }
 
     fn next_to_forward(&self, limit: PageLimit) -> Result<ForwardTurn, LedgerError> {
         self.with_database(|database| {
-            let transaction = database.begin_read()?;
-            let meta = transaction.open_table(META)?;
-            let forwarded = meta.get(FORWARDED_KEY)?.map_or(0, |seq| seq.value());
-            let applied = transaction.open_table(APPLIED)?;
-            let head = applied.last()?.map_or(0, |(seq, _)| seq.value());
-            let page = load_page_after(&applied, forwarded, limit)?;
-            Ok(ForwardTurn::ThisGateway { page, waiting: head.saturating_sub(forwarded) })
+            let outbox = database.begin_read()?.open_table(OUTBOX)?;
+            Ok(ForwardTurn::ThisGateway { page: load_outbox(&outbox, limit)?, waiting: outbox.len()? })
         })
     }
 
     fn yield_forwarding(&self) -> Result<(), LedgerError> {
         Ok(())
+    }
+
+    fn size_bytes(&self) -> Result<LedgerSize, LedgerError> {
+        let bytes = fs::metadata(&self.path).map_err(|error| LedgerError::Storage(error.into()))?.len();
+        self.with_database(|database| {
+            let transaction = database.begin_read()?;
+            let outbox = transaction.open_table(OUTBOX)?.len()? + count_parked(&transaction)?;
+            let records = transaction.open_table(LISTING)?.len()?;
+            Ok(LedgerSize { bytes: Some(bytes), records: Some(records), outbox_records: Some(outbox) })
+        })
     }
 
     fn check_health(&self) -> Result<(), LedgerError> {
@@ -219,10 +262,8 @@ impl DeliveryLedger for RedbLedger {
         verdicts: &[StoredVerdict],
         now: u64,
     ) -> Result<(), LedgerError> {
-        self.with_database(|database| {
-            let transaction = begin_write(database)?;
-            store_verdicts(&transaction, batch, verdicts, now)?;
-            Ok(transaction.commit()?)
+        self.write(|transaction| {
+            Ok(Written::Changed(store_verdicts(transaction, batch, verdicts, self.forwards, now)?))
         })?;
         let mut leases = self.leases();
         for id in settled_ids(batch, verdicts) {
@@ -241,27 +282,22 @@ impl DeliveryLedger for RedbLedger {
     ) -> Result<BatchSettlement, LedgerError> {
         // Before the transaction, which keeps others waiting.
         let text = serde_json::to_string(response)?;
-        let settlement = self.with_database(|database| {
-            let transaction = begin_write(database)?;
-            store_verdicts(&transaction, batch, verdicts, now)?;
-            let settlement = store_final_response(&transaction, batch, response, &text, now)?;
-            transaction.commit()?;
-            Ok(settlement)
+        let settlement = self.write(|transaction| {
+            store_verdicts(transaction, batch, verdicts, self.forwards, now)?;
+            Ok(Written::Changed(store_final_response(transaction, batch, response, &text, now)?))
         })?;
         self.leases().end_delivery(batch, delivery);
         Ok(settlement)
     }
 
     fn prune_sent(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
-        self.with_database(|database| {
-            let old = find_old_sent(database, before, max)?;
-            if !old.is_empty() {
-                let transaction = begin_write(database)?;
-                remove_sent(&transaction, &old)?;
-                transaction.commit()?;
-            }
-            Ok(old.len())
-        })
+        let position = self.prune_positions().sent;
+        let old = self.with_database(|database| find_old_sent(database, position, before, max))?;
+        if !old.ids.is_empty() {
+            self.write(|transaction| Ok(Written::Changed(remove_sent(transaction, &old.ids)?)))?;
+        }
+        self.prune_positions().sent = old.next_position;
+        Ok(old.ids.len())
     }
 
     fn take_token_request(
@@ -270,18 +306,9 @@ impl DeliveryLedger for RedbLedger {
         window: Duration,
         now: u64,
     ) -> Result<Option<Duration>, LedgerError> {
-        self.with_database(|database| {
-            let transaction = begin_write(database)?;
-            let wait = token_requests::take_token_request(&transaction, requests_max, window, now)?;
-            transaction.commit()?;
-            Ok(wait)
+        self.write(|transaction| {
+            let wait = token_requests::take_token_request(transaction, requests_max, window, now)?;
+            Ok(Written::Changed(wait))
         })
     }
-}
-
-fn begin_write(database: &Database) -> Result<WriteTransaction, LedgerError> {
-    let mut transaction = database.begin_write()?;
-    // A second sync for each commit; without it, the start after a crash reads the whole file.
-    transaction.set_quick_repair(true);
-    Ok(transaction)
 }

@@ -9,9 +9,10 @@ use redb::{
 };
 use uuid::Uuid;
 
-use super::tables::{AppliedColumns, FORWARDED_KEY, META, decode_entry};
-use super::{RedbLedger, begin_write};
-use crate::ledger::{AppliedEntry, LedgerError, PageLimit};
+use super::RedbLedger;
+use super::group_commit::Written;
+use super::tables::{OUTBOX, OutboxColumns, decode_entry};
+use crate::ledger::{AppliedRecord, LedgerError, OutboxEntry, PageLimit};
 use crate::ledger::{
     ForwardVerdict, HoldReason, LaneCounts, LaneId, LanePage, LaneRecord, PageSettlement, PageSource,
     RefusedEntry, RefusedLedger, ReviewDecision,
@@ -21,11 +22,14 @@ use crate::model::RecordId;
 /// Lane → first record, its id, when it is due (`None`: refused), attempts, time of the verdict, and its words.
 const LANES: TableDefinition<'_, u128, LaneColumns<'_>> = TableDefinition::new("forward_lanes");
 /// Lane and sequence number → the record. Holds all records of blocked lanes.
-const PARKED: TableDefinition<'_, (u128, u64), AppliedColumns<'_>> = TableDefinition::new("forward_parked");
+const PARKED: TableDefinition<'_, (u128, u64), OutboxColumns<'_>> = TableDefinition::new("forward_parked");
 /// When a lane is due, and the lane.
 const DUE: TableDefinition<'_, (u64, u128), ()> = TableDefinition::new("forward_due");
 /// Id of a refused record → its lane.
 const REFUSED: TableDefinition<'_, u128, u128> = TableDefinition::new("forward_refused");
+
+/// [`PARKED`], open for writing.
+pub(super) type ParkedTable<'t> = Table<'t, (u128, u64), OutboxColumns<'static>>;
 
 type LaneColumns<'a> =
     (u64, u128, Option<u64>, u32, u64, (Option<&'a str>, Option<&'a str>, Option<&'a str>));
@@ -55,6 +59,16 @@ pub(super) fn delete_lane_tables(transaction: &WriteTransaction) -> Result<(), L
     Ok(())
 }
 
+/// The parked records, open for writing.
+pub(super) fn open_parked(transaction: &WriteTransaction) -> Result<ParkedTable<'_>, LedgerError> {
+    Ok(transaction.open_table(PARKED)?)
+}
+
+/// How many records are in lanes.
+pub(super) fn count_parked(transaction: &ReadTransaction) -> Result<u64, LedgerError> {
+    Ok(transaction.open_table(PARKED)?.len()?)
+}
+
 /// A row of [`LANES`].
 struct LaneRow {
     head: u64,
@@ -73,7 +87,7 @@ impl LaneRow {
     }
 
     /// A lane whose first record was not sent since it became the first.
-    fn due_now(head: &AppliedEntry, now: u64) -> Self {
+    fn due_now(head: &AppliedRecord, now: u64) -> Self {
         let (head, head_id) = (head.seq, head.id.0.as_u128());
         Self { head, head_id, due_at: Some(now), attempts: 0, at: now, reason: HoldReason::default() }
     }
@@ -88,7 +102,7 @@ impl LaneRow {
 /// The tables of a transaction that changes lanes.
 struct LaneTables<'t> {
     lanes: Table<'t, u128, LaneColumns<'static>>,
-    parked: Table<'t, (u128, u64), AppliedColumns<'static>>,
+    parked: ParkedTable<'t>,
     due: Table<'t, (u64, u128), ()>,
     refused: Table<'t, u128, u128>,
 }
@@ -129,21 +143,22 @@ impl<'t> LaneTables<'t> {
         Ok(())
     }
 
-    fn park(&mut self, lane: u128, entry: &AppliedEntry) -> Result<(), LedgerError> {
+    fn park(&mut self, lane: u128, entry: &OutboxEntry) -> Result<(), LedgerError> {
+        let OutboxEntry { record, payload } = entry;
         let columns = (
-            entry.id.0.as_u128(),
-            entry.device.0.as_u128(),
-            entry.batch.0.as_u128(),
-            entry.record_type.as_str(),
-            entry.key.as_deref(),
-            entry.applied_at,
-            entry.payload.as_str(),
+            record.id.0.as_u128(),
+            record.device.0.as_u128(),
+            record.batch.0.as_u128(),
+            record.record_type.as_str(),
+            record.key.as_deref(),
+            record.applied_at,
+            payload.as_str(),
         );
-        self.parked.insert((lane, entry.seq), columns)?;
+        self.parked.insert((lane, record.seq), columns)?;
         Ok(())
     }
 
-    fn first_parked(&self, lane: u128) -> Result<Option<AppliedEntry>, LedgerError> {
+    fn first_parked(&self, lane: u128) -> Result<Option<OutboxEntry>, LedgerError> {
         let first = self.parked.range((lane, 0)..=(lane, u64::MAX))?.next().transpose()?;
         Ok(first.map(|(key, columns)| decode_entry(key.value().1, columns.value())))
     }
@@ -154,26 +169,26 @@ impl<'t> LaneTables<'t> {
             return self.remove_lane(lane);
         };
         match self.load_lane(lane)? {
-            Some(row) if row.head == first.seq => Ok(()),
-            _ => self.store_lane(lane, &LaneRow::due_now(&first, now)),
+            Some(row) if row.head == first.record.seq => Ok(()),
+            _ => self.store_lane(lane, &LaneRow::due_now(&first.record, now)),
         }
     }
 
     fn settle_new(
         &mut self,
-        entry: &AppliedEntry,
+        entry: &OutboxEntry,
         verdict: &ForwardVerdict,
         now: u64,
     ) -> Result<(), LedgerError> {
-        let lane = LaneId::of_entry(entry).0.as_u128();
+        let lane = LaneId::of_record(&entry.record).0.as_u128();
         let row = match verdict {
             ForwardVerdict::Passed => return Ok(()),
-            ForwardVerdict::Behind => LaneRow::due_now(entry, now),
+            ForwardVerdict::Behind => LaneRow::due_now(&entry.record, now),
             ForwardVerdict::Held { due_at, reason } => LaneRow {
                 due_at: *due_at,
                 attempts: 1,
                 reason: reason.clone(),
-                ..LaneRow::due_now(entry, now)
+                ..LaneRow::due_now(&entry.record, now)
             },
         };
         // A review may have ended the lane meanwhile.
@@ -185,19 +200,19 @@ impl<'t> LaneTables<'t> {
 
     fn settle_parked(
         &mut self,
-        entry: &AppliedEntry,
+        entry: &OutboxEntry,
         verdict: &ForwardVerdict,
         now: u64,
     ) -> Result<(), LedgerError> {
-        let lane = LaneId::of_entry(entry).0.as_u128();
+        let lane = LaneId::of_record(&entry.record).0.as_u128();
         match verdict {
             ForwardVerdict::Behind => {}
             ForwardVerdict::Passed => {
-                self.parked.remove((lane, entry.seq))?;
+                self.parked.remove((lane, entry.record.seq))?;
                 self.advance_lane(lane, now)?;
             }
             ForwardVerdict::Held { due_at, reason } => {
-                if let Some(row) = self.load_lane(lane)?.filter(|row| row.head == entry.seq) {
+                if let Some(row) = self.load_lane(lane)?.filter(|row| row.head == entry.record.seq) {
                     let attempts = row.attempts.saturating_add(1);
                     let held = LaneRow { due_at: *due_at, attempts, at: now, reason: reason.clone(), ..row };
                     self.store_lane(lane, &held)?;
@@ -267,23 +282,24 @@ impl RefusedLedger for RedbLedger {
 
     fn settle_page(&self, settlement: &PageSettlement) -> Result<bool, LedgerError> {
         let PageSettlement { source, records, now } = settlement;
-        self.with_database(|database| {
-            let transaction = begin_write(database)?;
-            if let (PageSource::Cursor, Some((last, _))) = (source, records.last()) {
-                transaction.open_table(META)?.insert(FORWARDED_KEY, last.seq)?;
+        self.write(|transaction| {
+            if *source == PageSource::Outbox {
+                let mut outbox = transaction.open_table(OUTBOX)?;
+                for (entry, _) in records {
+                    outbox.remove(entry.record.seq)?;
+                }
             }
             let blocks = |(_, verdict): &(_, ForwardVerdict)| *verdict != ForwardVerdict::Passed;
             if *source == PageSource::Lanes || records.iter().any(blocks) {
-                let mut tables = LaneTables::open(&transaction)?;
+                let mut tables = LaneTables::open(transaction)?;
                 for (entry, verdict) in records {
                     match source {
-                        PageSource::Cursor => tables.settle_new(entry, verdict, *now)?,
+                        PageSource::Outbox => tables.settle_new(entry, verdict, *now)?,
                         PageSource::Lanes => tables.settle_parked(entry, verdict, *now)?,
                     }
                 }
             }
-            transaction.commit()?;
-            Ok(true)
+            Ok(Written::Changed(true))
         })
     }
 
@@ -327,9 +343,8 @@ impl RefusedLedger for RedbLedger {
         now: u64,
     ) -> Result<u64, LedgerError> {
         let ids: BTreeSet<Uuid> = ids.iter().map(|id| id.0).collect();
-        self.with_database(|database| {
-            let transaction = begin_write(database)?;
-            let mut tables = LaneTables::open(&transaction)?;
+        self.write(|transaction| {
+            let mut tables = LaneTables::open(transaction)?;
             let mut reviewed = 0;
             for id in &ids {
                 let Some((lane, row)) = tables.refused_lane(RecordId(*id))? else {
@@ -346,27 +361,22 @@ impl RefusedLedger for RedbLedger {
                     }
                 }
             }
-            drop(tables);
-            transaction.commit()?;
-            Ok(reviewed)
+            Ok(Written::Changed(reviewed))
         })
     }
 
     fn replace_refused_payload(&self, id: RecordId, payload: &str, now: u64) -> Result<bool, LedgerError> {
-        self.with_database(|database| {
-            let transaction = begin_write(database)?;
-            let mut tables = LaneTables::open(&transaction)?;
+        self.write(|transaction| {
+            let mut tables = LaneTables::open(transaction)?;
             let Some((lane, row)) = tables.refused_lane(id)? else {
-                return Ok(false);
+                return Ok(Written::Unchanged(false));
             };
             let Some(first) = tables.first_parked(lane)? else {
-                return Ok(false);
+                return Ok(Written::Unchanged(false));
             };
-            tables.park(lane, &AppliedEntry { payload: payload.into(), ..first })?;
+            tables.park(lane, &OutboxEntry { payload: payload.into(), ..first })?;
             tables.store_lane(lane, &LaneRow { due_at: Some(now), ..row })?;
-            drop(tables);
-            transaction.commit()?;
-            Ok(true)
+            Ok(Written::Changed(true))
         })
     }
 

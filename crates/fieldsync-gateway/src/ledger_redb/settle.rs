@@ -3,8 +3,8 @@
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::tables::{
-    ANSWERED, APPLIED, AppliedColumns, BATCHES, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, ReceiptColumns,
-    batch_key, load_known, load_response,
+    ANSWERED, BATCHES, LISTING, ListingColumns, OUTBOX, OutboxColumns, RECORD_DEVICES, RECORD_RECEIPTS,
+    RECORDS, ReceiptColumns, batch_key, load_known, load_response,
 };
 use crate::digest::Sha256Digest;
 use crate::ledger::{BatchSettlement, HeldKeys, LedgerError};
@@ -13,10 +13,12 @@ use crate::protocol::receipt::Receipt;
 use crate::protocol::wire::{BatchResponse, RecordResult, RecordStatus};
 use crate::validated_batch::{INVALID_DATA, ValidatedBatch, ValidatedRecord};
 
-/// Applies the new records and stores the response, unless the batch already has a response.
+/// Applies the new records and stores the response, unless the batch already has a response. If this gateway `forwards`,
+/// they go to the outbox, too.
 pub(super) fn settle_batch(
     transaction: &WriteTransaction,
     batch: &ValidatedBatch,
+    forwards: bool,
     now: u64,
 ) -> Result<BatchSettlement, LedgerError> {
     let stored = load_response(&transaction.open_table(BATCHES)?, batch_key(batch.device, batch.id))?;
@@ -24,7 +26,7 @@ pub(super) fn settle_batch(
         return Ok(stored.settle_for(&batch.fingerprint));
     }
     let mut index = RecordIndex::open(transaction)?;
-    let mut applied = AppliedTable::open(transaction)?;
+    let mut applied = AppliedTables::open(transaction, forwards)?;
     let mut held_keys = HeldKeys::default();
     let mut results = Vec::with_capacity(batch.records.len());
     for record in &batch.records {
@@ -59,17 +61,20 @@ pub(super) fn store_response(
     Ok(())
 }
 
-/// The append-only table, open for writing.
-pub(super) struct AppliedTable<'t> {
-    table: Table<'t, u64, AppliedColumns<'static>>,
+/// The tables of applied records, open for writing.
+pub(super) struct AppliedTables<'t> {
+    listing: Table<'t, u64, ListingColumns<'static>>,
+    /// `None` if this gateway does not forward.
+    outbox: Option<Table<'t, u64, OutboxColumns<'static>>>,
     last: u64,
 }
 
-impl<'t> AppliedTable<'t> {
-    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, LedgerError> {
-        let table = transaction.open_table(APPLIED)?;
-        let last = table.last()?.map_or(0, |(seq, _)| seq.value());
-        Ok(Self { table, last })
+impl<'t> AppliedTables<'t> {
+    pub(super) fn open(transaction: &'t WriteTransaction, forwards: bool) -> Result<Self, LedgerError> {
+        let listing = transaction.open_table(LISTING)?;
+        let outbox = forwards.then(|| transaction.open_table(OUTBOX)).transpose()?;
+        let last = listing.last()?.map_or(0, |(seq, _)| seq.value());
+        Ok(Self { listing, outbox, last })
     }
 
     pub(super) fn append(
@@ -79,16 +84,12 @@ impl<'t> AppliedTable<'t> {
         now: u64,
     ) -> Result<(), LedgerError> {
         self.last += 1;
-        let columns = (
-            record.id.0.as_u128(),
-            batch.device.0.as_u128(),
-            batch.id.0.as_u128(),
-            record.record_type.as_str(),
-            record.key.as_deref(),
-            now,
-            record.payload.get(),
-        );
-        self.table.insert(self.last, columns)?;
+        let (id, device, batch) = (record.id.0.as_u128(), batch.device.0.as_u128(), batch.id.0.as_u128());
+        let (record_type, key) = (record.record_type.as_str(), record.key.as_deref());
+        self.listing.insert(self.last, (id, device, batch, record_type, key, now))?;
+        if let Some(outbox) = &mut self.outbox {
+            outbox.insert(self.last, (id, device, batch, record_type, key, now, record.payload.get()))?;
+        }
         Ok(())
     }
 }

@@ -6,16 +6,14 @@ use redb::{ReadableTable, TableDefinition};
 use uuid::Uuid;
 
 use crate::digest::Sha256Digest;
-use crate::ledger::{AppliedEntry, LedgerError, PageLimit, StoredResponse};
+use crate::ledger::{AppliedRecord, LedgerError, OutboxEntry, PageLimit, StoredResponse};
 use crate::model::{BatchId, DeviceId, RecordId};
 use crate::protocol::receipt::Receipt;
 use crate::validated_batch::KnownRecord;
 
 /// The version of the table layout.
-pub(super) const SCHEMA: u64 = 1;
+pub(super) const SCHEMA: u64 = 2;
 pub(super) const SCHEMA_KEY: &str = "schema";
-/// The last entry that was forwarded; missing until then.
-pub(super) const FORWARDED_KEY: &str = "forwarded";
 
 /// Facts about the file: the keys above.
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -33,16 +31,20 @@ pub(super) const RECORD_RECEIPTS: TableDefinition<'_, u128, ReceiptColumns<'_>> 
 pub(super) const SENT: TableDefinition<'_, u128, SentColumns<'_>> = TableDefinition::new("sent");
 /// A number → when an access token was asked for. Few rows: those of the time that a budget looks at.
 pub(super) const TOKEN_REQUESTS: TableDefinition<'_, u64, u64> = TableDefinition::new("token_requests");
-/// Sequence number → record, device, batch, type, key, time of application, payload. Append-only, and written
-/// without reading the index, so that a failure of the index would show here.
-pub(super) const APPLIED: TableDefinition<'_, u64, AppliedColumns<'_>> = TableDefinition::new("applied");
+/// Sequence number → record, device, batch, type, key, time of application. Append-only until its first rows are pruned,
+/// and written without reading the index, so that a failure of the index would show here. Its last row stays, so that no
+/// number is used twice.
+pub(super) const LISTING: TableDefinition<'_, u64, ListingColumns<'_>> = TableDefinition::new("listing");
+/// Sequence number → the same and the payload, of records that are to be forwarded.
+pub(super) const OUTBOX: TableDefinition<'_, u64, OutboxColumns<'_>> = TableDefinition::new("outbox");
 /// Device and batch → fingerprint, time of the response, response.
 pub(super) const BATCHES: TableDefinition<'_, (u128, u128), ResponseColumns<'_>> =
     TableDefinition::new("batches");
 /// Time of the response, device and batch: the order in which responses are deleted.
 pub(super) const ANSWERED: TableDefinition<'_, (u64, u128, u128), ()> = TableDefinition::new("answered");
 
-pub(super) type AppliedColumns<'a> = (u128, u128, u128, &'a str, Option<&'a str>, u64, &'a str);
+pub(super) type ListingColumns<'a> = (u128, u128, u128, &'a str, Option<&'a str>, u64);
+pub(super) type OutboxColumns<'a> = (u128, u128, u128, &'a str, Option<&'a str>, u64, &'a str);
 pub(super) type SentColumns<'a> = (&'a Sha256Digest, u128, u64);
 pub(super) type ResponseColumns<'a> = (&'a Sha256Digest, u64, &'a str);
 
@@ -85,14 +87,34 @@ pub(super) fn load_response(
     Ok(Some(StoredResponse { fingerprint: *fingerprint, response: serde_json::from_str(response)? }))
 }
 
-pub(super) fn load_page_after(
-    applied: &impl ReadableTable<u64, AppliedColumns<'static>>,
+/// A page of the listing.
+pub(super) fn load_listing_after(
+    listing: &impl ReadableTable<u64, ListingColumns<'static>>,
     seq: u64,
     limit: PageLimit,
-) -> Result<Vec<AppliedEntry>, LedgerError> {
+) -> Result<Vec<AppliedRecord>, LedgerError> {
     let mut page = Vec::new();
     let mut bytes = 0;
-    for row in applied.range((Bound::Excluded(seq), Bound::Unbounded))? {
+    for row in listing.range((Bound::Excluded(seq), Bound::Unbounded))? {
+        let (seq, columns) = row?;
+        let record = decode_record(seq.value(), columns.value());
+        bytes += record.record_type.len() + record.key.as_ref().map_or(0, String::len);
+        page.push(record);
+        if page.len() >= limit.rows || bytes >= limit.bytes {
+            break;
+        }
+    }
+    Ok(page)
+}
+
+/// The first page of the outbox.
+pub(super) fn load_outbox(
+    outbox: &impl ReadableTable<u64, OutboxColumns<'static>>,
+    limit: PageLimit,
+) -> Result<Vec<OutboxEntry>, LedgerError> {
+    let mut page = Vec::new();
+    let mut bytes = 0;
+    for row in outbox.iter()? {
         let (seq, columns) = row?;
         let entry = decode_entry(seq.value(), columns.value());
         bytes += entry.payload.len();
@@ -104,9 +126,9 @@ pub(super) fn load_page_after(
     Ok(page)
 }
 
-pub(super) fn decode_entry(seq: u64, columns: AppliedColumns<'_>) -> AppliedEntry {
-    let (id, device, batch, record_type, key, applied_at, payload) = columns;
-    AppliedEntry {
+pub(super) fn decode_record(seq: u64, columns: ListingColumns<'_>) -> AppliedRecord {
+    let (id, device, batch, record_type, key, applied_at) = columns;
+    AppliedRecord {
         seq,
         id: RecordId(Uuid::from_u128(id)),
         device: DeviceId(Uuid::from_u128(device)),
@@ -114,8 +136,13 @@ pub(super) fn decode_entry(seq: u64, columns: AppliedColumns<'_>) -> AppliedEntr
         record_type: record_type.into(),
         key: key.map(Into::into),
         applied_at,
-        payload: payload.into(),
     }
+}
+
+pub(super) fn decode_entry(seq: u64, columns: OutboxColumns<'_>) -> OutboxEntry {
+    let (id, device, batch, record_type, key, applied_at, payload) = columns;
+    let record = decode_record(seq, (id, device, batch, record_type, key, applied_at));
+    OutboxEntry { record, payload: payload.into() }
 }
 
 macro_rules! impl_storage_error {

@@ -1,17 +1,15 @@
 //! What the metrics say of the ledger.
 
-use std::fs;
-use std::path::PathBuf;
-use std::sync::atomic::AtomicI64;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::HistogramFamily;
+use super::ledger_size::{LedgerSizeCollector, LedgerSizeValues};
 
 /// Upper ends of the histogram of operations: a commit takes as long as the disk.
 const OPERATION_SECONDS: [f64; 13] =
@@ -42,18 +40,15 @@ impl OperationKind {
 pub(crate) struct LedgerMetrics {
     operations: Family<[(&'static str, &'static str); 2], Counter>,
     durations: HistogramFamily,
-    file_bytes: Gauge<i64, AtomicI64>,
-    file: Option<PathBuf>,
+    pub(crate) size: Arc<LedgerSizeValues>,
 }
 
 impl LedgerMetrics {
-    /// `file` is the ledger, unless it is in a database.
-    pub(super) fn register(registry: &mut Registry, file: Option<PathBuf>) -> Self {
+    pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             operations: Family::default(),
             durations: HistogramFamily::new_with_constructor(|| Histogram::new(OPERATION_SECONDS)),
-            file_bytes: Gauge::default(),
-            file,
+            size: Arc::default(),
         };
         registry.register(
             "ledger_operations",
@@ -66,14 +61,7 @@ impl LedgerMetrics {
             Unit::Seconds,
             metrics.durations.clone(),
         );
-        if metrics.file.is_some() {
-            registry.register_with_unit(
-                "ledger_file",
-                "Size of the ledger's file",
-                Unit::Bytes,
-                metrics.file_bytes.clone(),
-            );
-        }
+        registry.register_collector(Box::new(LedgerSizeCollector(Arc::clone(&metrics.size))));
         for kind in OperationKind::ALL {
             for result in [true, false] {
                 drop(metrics.operations.get_or_create(&labels_of(kind, result)));
@@ -88,13 +76,6 @@ impl LedgerMetrics {
 
     pub(crate) fn observe_operation(&self, kind: OperationKind, duration: Duration) {
         self.durations.get_or_create(&[("kind", kind.as_str())]).observe(duration.as_secs_f64());
-    }
-
-    /// Looks at the size of the file.
-    pub(super) fn refresh(&self) {
-        if let Some(metadata) = self.file.as_ref().and_then(|file| fs::metadata(file).ok()) {
-            self.file_bytes.set(i64::try_from(metadata.len()).unwrap_or(i64::MAX));
-        }
     }
 }
 

@@ -5,11 +5,11 @@ mod destination;
 mod forward;
 mod http;
 mod ledger;
+mod ledger_size;
 mod process;
 mod prometheus_text;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
@@ -147,8 +147,7 @@ impl ResultCounts {
 }
 
 impl Metrics {
-    /// `ledger_file` is the ledger, unless it is in a database.
-    pub(crate) fn new(ledger_file: Option<PathBuf>, has_certificate: bool) -> Self {
+    pub(crate) fn new(has_certificate: bool) -> Self {
         let mut root = Registry::default();
         root.register_collector(Box::new(ProcessCollector::new()));
         let registry = root.sub_registry_with_prefix("fieldsync_gateway");
@@ -182,7 +181,7 @@ impl Metrics {
             processing_seconds.clone(),
         );
         let http = HttpMetrics::register(registry);
-        let ledger = LedgerMetrics::register(registry, ledger_file);
+        let ledger = LedgerMetrics::register(registry);
         let forward = ForwardMetrics::register(registry);
         let configuration = ConfigurationMetrics::register(registry, has_certificate);
         let destination = DestinationMetrics::register(registry);
@@ -254,7 +253,6 @@ impl Metrics {
 
     /// All metrics as text.
     pub(crate) fn encode_text(&self, format: MetricFormat) -> Result<String, fmt::Error> {
-        self.ledger.refresh();
         self.forward.refresh(wall_ms());
         let mut text = String::new();
         encode(&mut text, &self.registry)?;

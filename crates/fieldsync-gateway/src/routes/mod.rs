@@ -20,7 +20,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::time::timeout;
 
 use super::admin::{AdminState, register_admin_routes};
-use super::applied_entry::AppliedEntryJson;
+use super::applied_entry::AppliedRecordJson;
 use super::batch_processor::{
     BatchProcessor, BatchStatus, DestinationRefusal, ProcessingOutcome, SubmitResult,
 };
@@ -29,7 +29,7 @@ use super::bearer_token::bearer_token;
 use super::device_limit::DeviceLimit;
 use super::fault_injection::{FaultOptions, InjectedFault};
 use super::forward_control::ForwardControl;
-use super::ledger::{AppliedEntry, BatchSettlement, LedgerError, PageLimit};
+use super::ledger::{AppliedRecord, BatchSettlement, LedgerError, PageLimit};
 use super::metrics::Metrics;
 use super::request_error::{RETRY_AFTER_SECONDS, RequestError};
 use super::token_file::{TokenFile, TokenScope};
@@ -131,6 +131,7 @@ async fn query_outcome(
 
 async fn export_metrics(request: HttpRequest, state: Data<GatewayState>) -> HttpResponse {
     state.processor.export_destination();
+    state.processor.export_ledger_size().await;
     let format = negotiate_format(request.headers());
     match state.metrics.encode_text(format) {
         Ok(text) => HttpResponse::Ok().content_type(format.content_type()).body(text),
@@ -319,10 +320,10 @@ fn stream_ledger(processor: Arc<BatchProcessor>) -> impl Stream<Item = Result<By
     })
 }
 
-fn encode_lines(page: &[AppliedEntry]) -> Result<Bytes, LedgerError> {
+fn encode_lines(page: &[AppliedRecord]) -> Result<Bytes, LedgerError> {
     let mut text = Vec::new();
     for row in page {
-        serde_json::to_writer(&mut text, &AppliedEntryJson::from_entry(row)?)?;
+        serde_json::to_writer(&mut text, &AppliedRecordJson::from_record(row))?;
         text.push(b'\n');
     }
     Ok(text.into())

@@ -199,31 +199,6 @@ fn gateways_that_share_a_ledger_share_the_token_requests() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_database_of_an_older_gateway_takes_receipts() {
-    let postgres = Postgres::start();
-    let store = postgres.create("sync");
-    let batch = accounts(2);
-    let older = Gateway::start_on(&store, &[]);
-    assert_eq!(statuses(&older.post(&batch).batch()), [RecordStatus::Applied; 2]);
-    older.kill();
-    let undo = "ALTER TABLE fieldsync.records DROP COLUMN receipt;
-        DROP TABLE fieldsync.deliveries, fieldsync.delivery_keys, fieldsync.token_requests";
-    postgres.query("sync", undo);
-    let directory = directory();
-    let crm = Crm::start(&[]);
-    let gateway = crm.gateway(&store, directory.path(), "20s");
-    let response = gateway.post(&batch).batch();
-    assert_eq!((response.replayed, receipt_ids(&response)), (false, crm.ids_of(&batch)));
-    let duplicates = gateway.post(&batch.again()).batch();
-    assert_eq!(
-        (statuses(&duplicates), receipt_ids(&duplicates)),
-        (vec![RecordStatus::Duplicate; 2], crm.ids_of(&batch))
-    );
-    assert_eq!(gateway.applied_ids(), batch.ids());
-}
-
-#[test]
-#[ignore = "needs PostgreSQL"]
 fn a_delivery_gives_up_once_another_one_has_all_of_its_records() {
     let postgres = Postgres::start();
     let store = postgres.create("sync");

@@ -84,33 +84,9 @@ fn a_refused_record_delays_only_its_key_whichever_gateway_forwards_and_crashes()
     }
     wait_for("all records", || (taken.len() == 1000 - 5).then_some(()));
     taken.assert_in_order();
-    for table in ["forward_lanes", "forward_parked"] {
+    for table in ["outbox", "forward_lanes", "forward_parked"] {
         wait_for("the tables to be empty", || {
             (postgres.query("sync", &format!("SELECT count(*) FROM fieldsync.{table}")) == "0").then_some(())
         });
     }
-}
-
-#[test]
-#[ignore = "needs PostgreSQL"]
-fn a_ledger_of_an_older_gateway_gains_the_tables_of_refused_records() {
-    let postgres = Postgres::start();
-    let store = postgres.create("sync");
-    let gateway = Gateway::start_on(&store, &[]);
-    gateway.post(&keyed_batch(7..58, uuid::Uuid::new_v4())).batch();
-    gateway.kill();
-    postgres.query("sync", "DROP TABLE fieldsync.forward_lanes, fieldsync.forward_parked");
-    let taken = Taken::default();
-    let receiver = taken.clone();
-    let server = ScriptedServer::start(move |request| {
-        receiver.by_record(
-            request,
-            |record| json!({"status": if record["payload"]["bad"] == true { "rejected" } else { "applied" }}),
-        )
-    });
-    let gateway = Gateway::start_on(&store, &["--forward", &server.url()]);
-    wait_for("the refused record", || {
-        ((gateway.metric(REFUSED), gateway.metric(PARKED_RECORDS)) == (1, 1)).then_some(())
-    });
-    assert_eq!(taken.len(), 49);
 }

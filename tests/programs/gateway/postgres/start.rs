@@ -36,13 +36,13 @@ fn an_unsuitable_database_is_rejected_with_the_reason() {
     let postgres = Postgres::start();
     let store = postgres.create("sync");
     drop(Gateway::start_on(&store, &[]));
-    postgres.query("sync", "UPDATE fieldsync.meta SET value = 2 WHERE key = 'schema'");
+    postgres.query("sync", "UPDATE fieldsync.meta SET value = 3 WHERE key = 'schema'");
     postgres.query("postgres", "CREATE DATABASE ascii ENCODING 'SQL_ASCII' TEMPLATE template0");
     postgres.query("postgres", "CREATE ROLE guest LOGIN PASSWORD 'guest'");
     postgres.create("others");
     let guest = postgres.url("others").replace(&format!("crm:{PASSWORD}"), "guest:guest");
     let cases = [
-        (store.as_str(), "has schema 2; this program knows schema 1"),
+        (store.as_str(), "has schema 3; this program knows schema 2"),
         (&postgres.url("ascii"), "its encoding is SQL_ASCII, and must be UTF8"),
         (&postgres.url("nowhere"), "database \"nowhere\" does not exist"),
         (&postgres.url("sync").replace(PASSWORD, "wrong-s3cret"), "password authentication failed"),
@@ -129,7 +129,7 @@ fn commits_are_synchronous_even_if_the_database_default_is_not() {
         "CREATE TABLE seen (setting text);
          CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS
              'BEGIN INSERT INTO seen VALUES (current_setting(''synchronous_commit'')); RETURN NEW; END';
-         CREATE TRIGGER see BEFORE INSERT ON fieldsync.batches FOR EACH ROW EXECUTE FUNCTION see()",
+         CREATE TRIGGER see BEFORE INSERT ON fieldsync.responses FOR EACH ROW EXECUTE FUNCTION see()",
     );
     gateway.post(&Batch::of(&["{}"])).batch();
     assert_eq!(postgres.query("sync", "SELECT setting FROM seen"), "on");
@@ -177,28 +177,6 @@ fn over_tls_the_server_is_verified_as_the_url_says() {
             assert!(!ran.stderr.contains(PASSWORD), "{}", ran.stderr);
         }
     }
-    let sql = "SELECT count(*) FROM fieldsync.applied";
+    let sql = "SELECT count(*) FROM fieldsync.records";
     assert_eq!(postgres.query("sync", sql), "3");
-}
-
-#[test]
-#[ignore = "needs PostgreSQL"]
-fn a_ledger_of_an_older_gateway_stores_the_device_of_new_records() {
-    let postgres = Postgres::start();
-    let store = postgres.create("sync");
-    let conflict_of = |gateway: &Gateway, owner: &Batch| {
-        let mut stranger = Batch::with(owner.records.clone());
-        stranger.records[0].payload = "{\"other\":1}".into();
-        gateway.post(&stranger).batch().results[0].code.clone().unwrap()
-    };
-    let old = Batch::of(&["{}"]);
-    let gateway = Gateway::start_on(&store, &[]);
-    gateway.post(&old).batch();
-    drop(gateway);
-    postgres.query("sync", "ALTER TABLE fieldsync.records DROP COLUMN device_id");
-    let gateway = Gateway::start_on(&store, &[]);
-    let new = Batch::of(&["{}"]);
-    gateway.post(&new).batch();
-    assert_eq!(conflict_of(&gateway, &old), "ID_CONFLICT");
-    assert_eq!(conflict_of(&gateway, &new), "ID_OF_OTHER_DEVICE");
 }

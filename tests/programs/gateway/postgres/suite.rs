@@ -14,7 +14,8 @@ const ABOUT_THE_FILE: [&str; 2] = [
 ];
 
 /// These need a lease that ends with the process, or a session that is there at once.
-const ABOUT_TIME: [&str; 2] = [
+const ABOUT_TIME: [&str; 3] = [
+    "gateway::destination::responses::a_batch_that_takes_too_long_is_answered_504_and_its_outcome_is_found",
     "gateway::destination::crashes::what_",
     "gateway::destination::responses::what_another_batch_is_handing_over_is_tried_again_later",
 ];
@@ -22,14 +23,19 @@ const ABOUT_TIME: [&str; 2] = [
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn the_tests_of_the_file_ledger_pass_with_a_database() {
-    let postgres = Postgres::start();
+    run_promises(&Postgres::start());
+}
+
+/// Runs the tests of the promises with ledgers on this server.
+#[track_caller]
+pub(super) fn run_promises(postgres: &Postgres) {
     let mut command = Command::new(env::current_exe().unwrap());
     for skipped in ABOUT_THE_FILE.iter().chain(&ABOUT_TIME) {
         command.args(["--skip", *skipped]);
     }
     let ran = command.args(PROMISES).env(LEDGERS_VARIABLE, postgres.server_url()).output().unwrap();
     let said = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success(), "{said}");
+    assert!(ran.status.success(), "{said}\nthe database's log:\n{}", postgres.log_tail());
     assert!(said.contains("gateway::batches::a_batch_is_applied_once"), "{said}");
     let databases = "SELECT count(*) FROM pg_database WHERE datname LIKE 'test\\_%'";
     assert!(postgres.query("postgres", databases).parse::<u32>().unwrap() > 20, "{said}");

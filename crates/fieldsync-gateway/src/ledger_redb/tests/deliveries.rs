@@ -7,8 +7,9 @@ use serde_json::value::RawValue;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::super::RedbLedger;
+use super::super::group_commit::Written;
 use super::super::tables::{RECORD_RECEIPTS, SENT, TOKEN_REQUESTS};
-use super::super::{RedbLedger, begin_write};
 use crate::clock::wall_ms;
 use crate::digest::sha256;
 use crate::ledger::{
@@ -33,7 +34,7 @@ impl LedgerFile {
     }
 
     fn open(&self) -> RedbLedger {
-        RedbLedger::open(&self.path()).unwrap()
+        RedbLedger::open(&self.path(), false).unwrap()
     }
 }
 
@@ -225,12 +226,11 @@ fn a_file_of_an_older_gateway_takes_receipts() {
     let batch = batch(&[None]);
     ledger.settle_batch(&batch, 1).unwrap();
     ledger
-        .with_database(|database| {
-            let transaction = begin_write(database)?;
+        .write(|transaction| {
             transaction.delete_table(RECORD_RECEIPTS)?;
             transaction.delete_table(SENT)?;
             transaction.delete_table(TOKEN_REQUESTS)?;
-            Ok(transaction.commit()?)
+            Ok(Written::Changed(()))
         })
         .unwrap();
     drop(ledger);
