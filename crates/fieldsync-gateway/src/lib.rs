@@ -4,7 +4,7 @@
 //! - **One response for each batch.** The first response for a (device, batch id) is durable before it
 //!   is sent, and is kept for `--keep-answers`. Every resend and every outcome query gets the same one.
 //! - **A record is applied once**, whichever batches carry it, and even if they arrive at the same time:
-//!   the ledger's transaction decides.
+//!   the ledger's transaction decides. Its id is known for `--keep-records`.
 //! - **All or nothing.** Without a destination, the records of a batch and its response are one transaction: a crash at any
 //!   moment leaves all of it or none.
 //! - **With a destination, `applied` means that the destination has the record**, with its receipt. Verdicts are

@@ -9,8 +9,8 @@ use redb::{
     WriteTransaction,
 };
 
+use super::lane_tables::create_lane_tables;
 use super::migration::{SCHEMA_WITH_PAYLOADS, begin_migration, finish_migration};
-use super::refused::create_lane_tables;
 use super::tables::{
     ANSWERED, BATCHES, LISTING, META, OUTBOX, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, SCHEMA, SCHEMA_KEY,
     SENT, TOKEN_REQUESTS,

@@ -6,6 +6,7 @@
 mod delivery;
 mod file;
 mod group_commit;
+mod lane_tables;
 mod leases;
 mod migration;
 mod prune;
@@ -34,9 +35,9 @@ use crate::protocol::wire::BatchResponse;
 use delivery::{find_facts, find_old_sent, remove_sent, settled_ids, store_final_response, store_verdicts};
 use file::open_or_create;
 use group_commit::{GROUP_OPERATIONS_MAX, GroupCommit, Written};
+use lane_tables::count_parked;
 use leases::LeaseTable;
 use prune::{PrunePositions, prune_listing};
-use refused::count_parked;
 use settle::settle_batch;
 use tables::{
     ANSWERED, BATCHES, LISTING, META, OUTBOX, SCHEMA_KEY, batch_key, load_listing_after, load_outbox,

@@ -6,7 +6,7 @@
 
 use redb::{ReadableTable, WriteTransaction};
 
-use super::refused::open_parked;
+use super::lane_tables::open_parked;
 use super::tables::{LISTING, OUTBOX, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, decode_record};
 use crate::ledger::{AppliedRecord, LaneId, LedgerError};
 

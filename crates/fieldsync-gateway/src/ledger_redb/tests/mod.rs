@@ -65,7 +65,7 @@ fn a_ledger_of_an_older_gateway_gains_the_tables_of_refused_records() {
     assert_eq!(code_of(&ledger, &batch(record, "{}")), None);
     ledger
         .write(|transaction| {
-            refused::delete_lane_tables(transaction)?;
+            lane_tables::delete_lane_tables(transaction)?;
             Ok(Written::Changed(()))
         })
         .unwrap();
