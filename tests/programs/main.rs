@@ -4,6 +4,7 @@
 mod alerts;
 mod cli;
 mod compression;
+mod conformance;
 mod crash;
 mod credentials;
 mod crm;

@@ -13,6 +13,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::RootCertStore;
 
 use super::client_tls;
 
@@ -23,16 +24,23 @@ pub(crate) type HttpsClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>
 
 /// A client that trusts the authorities of the system.
 pub(crate) fn build_https_client() -> Result<HttpsClient, rustls::Error> {
+    let connector = build_https_connector(client_tls::load_system_roots())?;
+    Ok(Client::builder(TokioExecutor::new()).build(connector))
+}
+
+/// Connects with http or https, and trusts `roots`.
+pub(crate) fn build_https_connector(
+    roots: RootCertStore,
+) -> Result<HttpsConnector<HttpConnector>, rustls::Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
     tcp.set_nodelay(true);
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(client_tls::config_with_roots(client_tls::load_system_roots())?)
+    Ok(HttpsConnectorBuilder::new()
+        .with_tls_config(client_tls::config_with_roots(roots)?)
         .https_or_http()
         .enable_http1()
-        .wrap_connector(tcp);
-    Ok(Client::builder(TokioExecutor::new()).build(connector))
+        .wrap_connector(tcp))
 }
 
 /// An http or https URL without user and password: logs and the process list would show them.

@@ -26,6 +26,7 @@ mod client_tls;
 mod command_line;
 mod config_check;
 mod config_file;
+mod conformance;
 mod credential_file;
 mod destination;
 mod destination_config;
@@ -76,6 +77,7 @@ use server_tls::ServerTlsError;
 use token_file::TokenFileError;
 
 pub use command_line::{GatewayCommand, parse_command_line};
+pub use conformance::{ConformanceCommand, run_conformance_command};
 pub use manual::write_manual;
 pub use options::GatewayOptions;
 pub use refused_command::{RefusedCommand, run_refused_command};

@@ -13,11 +13,18 @@ const CHAPTER: &str = "8";
 const LISTS: [(&str, &[(&str, &str)]); 5] = [
     (
         "COMMANDS",
-        &[(
-            "refused list, show, retry, edit, discard",
-            "Reviews records that the receiver of forwarded records refused, at a gateway with --admin-token-file. \
-             fieldsync-gateway refused --help explains the commands and their exit codes.",
-        )],
+        &[
+            (
+                "refused list, show, retry, edit, discard",
+                "Reviews records that the receiver of forwarded records refused, at a gateway with --admin-token-file. \
+                 fieldsync-gateway refused --help explains the commands and their exit codes.",
+            ),
+            (
+                "conformance URL",
+                "Holds any server against the wire protocol, point by point, with records of its own: for servers in \
+                 development, not in production. fieldsync-gateway conformance --help explains options and exit codes.",
+            ),
+        ],
     ),
     (
         "SIGNALS",

@@ -1,6 +1,7 @@
 //! Shared by the tests: programs that are started and killed, servers, HTTP exchanges, waiting.
 
 pub(crate) mod api_stand_in;
+pub(crate) mod balancer;
 pub(crate) mod chromium;
 pub(crate) mod crm_stand_in;
 pub(crate) mod daemon;
@@ -8,6 +9,7 @@ pub(crate) mod device;
 pub(crate) mod document;
 pub(crate) mod events;
 pub(crate) mod fault_proxy;
+pub(crate) mod faulty_server;
 pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod journald;

@@ -1,0 +1,310 @@
+//! The server under test: connections to it, single requests, and batches until they are settled.
+//!
+//! Every request has a connection of its own, so that a point can end it at any byte without disturbing another.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
+use hyper::{HeaderMap, Request, Uri};
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use rustls::RootCertStore;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tower_service::Service;
+use uuid::Uuid;
+
+use super::finding::{Finding, PointResult};
+use super::request::{KitRequest, TokenUse, WireBody};
+use super::response::{BatchResults, KitResponse, OutcomeState};
+use super::sample::{SampleBatch, SampleRecord};
+use crate::causes::with_causes;
+use crate::clock::Clock;
+use crate::http_client::{authorization_value, build_https_connector};
+use crate::model::{BatchId, DeviceId};
+use crate::protocol::wire::MAX_RECORDS;
+use crate::retry_after::parse_retry_after;
+
+/// As devices are configured by default (`server.max_answer_bytes`).
+pub(super) const RESPONSE_BYTES_MAX: usize = 8 << 20;
+/// Between two attempts to find out what became of a batch.
+const QUERY_PAUSE: Duration = Duration::from_millis(20);
+/// A server that is busy without naming a time is asked again after this long.
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
+/// How long a batch may take to be settled, in halves of the time limit: as on a device.
+const SETTLE_HALVES: u32 = 3;
+/// A batch that takes most servers some time.
+const LARGE_BATCH_RECORDS: usize = 500;
+const WRONG_TOKEN: &str = "a-token-that-no-server-knows";
+
+/// The server under test, and how to reach it.
+pub(super) struct TestedServer {
+    connector: HttpsConnector<HttpConnector>,
+    /// The URL without a path.
+    origin: Uri,
+    /// The path of the batch endpoint.
+    path: String,
+    authorization: Option<HeaderValue>,
+    pub(super) time_limit: Duration,
+    record_type: String,
+    /// A shell command that ends the server and starts it again.
+    pub(super) restart_command: Option<String>,
+    /// The newest hint of the server: most records in a batch.
+    records_max: Mutex<Option<usize>>,
+}
+
+/// Where the server is, and how to speak to it.
+pub(super) struct ServerAddress {
+    pub(super) origin: Uri,
+    pub(super) path: String,
+    pub(super) token: Option<String>,
+    pub(super) roots: RootCertStore,
+    pub(super) time_limit: Duration,
+    pub(super) record_type: String,
+    pub(super) restart_command: Option<String>,
+}
+
+/// Why the kit cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ServerSetupError {
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+    #[error("the token of --token-file cannot be sent in a header")]
+    Token,
+}
+
+/// A connection that has not sent anything.
+pub(super) type RawStream = TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>;
+
+impl TestedServer {
+    pub(super) fn new(address: ServerAddress) -> Result<Self, ServerSetupError> {
+        let authorization = match &address.token {
+            None => None,
+            Some(token) => Some(authorization_value("Bearer", token).ok_or(ServerSetupError::Token)?),
+        };
+        Ok(Self {
+            connector: build_https_connector(address.roots)?,
+            origin: address.origin,
+            path: address.path,
+            authorization,
+            time_limit: address.time_limit,
+            record_type: address.record_type,
+            restart_command: address.restart_command,
+            records_max: Mutex::new(None),
+        })
+    }
+
+    pub(super) fn has_token(&self) -> bool {
+        self.authorization.is_some()
+    }
+
+    /// A record that the server should apply.
+    pub(super) fn sample_record(&self) -> SampleRecord {
+        SampleRecord::new(&self.record_type, r#"{"Subject":"Conformance","Amount":120.5}"#)
+    }
+
+    /// A batch of a new device with so many records, unless the server asks for fewer.
+    pub(super) fn sample_batch(&self, records: usize) -> PointResult<SampleBatch> {
+        match self.records_max() {
+            Some(limit) if limit < records => Err(Finding::skipped(format!(
+                "the server takes {limit} records in a batch (X-Sync-Max-Records), and this needs {records}"
+            ))),
+            _ => Ok(SampleBatch::new((0..records).map(|_| self.sample_record()).collect())),
+        }
+    }
+
+    /// A batch that takes most servers some time.
+    pub(super) fn large_batch(&self) -> SampleBatch {
+        let records = self.records_max().map_or(LARGE_BATCH_RECORDS, |limit| limit.min(LARGE_BATCH_RECORDS));
+        SampleBatch::new((0..records).map(|_| self.sample_record()).collect())
+    }
+
+    pub(super) fn records_max(&self) -> Option<usize> {
+        *self.records_max.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection for bytes that no client would send.
+    pub(super) async fn connect(&self) -> PointResult<RawStream> {
+        let mut connector = self.connector.clone();
+        let connecting = timeout(self.time_limit, connector.call(self.origin.clone()));
+        match connecting.await {
+            Ok(Ok(stream)) => Ok(TokioIo::new(stream)),
+            Ok(Err(error)) => Err(no_response(&format!("no connection: {}", with_causes(error.as_ref())))),
+            Err(_) => Err(no_response("no connection within the time limit")),
+        }
+    }
+
+    /// A connection that is ready to send a request.
+    pub(super) async fn open(&self) -> PointResult<SendRequest<WireBody>> {
+        let stream = self.connect().await?.into_inner();
+        let (sender, connection) =
+            handshake(stream).await.map_err(|error| no_response(&with_causes(&error)))?;
+        // Its errors are those of the request.
+        tokio::spawn(async move { drop(connection.await) });
+        Ok(sender)
+    }
+
+    /// Sends a request over this connection and reads the whole response.
+    pub(super) async fn exchange(
+        &self,
+        mut sender: SendRequest<WireBody>,
+        request: &KitRequest,
+    ) -> PointResult<KitResponse> {
+        let wire = self.wire_request(request)?;
+        let exchange = async {
+            let response =
+                sender.send_request(wire).await.map_err(|error| no_response(&with_causes(&error)))?;
+            let (parts, body) = response.into_parts();
+            let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| no_response(&with_causes(error.as_ref())))?.to_bytes();
+            Ok(KitResponse { status: parts.status, headers: parts.headers, body })
+        };
+        let response = timeout(self.time_limit, exchange)
+            .await
+            .map_err(|_| no_response("nothing within the time limit"))??;
+        self.note_hint(&response.headers);
+        Ok(response)
+    }
+
+    /// Sends a request once, and returns whatever comes.
+    pub(super) async fn send_once(&self, request: &KitRequest) -> PointResult<KitResponse> {
+        self.exchange(self.open().await?, request).await
+    }
+
+    /// As [`Self::send_once`], but waits as long as the server is busy (429, 503) and within the time limit.
+    pub(super) async fn send(&self, request: &KitRequest) -> PointResult<KitResponse> {
+        let clock = Clock::start();
+        loop {
+            let response = self.send_once(request).await?;
+            let wait = parse_retry_after(&response.headers).unwrap_or(BUSY_PAUSE).max(BUSY_PAUSE);
+            let is_busy = matches!(response.status.as_u16(), 429 | 503);
+            if !is_busy || clock.now() + wait > self.time_limit {
+                return Ok(response);
+            }
+            sleep(wait).await;
+        }
+    }
+
+    /// What the server knows about a batch.
+    pub(super) async fn look_up(&self, batch: &SampleBatch) -> PointResult<OutcomeState> {
+        let response = self.send(&KitRequest::look_up(batch.device, batch.id)).await?;
+        Ok(response.read_outcome(batch.id))
+    }
+
+    /// Sends a batch, and looks its outcome up or sends it again until it is settled, as a device does.
+    pub(super) async fn submit(&self, batch: &SampleBatch) -> PointResult<BatchResults> {
+        self.settle(&KitRequest::post(batch), batch.device, batch.id).await
+    }
+
+    /// As [`Self::submit`], with a request that stands for the batch.
+    pub(super) async fn settle(
+        &self,
+        request: &KitRequest,
+        device: DeviceId,
+        id: BatchId,
+    ) -> PointResult<BatchResults> {
+        let clock = Clock::start();
+        let mut response = self.send(request).await?;
+        while is_unclear(&response) && clock.now() < self.time_limit * SETTLE_HALVES / 2 {
+            let outcome = self.send(&KitRequest::look_up(device, id)).await?;
+            match outcome.read_outcome(id) {
+                OutcomeState::Completed(results) => return Ok(results),
+                OutcomeState::Unknown | OutcomeState::NoAnswer => response = self.send(request).await?,
+                OutcomeState::Processing => {}
+            }
+            sleep(parse_retry_after(&outcome.headers).unwrap_or(QUERY_PAUSE)).await;
+        }
+        response.read_results(id)
+    }
+
+    /// Looks a batch up until it is no longer being processed.
+    pub(super) async fn await_outcome(&self, batch: &SampleBatch) -> PointResult<OutcomeState> {
+        let clock = Clock::start();
+        loop {
+            let outcome = self.look_up(batch).await?;
+            let is_over = clock.now() > self.time_limit * SETTLE_HALVES / 2;
+            if is_over || !matches!(outcome, OutcomeState::Processing) {
+                return Ok(outcome);
+            }
+            sleep(QUERY_PAUSE).await;
+        }
+    }
+
+    /// Whether the server responds, whatever it says.
+    pub(super) async fn probe(&self) -> PointResult {
+        let query = KitRequest::look_up(DeviceId(Uuid::new_v4()), BatchId::new());
+        self.send(&query).await.map(drop)
+    }
+
+    /// Waits until the server responds, for example after its restart.
+    pub(super) async fn await_response(&self) -> PointResult {
+        let clock = Clock::start();
+        loop {
+            match self.probe().await {
+                Err(_) if clock.now() < self.time_limit => sleep(QUERY_PAUSE).await,
+                ended => return ended,
+            }
+        }
+    }
+
+    /// The head of a request as text, for a raw connection; `framing` is the header that delimits the body.
+    pub(super) fn raw_head(&self, request: &KitRequest, framing: &str) -> Vec<u8> {
+        let mut head =
+            format!("{} {}{} HTTP/1.1\r\n", request.method, self.path, request.suffix).into_bytes();
+        let mut headers = request.headers.clone();
+        headers.extend(self.connection_headers(request.token));
+        for (name, value) in &headers {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                head.extend_from_slice(part);
+            }
+        }
+        head.extend_from_slice(framing.as_bytes());
+        head.extend_from_slice(b"\r\n\r\n");
+        head
+    }
+
+    fn wire_request(&self, request: &KitRequest) -> PointResult<Request<WireBody>> {
+        let mut wire = Request::builder()
+            .method(request.method.clone())
+            .uri(format!("{}{}", self.path, request.suffix))
+            .body(request.wire_body())
+            .map_err(|error| Finding::skipped(format!("the request cannot be built: {error}")))?;
+        *wire.headers_mut() = request.headers.clone();
+        wire.headers_mut().extend(self.connection_headers(request.token));
+        Ok(wire)
+    }
+
+    fn connection_headers(&self, token: TokenUse) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let host = self.origin.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+        headers.extend(host.map(|host| (HOST, host)));
+        let token = match token {
+            TokenUse::Configured => self.authorization.clone(),
+            TokenUse::Missing => None,
+            TokenUse::Wrong => authorization_value("Bearer", WRONG_TOKEN),
+        };
+        headers.extend(token.map(|token| (AUTHORIZATION, token)));
+        headers
+    }
+
+    fn note_hint(&self, headers: &HeaderMap) {
+        let hint = headers.get(MAX_RECORDS).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        if let Some(limit) = hint.filter(|limit| *limit > 0) {
+            *self.records_max.lock().unwrap_or_else(PoisonError::into_inner) = Some(limit);
+        }
+    }
+}
+
+/// Responses after which a device looks the outcome up.
+fn is_unclear(response: &KitResponse) -> bool {
+    let status = response.status.as_u16();
+    matches!(status, 408 | 409) || (response.status.is_server_error() && !matches!(status, 501 | 511))
+}
+
+fn no_response(found: &str) -> Finding {
+    Finding::failed("a complete response", found)
+}

@@ -1,0 +1,62 @@
+//! Each fault of a server is named by the points that it concerns, and by no others.
+
+use std::thread;
+
+use super::kit::judge;
+use crate::support::faulty_server::{FaultyServer, ServerFault};
+
+/// Faults, and the points that fail because of them.
+const FAULTS: [(ServerFault, &[&str]); 15] = [
+    (ServerFault::AppliesTwiceConcurrently, &["records.concurrent"]),
+    (ServerFault::ForgetsAfterReplay, &["batches.kept"]),
+    (ServerFault::ReplaysOtherResults, &["batches.same-results", "lookup.completed"]),
+    (ServerFault::IgnoresOtherBody, &["batches.id-reused"]),
+    (ServerFault::IgnoresConflicts, &["records.id-conflict", "records.other-device"]),
+    (ServerFault::OvertakesRejected, &["order.held"]),
+    (ServerFault::StopsOnHangUp, &["hang-up.finished", "hang-up.at-once"]),
+    (ServerFault::PlainNotFound, &["lookup.unknown"]),
+    (ServerFault::TakesTruncatedBody, &["hang-up.in-body", "hang-up.in-chunks", "hostile.truncated-json"]),
+    (ServerFault::HtmlErrors, &["answers.errors"]),
+    (ServerFault::DecodesWithoutLimit, &["hostile.decompression-bomb"]),
+    (ServerFault::IgnoresHeaderMismatch, &["hostile.other-batch-id", "hostile.other-device-id"]),
+    (ServerFault::SharesBatchIds, &["batches.per-device", "lookup.other-device"]),
+    (ServerFault::OmitsRetryAfter, &["batches.processing"]),
+    (ServerFault::UnknownEncodingIs400, &["hostile.unknown-encoding"]),
+];
+/// How many servers are judged at a time.
+const PARALLEL_RUNS: usize = 3;
+
+#[test]
+fn a_correct_server_passes_and_only_what_it_lacks_is_skipped() {
+    let server = FaultyServer::start(&[]);
+    let (report, all_hold) = judge(&server.url(), &[]);
+    assert!(all_hold, "{report:#?}");
+    assert_eq!((report.ok + report.skipped, report.failed), (report.points.len(), 0));
+    assert_eq!(report.ids("skipped"), ["token.batch", "token.lookup", "restart.replay", "restart.records"]);
+}
+
+/// The points that fail with this fault, in one line for each difference to those that should.
+fn compare(fault: ServerFault, expected: &[&str]) -> Option<String> {
+    let server = FaultyServer::start(&[fault]);
+    let (report, all_hold) = judge(&server.url(), &[]);
+    let failed = report.ids("failed");
+    let explains = |id: &&str| {
+        let point = report.points.iter().find(|point| point.id == *id).unwrap();
+        point.expected.is_some() && point.found.is_some() && point.reason.is_none()
+    };
+    let holds = failed == expected && !all_hold && failed.iter().all(explains);
+    let points = report.points.iter().filter(|point| point.state == "failed");
+    (!holds)
+        .then(|| format!("{fault:?}: {expected:?} should fail, and not {:#?}", points.collect::<Vec<_>>()))
+}
+
+#[test]
+fn each_fault_is_named_by_the_points_that_it_concerns() {
+    let mut differences = Vec::new();
+    for part in FAULTS.chunks(PARALLEL_RUNS) {
+        let runs: Vec<_> =
+            part.iter().map(|(fault, expected)| thread::spawn(|| compare(*fault, expected))).collect();
+        differences.extend(runs.into_iter().filter_map(|run| run.join().unwrap()));
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}

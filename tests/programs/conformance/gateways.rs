@@ -1,0 +1,72 @@
+//! The gateway passes, with every kind of ledger.
+
+use std::fs;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use super::kit::{KitReport, judge, make_pipe};
+use crate::support::gateway::{Gateway, command};
+use crate::support::wait::directory;
+
+/// The points that a gateway may be too fast for.
+const ABOUT_PROCESSING: [&str; 3] = ["batches.processing", "lookup.processing", "hang-up.finished"];
+/// Without a destination, a gateway has no receipts.
+const ABOUT_DESTINATIONS: &str = "answers.optional-fields";
+/// How often the kit restarts the server.
+const RESTARTS: usize = 2;
+
+/// Every point holds for a gateway on this ledger, which is killed and started again when the kit asks for it.
+pub(crate) fn require_conformance(store: &str) {
+    let directory = directory();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("token"), "s3cret-token\n").unwrap();
+    for pipe in ["ask", "done"] {
+        make_pipe(path(pipe).as_ref());
+    }
+    let token = path("token");
+    let gateway = Gateway::start_on(store, &["--token-file", &token]);
+    let (url, listen) = (gateway.url(), gateway.address.to_string());
+    let running = Arc::new(Mutex::new(Some(gateway)));
+    let (shared, ask, done) = (Arc::clone(&running), path("ask"), path("done"));
+    let (ledger, token_file) = (store.to_owned(), token.clone());
+    thread::spawn(move || {
+        for _ in 0..RESTARTS {
+            fs::read(&ask).unwrap();
+            let mut gateway = shared.lock().unwrap();
+            gateway.take().unwrap().kill();
+            *gateway = Some(Gateway::start_by(command(&ledger, &listen, &["--token-file", &token_file])));
+            drop(gateway);
+            fs::write(&done, "").unwrap();
+        }
+    });
+    let restart = format!("echo restart > '{}' && cat '{}'", path("ask"), path("done"));
+    let (report, all_hold) = judge(&url, &["--token-file", &token, "--restart-command", &restart]);
+    drop(running.lock().unwrap().take());
+    assert_conformance(&report, all_hold, &[]);
+}
+
+/// Every point holds for the server at this URL, except for those about tokens and restarts.
+pub(crate) fn require_conformance_at(url: &str) {
+    let (report, all_hold) = judge(url, &[]);
+    assert_conformance(
+        &report,
+        all_hold,
+        &["token.batch", "token.lookup", "restart.replay", "restart.records"],
+    );
+}
+
+#[track_caller]
+fn assert_conformance(report: &KitReport, all_hold: bool, not_judged: &[&str]) {
+    assert!(all_hold, "{report:#?}");
+    let may_be_skipped =
+        |id: &&str| not_judged.contains(id) || ABOUT_PROCESSING.contains(id) || *id == ABOUT_DESTINATIONS;
+    let skipped = report.ids("skipped");
+    assert!(skipped.iter().all(may_be_skipped), "{skipped:?}");
+    assert!(report.ok > 40, "{report:#?}");
+}
+
+#[test]
+fn every_point_holds_for_a_gateway() {
+    let directory = directory();
+    require_conformance(directory.path().join("ledger.redb").to_str().unwrap());
+}
