@@ -2,14 +2,17 @@
 
 use clap::{CommandFactory, FromArgMatches};
 
+use super::devices_command::DevicesCommand;
 use super::options::GatewayOptions;
 use super::refused_command::RefusedCommand;
 
+const DEVICES: &str = "devices";
 const REFUSED: &str = "refused";
 
 /// All options and commands.
 pub(crate) fn build_command_line() -> clap::Command {
     GatewayOptions::command()
+        .subcommand(DevicesCommand::command())
         .subcommand(RefusedCommand::command())
         .subcommand_negates_reqs(true)
         .args_conflicts_with_subcommands(true)
@@ -20,6 +23,8 @@ pub(crate) fn build_command_line() -> clap::Command {
 pub enum GatewayCommand {
     /// Serve devices.
     Serve(Box<GatewayOptions>),
+    /// List devices.
+    ListDevices(DevicesCommand),
     /// Review refused records.
     Review(RefusedCommand),
 }
@@ -28,6 +33,9 @@ pub enum GatewayCommand {
 pub fn parse_command_line() -> GatewayCommand {
     let matches = build_command_line().get_matches();
     let command = match matches.subcommand() {
+        Some((DEVICES, matches)) => {
+            DevicesCommand::from_arg_matches(matches).map(GatewayCommand::ListDevices)
+        }
         Some((REFUSED, matches)) => RefusedCommand::from_arg_matches(matches).map(GatewayCommand::Review),
         _ => {
             GatewayOptions::from_arg_matches(&matches).map(|options| GatewayCommand::Serve(Box::new(options)))

@@ -18,6 +18,7 @@
 //! (batches in flight), and ends in the `ledger`.
 
 mod admin;
+mod admin_client;
 mod applied_entry;
 mod batch_processor;
 mod batch_validation;
@@ -29,9 +30,12 @@ mod config_file;
 mod credential_file;
 mod destination;
 mod destination_config;
+mod device_contacts;
 mod device_limit;
+mod devices_command;
 mod digest;
 mod fault_injection;
+mod fleet;
 mod forward;
 mod forward_control;
 mod gateway_config;
@@ -76,6 +80,7 @@ use server_tls::ServerTlsError;
 use token_file::TokenFileError;
 
 pub use command_line::{GatewayCommand, parse_command_line};
+pub use devices_command::{DevicesCommand, run_devices_command};
 pub use manual::write_manual;
 pub use options::GatewayOptions;
 pub use refused_command::{RefusedCommand, run_refused_command};

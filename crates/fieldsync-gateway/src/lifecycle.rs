@@ -29,6 +29,7 @@ use super::batch_processor::BatchProcessor;
 use super::config_file::LoadedConfig;
 use super::destination::{CALLS_IN_FLIGHT_MAX, DestinationLink, DestinationSlot, ReloadCache};
 use super::device_limit::DeviceLimit;
+use super::fleet::Fleet;
 use super::forward::{ForwardTarget, Forwarder};
 use super::forward_control::ForwardControl;
 use super::gateway_config::GatewayConfig;
@@ -53,6 +54,8 @@ const LEDGER_READER_THREADS: usize = 3;
 const NAME_LOOKUP_THREADS: usize = CALLS_IN_FLIGHT_MAX + 4;
 /// How long deliveries that are cut short may take to store what is known of them.
 const DELIVERY_END_TIME: Duration = Duration::from_secs(2);
+/// Devices without contact for longer are forgotten.
+const DEVICE_RETENTION: Duration = Duration::from_hours(400 * 24);
 /// How long blocking threads may continue after the ledger was closed.
 const THREAD_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(100);
 /// The database password if the URL has none; the variable is that of libpq.
@@ -167,11 +170,13 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
         Arc::clone(&metrics),
         link,
     ));
+    let fleet = Arc::new(Fleet::new(Arc::clone(&processor), &config.fleet, DEVICE_RETENTION));
     let body_bytes_max = usize::try_from(options.max_body_bytes.0).unwrap_or(usize::MAX);
     let admin = admin_tokens.map(|tokens| {
         Arc::new(AdminState {
             processor: Arc::clone(&processor),
             forward_control: Arc::clone(&forward_control),
+            fleet: Arc::clone(&fleet),
             tokens,
             metrics: Arc::clone(&metrics),
             body_bytes_max,
@@ -180,6 +185,7 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
     let state = Arc::new(GatewayState {
         admin,
         forward_control: Arc::clone(&forward_control),
+        fleet: Arc::clone(&fleet),
         processor: Arc::clone(&processor),
         metrics: Arc::clone(&metrics),
         faults: config.faults.clone(),
@@ -204,10 +210,9 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
     reloader.status = format!("Listening on {scheme}://{address}, destination: {}", config.destination.kind);
     service_manager::report_ready(&reloader.status);
     announce_address(scheme, address).map_err(RunError::Announce)?;
-    let time_budget_ms = processor.time_budget().map(millis);
     tracing::info!(
-        %address, scheme, store = store_name, destination = %config.destination.kind, time_budget_ms,
-        "gateway ready"
+        %address, scheme, store = store_name, destination = %config.destination.kind,
+        time_budget_ms = processor.time_budget().map(millis), "gateway ready"
     );
 
     let forwarding = async {
@@ -225,6 +230,7 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
     tokio::select! {
         ended = &mut server => return ended.map_err(RunError::Serve),
         () = processor.prune_forever(options.keep_answers.0) => {}
+        () = fleet.store_forever() => {}
         () = forwarding => {}
         () = reload_on_signal(hangups, reloader) => {}
         // If the pipe fails, no later signal would be noticed: treat the failure as a signal.
@@ -233,7 +239,7 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
     service_manager::report_stopping();
     tracing::info!("gateway ending: waiting for requests in flight");
     let stopping = handle.stop(true);
-    let drained = drain_requests(server, &processor).await;
+    let drained = drain_requests(server, &processor, &fleet).await;
     drop(stopping);
     drained.unwrap_or_else(|| {
         tracing::warn!("requests in flight did not finish in time; their devices send them again");
@@ -242,9 +248,11 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
 }
 
 /// Waits until the requests in flight have ended, for [`DRAIN_TIMEOUT`] at most. Deliveries are cut short a little before.
+/// What they changed of the devices is stored last.
 async fn drain_requests(
     server: impl Future<Output = io::Result<()>>,
     processor: &BatchProcessor,
+    fleet: &Fleet,
 ) -> Option<Result<(), RunError>> {
     let mut drained = pin!(join(server, processor.wait_until_idle()));
     let mut in_time = timeout(DRAIN_TIMEOUT.saturating_sub(DELIVERY_END_TIME), &mut drained).await;
@@ -252,6 +260,7 @@ async fn drain_requests(
         processor.end_deliveries();
         in_time = timeout(DELIVERY_END_TIME, drained).await;
     }
+    fleet.store_at_end().await;
     in_time.ok().map(|(ended, ())| ended.map_err(RunError::Serve))
 }
 

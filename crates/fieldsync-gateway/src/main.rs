@@ -3,7 +3,9 @@
 use std::io;
 use std::process::ExitCode;
 
-use fieldsync_gateway::{GatewayCommand, parse_command_line, run_gateway, run_refused_command, write_manual};
+use fieldsync_gateway::{
+    GatewayCommand, parse_command_line, run_devices_command, run_gateway, run_refused_command, write_manual,
+};
 use mimalloc::MiMalloc;
 
 /// Threads of the ledger free what others allocated, which costs the allocator of the C library a third of the
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
     }
     ExitCode::from(match parse_command_line() {
         GatewayCommand::Serve(options) => run_gateway(&options),
+        GatewayCommand::ListDevices(command) => run_devices_command(&command),
         GatewayCommand::Review(command) => run_refused_command(&command),
     })
 }

@@ -10,6 +10,7 @@
 
 mod admission;
 mod delivery;
+mod devices;
 mod held_keys;
 mod refused;
 
@@ -19,6 +20,9 @@ use std::path::PathBuf;
 
 pub(crate) use admission::{Admission, AdmissionFacts, SentRecord, admit_records};
 pub(crate) use delivery::{DeliveryId, DeliveryLedger, DeliveryOutcome, SENT_RETENTION, StoredVerdict};
+pub(crate) use devices::{
+    DeviceCounts, DeviceEntry, DeviceLedger, DevicePosition, DevicePruning, DeviceReport,
+};
 pub(crate) use held_keys::HeldKeys;
 pub(crate) use refused::{
     ForwardVerdict, HoldReason, LaneCounts, LaneId, LanePage, LaneRecord, PageSettlement, PageSource,
@@ -102,7 +106,7 @@ pub(crate) enum ForwardTurn {
 }
 
 /// The durable state of one gateway, or of several that share it.
-pub(crate) trait Ledger: DeliveryLedger + RefusedLedger + Send + Sync {
+pub(crate) trait Ledger: DeliveryLedger + RefusedLedger + DeviceLedger + Send + Sync {
     /// How many writing operations may usefully run at the same time.
     fn writers_max(&self) -> usize;
 

@@ -11,6 +11,8 @@
 
 mod database_address;
 mod delivery;
+mod device_table;
+mod devices;
 mod lane_changes;
 mod lane_tables;
 mod leases;

@@ -8,6 +8,7 @@
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error as DatabaseError, GenericClient, Transaction};
 
+use super::device_table::create_device_table;
 use super::lane_tables::create_lane_tables;
 
 /// The version of the table layout.
@@ -93,6 +94,7 @@ async fn check_or_create(transaction: &Transaction<'_>) -> Result<SchemaCheck, D
                 add_column(transaction, "receipt", "text").await?;
                 add_later_tables(transaction).await?;
                 create_lane_tables(transaction).await?;
+                create_device_table(transaction).await?;
                 Ok(SchemaCheck::Ready)
             }
             other => Ok(SchemaCheck::UnknownVersion(other)),
@@ -105,6 +107,7 @@ async fn check_or_create(transaction: &Transaction<'_>) -> Result<SchemaCheck, D
     transaction.batch_execute(CREATE_TABLES).await?;
     transaction.batch_execute(CREATE_LATER_TABLES).await?;
     create_lane_tables(transaction).await?;
+    create_device_table(transaction).await?;
     let insert = "INSERT INTO fieldsync.meta VALUES ('schema', $1)";
     transaction.execute_typed(insert, &[(&SCHEMA, Type::INT8)]).await?;
     Ok(SchemaCheck::Ready)

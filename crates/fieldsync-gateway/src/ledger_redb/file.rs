@@ -9,6 +9,7 @@ use redb::{
     WriteTransaction,
 };
 
+use super::devices::create_device_tables;
 use super::refused::create_lane_tables;
 use super::tables::{
     ANSWERED, APPLIED, BATCHES, META, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, SCHEMA, SCHEMA_KEY, SENT,
@@ -30,6 +31,7 @@ pub(super) fn open_or_create(path: &Path) -> Result<Database, LedgerOpenError> {
     check_schema(path, &database)?;
     add_missing_tables(&database)
         .and_then(|()| create_lane_tables(&database))
+        .and_then(|()| create_device_tables(&database))
         .map_err(|error| LedgerOpenError::Engine { path: path.into(), source: error.into() })?;
     Ok(database)
 }

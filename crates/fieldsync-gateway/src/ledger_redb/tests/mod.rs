@@ -1,6 +1,7 @@
 //! The embedded ledger on real files.
 
 mod deliveries;
+mod devices;
 
 use serde_json::value::RawValue;
 use uuid::Uuid;
