@@ -1,9 +1,11 @@
 //! `fieldsync-gateway` over real sockets.
 
+mod admin_page;
 mod batches;
 mod configuration;
 mod destination;
 mod device_limit;
+mod devices;
 mod documentation;
 mod faults;
 mod forward;

@@ -3,15 +3,18 @@
 use clap::{CommandFactory, FromArgMatches};
 
 use super::conformance::{CONFORMANCE_USAGE, ConformanceCommand};
+use super::devices_command::DevicesCommand;
 use super::options::GatewayOptions;
 use super::refused_command::RefusedCommand;
 
+const DEVICES: &str = "devices";
 const REFUSED: &str = "refused";
 const CONFORMANCE: &str = "conformance";
 
 /// All options and commands.
 pub(crate) fn build_command_line() -> clap::Command {
     GatewayOptions::command()
+        .subcommand(DevicesCommand::command())
         .subcommand(RefusedCommand::command())
         .subcommand(ConformanceCommand::command())
         .subcommand_negates_reqs(true)
@@ -23,6 +26,8 @@ pub(crate) fn build_command_line() -> clap::Command {
 pub enum GatewayCommand {
     /// Serve devices.
     Serve(Box<GatewayOptions>),
+    /// List devices.
+    ListDevices(DevicesCommand),
     /// Review refused records.
     Review(RefusedCommand),
     /// Hold a server against the protocol.
@@ -33,6 +38,9 @@ pub enum GatewayCommand {
 pub fn parse_command_line() -> GatewayCommand {
     let matches = build_command_line().try_get_matches().unwrap_or_else(|error| exit_with(&error));
     let command = match matches.subcommand() {
+        Some((DEVICES, matches)) => {
+            DevicesCommand::from_arg_matches(matches).map(GatewayCommand::ListDevices)
+        }
         Some((REFUSED, matches)) => RefusedCommand::from_arg_matches(matches).map(GatewayCommand::Review),
         Some((CONFORMANCE, matches)) => {
             ConformanceCommand::from_arg_matches(matches).map(GatewayCommand::Conformance)

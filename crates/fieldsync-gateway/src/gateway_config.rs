@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::admin::ADMIN_PATH;
 use super::destination_config::DestinationConfig;
 use super::fault_injection::FaultOptions;
+use super::fleet::FleetSection;
 use super::forward::ForwardOptions;
 use super::option_values::PositiveDuration;
 use super::routes::RESERVED_PATHS;
@@ -25,6 +26,7 @@ pub(crate) struct GatewayConfig {
     pub(crate) gateway: GatewaySection,
     pub(crate) destination: DestinationConfig,
     pub(crate) forward: ForwardOptions,
+    pub(crate) fleet: FleetSection,
     pub(crate) faults: FaultOptions,
 }
 

@@ -18,6 +18,7 @@
 //! (batches in flight), and ends in the `ledger`.
 
 mod admin;
+mod admin_client;
 mod applied_entry;
 mod batch_processor;
 mod batch_validation;
@@ -30,9 +31,12 @@ mod conformance;
 mod credential_file;
 mod destination;
 mod destination_config;
+mod device_contacts;
 mod device_limit;
+mod devices_command;
 mod digest;
 mod fault_injection;
+mod fleet;
 mod forward;
 mod forward_control;
 mod gateway_config;
@@ -78,6 +82,7 @@ use token_file::TokenFileError;
 
 pub use command_line::{GatewayCommand, parse_command_line};
 pub use conformance::{ConformanceCommand, run_conformance_command};
+pub use devices_command::{DevicesCommand, run_devices_command};
 pub use manual::write_manual;
 pub use options::GatewayOptions;
 pub use refused_command::{RefusedCommand, run_refused_command};

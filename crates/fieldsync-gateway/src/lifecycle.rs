@@ -29,6 +29,7 @@ use super::batch_processor::BatchProcessor;
 use super::config_file::LoadedConfig;
 use super::destination::{CALLS_IN_FLIGHT_MAX, DestinationLink, DestinationSlot, ReloadCache};
 use super::device_limit::DeviceLimit;
+use super::fleet::Fleet;
 use super::forward::{ForwardTarget, Forwarder};
 use super::forward_control::ForwardControl;
 use super::gateway_config::GatewayConfig;
@@ -165,11 +166,13 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
         Arc::clone(&metrics),
         link,
     ));
+    let fleet = Arc::new(Fleet::new(Arc::clone(&processor), &config.fleet, options.keep_records.0));
     let body_bytes_max = usize::try_from(options.max_body_bytes.0).unwrap_or(usize::MAX);
     let admin = admin_tokens.map(|tokens| {
         Arc::new(AdminState {
             processor: Arc::clone(&processor),
             forward_control: Arc::clone(&forward_control),
+            fleet: Arc::clone(&fleet),
             tokens,
             metrics: Arc::clone(&metrics),
             body_bytes_max,
@@ -178,6 +181,7 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
     let state = Arc::new(GatewayState {
         admin,
         forward_control: Arc::clone(&forward_control),
+        fleet: Arc::clone(&fleet),
         processor: Arc::clone(&processor),
         metrics: Arc::clone(&metrics),
         faults: config.faults.clone(),
@@ -202,10 +206,9 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
     reloader.status = format!("Listening on {scheme}://{address}, destination: {}", config.destination.kind);
     service_manager::report_ready(&reloader.status);
     announce_address(scheme, address).map_err(RunError::Announce)?;
-    let time_budget_ms = processor.time_budget().map(millis);
     tracing::info!(
-        %address, scheme, store = store_name, destination = %config.destination.kind, time_budget_ms,
-        "gateway ready"
+        %address, scheme, store = store_name, destination = %config.destination.kind,
+        time_budget_ms = processor.time_budget().map(millis), "gateway ready"
     );
 
     let forwarding = async {
@@ -223,6 +226,7 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
     tokio::select! {
         ended = &mut server => return ended.map_err(RunError::Serve),
         () = processor.prune_forever(options.keep_answers.0, options.keep_records.0) => {}
+        () = fleet.store_forever() => {}
         () = forwarding => {}
         () = reload_on_signal(hangups, reloader) => {}
         // If the pipe fails, no later signal would be noticed: treat the failure as a signal.
@@ -231,7 +235,7 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
     service_manager::report_stopping();
     tracing::info!("gateway ending: waiting for requests in flight");
     let stopping = handle.stop(true);
-    let drained = drain_requests(server, &processor).await;
+    let drained = drain_requests(server, &processor, &fleet).await;
     drop(stopping);
     drained.unwrap_or_else(|| {
         tracing::warn!("requests in flight did not finish in time; their devices send them again");
@@ -240,9 +244,11 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
 }
 
 /// Waits until the requests in flight have ended, for [`DRAIN_TIMEOUT`] at most. Deliveries are cut short a little before.
+/// What they changed of the devices is stored last.
 async fn drain_requests(
     server: impl Future<Output = io::Result<()>>,
     processor: &BatchProcessor,
+    fleet: &Fleet,
 ) -> Option<Result<(), RunError>> {
     let mut drained = pin!(join(server, processor.wait_until_idle()));
     let mut in_time = timeout(DRAIN_TIMEOUT.saturating_sub(DELIVERY_END_TIME), &mut drained).await;
@@ -250,6 +256,7 @@ async fn drain_requests(
         processor.end_deliveries();
         in_time = timeout(DELIVERY_END_TIME, drained).await;
     }
+    fleet.store_at_end().await;
     in_time.ok().map(|(ended, ())| ended.map_err(RunError::Serve))
 }
 

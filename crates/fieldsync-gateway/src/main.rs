@@ -4,8 +4,8 @@ use std::io;
 use std::process::ExitCode;
 
 use fieldsync_gateway::{
-    GatewayCommand, parse_command_line, run_conformance_command, run_gateway, run_refused_command,
-    write_manual,
+    GatewayCommand, parse_command_line, run_conformance_command, run_devices_command, run_gateway,
+    run_refused_command, write_manual,
 };
 use mimalloc::MiMalloc;
 
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
     }
     ExitCode::from(match parse_command_line() {
         GatewayCommand::Serve(options) => run_gateway(&options),
+        GatewayCommand::ListDevices(command) => run_devices_command(&command),
         GatewayCommand::Review(command) => run_refused_command(&command),
         GatewayCommand::Conformance(command) => run_conformance_command(&command),
     })

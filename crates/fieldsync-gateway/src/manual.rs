@@ -15,6 +15,11 @@ const LISTS: [(&str, &[(&str, &str)]); 5] = [
         "COMMANDS",
         &[
             (
+                "devices",
+                "Lists the devices that were in contact, at a gateway with --admin-token-file: those without contact for \
+                 the longest time first. fieldsync-gateway devices --help explains options and exit codes.",
+            ),
+            (
                 "refused list, show, retry, edit, discard",
                 "Reviews records that the receiver of forwarded records refused, at a gateway with --admin-token-file. \
                  fieldsync-gateway refused --help explains the commands and their exit codes.",

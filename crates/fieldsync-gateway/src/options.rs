@@ -73,7 +73,8 @@ struct GatewayFlags {
 
     /// File with the tokens of operators, one per line, as in --token-file; without it, there are no paths below /admin.
     ///
-    /// An operator reviews records that could not be forwarded: `fieldsync-gateway refused --help`. SIGHUP reloads the file.
+    /// An operator sees the devices, and reviews records that could not be forwarded: `fieldsync-gateway devices --help`,
+    /// `fieldsync-gateway refused --help`, and the page at /admin/. SIGHUP reloads the file.
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
 

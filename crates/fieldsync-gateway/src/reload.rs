@@ -171,6 +171,7 @@ fn find_restart_keys(old: &GatewayConfig, new: &GatewayConfig) -> Vec<&'static s
         ("destination.kind", has_destination(old) != has_destination(new)),
         ("destination.time_budget", old.destination.time_budget != new.destination.time_budget),
         ("[forward]", old.forward != new.forward),
+        ("fleet.overdue_after", old.fleet != new.fleet),
         ("[faults]", old.faults != new.faults),
     ]
     .into_iter()

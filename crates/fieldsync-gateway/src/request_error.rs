@@ -60,6 +60,12 @@ pub(crate) enum RequestError {
     NotUnderReview(RecordId),
     #[error("{0}")]
     InvalidReview(&'static str),
+    #[error("{0}")]
+    InvalidStatus(&'static str),
+    #[error("the body is not the status of a device: {0}")]
+    MalformedStatus(#[source] serde_json::Error),
+    #[error("a status must not be compressed")]
+    StatusEncoded,
     #[error("too many batches are being processed")]
     Busy,
     #[error("this device has {limit} batches in flight, and may not have more at a time")]
@@ -105,10 +111,14 @@ impl RequestError {
             | Self::RecordTwice(_)
             | Self::InvalidBatchId(_)
             | Self::InvalidReview(_)
+            | Self::InvalidStatus(_)
+            | Self::MalformedStatus(_)
             | Self::BodyInterrupted => (StatusCode::BAD_REQUEST, "INVALID_REQUEST"),
             Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "TOO_SLOW"),
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE"),
-            Self::UnsupportedEncoding(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_ENCODING"),
+            Self::UnsupportedEncoding(_) | Self::StatusEncoded => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_ENCODING")
+            }
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
             // Devices treat a 403 as a problem with their credential: they wait, and blame no record.
             Self::OtherDevice(_) => (StatusCode::FORBIDDEN, "DEVICE_MISMATCH"),

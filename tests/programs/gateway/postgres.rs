@@ -2,6 +2,7 @@
 
 mod conformance;
 mod destination;
+mod devices;
 mod failover;
 mod forwarding;
 mod migration;

@@ -1,4 +1,4 @@
-//! The page, and the telemetry report, in a real browser. Needs Chromium.
+//! The page, the telemetry report and the operator's page of the gateway in a real browser. Needs Chromium.
 
 mod accessibility;
 mod failing_daemon;
@@ -6,6 +6,7 @@ mod following;
 mod impostors;
 mod languages;
 mod lists;
+mod operators_page;
 mod pictures;
 mod report;
 mod reviewing;

@@ -10,7 +10,7 @@ use crate::model::DeviceId;
 /// The most bytes of the body.
 pub const STATUS_BYTES_MAX: usize = 16 << 10;
 /// The most names in [`DeviceStatus::alerts`].
-pub const STATUS_ALERTS_MAX: usize = 64;
+pub const STATUS_ALERTS_MAX: usize = 32;
 /// The most bytes of a version, an interface or the name of an alert.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -90,7 +90,7 @@ impl DeviceStatus {
         } else if self.interface.as_deref().is_some_and(|interface| !is_identifier(interface)) {
             Some("`interface` must be 1 to 64 lower-case letters, digits and underscores")
         } else if self.alerts.len() > STATUS_ALERTS_MAX {
-            Some("`alerts` must have at most 64 names")
+            Some("`alerts` must have at most 32 names")
         } else if !self.alerts.iter().all(|name| is_identifier(name)) {
             Some("the names in `alerts` must be 1 to 64 lower-case letters, digits and underscores")
         } else if self.battery_percent.is_some_and(|percent| percent > 100) {

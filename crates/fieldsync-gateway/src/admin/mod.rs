@@ -1,5 +1,9 @@
-//! The calls for an operator. They need a token of `--admin-token-file`; without that option, they do not exist.
+//! The calls for an operator, and the page that makes them. Calls need a token of `--admin-token-file`; without that
+//! option, there is neither.
 
+pub(crate) mod device_shapes;
+mod devices;
+mod page;
 mod refused;
 pub(crate) mod shapes;
 
@@ -14,6 +18,7 @@ use tokio::time::timeout;
 
 use super::batch_processor::BatchProcessor;
 use super::bearer_token::bearer_token;
+use super::fleet::Fleet;
 use super::forward_control::ForwardControl;
 use super::metrics::{AuthFailure, Metrics};
 use super::request_error::RequestError;
@@ -28,6 +33,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct AdminState {
     pub(crate) processor: Arc<BatchProcessor>,
     pub(crate) forward_control: Arc<ForwardControl>,
+    pub(crate) fleet: Arc<Fleet>,
     pub(crate) tokens: Arc<TokenFile>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) body_bytes_max: usize,
@@ -38,6 +44,10 @@ pub(crate) fn register_admin_routes(config: &mut ServiceConfig, state: &Arc<Admi
     config.service(
         web::scope(ADMIN_PATH)
             .app_data(Data::from(Arc::clone(state)))
+            .wrap(page::security_headers())
+            .service(only(web::resource("").route(web::get().to(page::redirect_to_page)), "GET"))
+            .service(only(web::resource("/").route(web::get().to(page::get_page)), "GET"))
+            .service(only(web::resource("/devices").route(web::get().to(devices::list_devices)), "GET"))
             .service(only(web::resource("/refused").route(web::get().to(refused::list_refused)), "GET"))
             .service(only(
                 web::resource("/refused/retry").route(web::post().to(refused::retry_refused)),
@@ -49,8 +59,10 @@ pub(crate) fn register_admin_routes(config: &mut ServiceConfig, state: &Arc<Admi
             ))
             .service(only(web::resource("/refused/{id}").route(web::get().to(refused::show_refused)), "GET"))
             .service(only(
-                web::resource("/refused/{id}/payload").route(web::put().to(refused::replace_payload)),
-                "PUT",
+                web::resource("/refused/{id}/payload")
+                    .route(web::get().to(refused::show_payload))
+                    .route(web::put().to(refused::replace_payload)),
+                "GET, PUT",
             ))
             .default_service(web::to(refuse_path)),
     );

@@ -1,5 +1,6 @@
 //! The review of records that the receiver of forwarded records refused.
 
+use actix_web::http::header::ContentType;
 use actix_web::web::{Data, Path, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
@@ -49,16 +50,20 @@ pub(super) async fn show_refused(
     id: Path<String>,
     state: Data<AdminState>,
 ) -> Result<HttpResponse, RequestError> {
-    state.authorize(request.headers())?;
-    let id = parse_id(&id)?;
-    let refused = state
-        .processor
-        .read_ledger(move |ledger| ledger.refused_record(id))
-        .await?
-        .ok_or(RequestError::NotUnderReview(id))?;
+    let refused = state.find_refused(&request, &id).await?;
     let summary = RefusedSummary::from_entry(&refused);
     let payload = RawValue::from_string(refused.entry.payload).map_err(LedgerError::from)?;
     Ok(HttpResponse::Ok().json(RefusedDetail { summary, payload }))
+}
+
+/// The payload as the device sent it: numbers keep their digits.
+pub(super) async fn show_payload(
+    request: HttpRequest,
+    id: Path<String>,
+    state: Data<AdminState>,
+) -> Result<HttpResponse, RequestError> {
+    let refused = state.find_refused(&request, &id).await?;
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(refused.entry.payload))
 }
 
 pub(super) async fn retry_refused(
@@ -107,6 +112,13 @@ fn parse_id(text: &str) -> Result<RecordId, RequestError> {
 }
 
 impl AdminState {
+    async fn find_refused(&self, request: &HttpRequest, id: &str) -> Result<RefusedEntry, RequestError> {
+        self.authorize(request.headers())?;
+        let id = parse_id(id)?;
+        let refused = self.processor.read_ledger(move |ledger| ledger.refused_record(id)).await?;
+        refused.ok_or(RequestError::NotUnderReview(id))
+    }
+
     async fn review(
         &self,
         request: &HttpRequest,

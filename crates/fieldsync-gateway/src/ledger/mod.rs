@@ -11,6 +11,7 @@
 
 mod admission;
 mod delivery;
+mod devices;
 mod held_keys;
 mod records;
 mod refused;
@@ -22,6 +23,9 @@ use std::time::Duration;
 
 pub(crate) use admission::{Admission, AdmissionFacts, SentRecord, admit_records};
 pub(crate) use delivery::{DeliveryId, DeliveryLedger, DeliveryOutcome, SENT_RETENTION, StoredVerdict};
+pub(crate) use devices::{
+    DeviceCounts, DeviceEntry, DeviceLedger, DevicePosition, DevicePruning, DeviceReport,
+};
 pub(crate) use held_keys::HeldKeys;
 pub(crate) use records::{AppliedRecord, LedgerSize, OutboxEntry, PageLimit};
 pub(crate) use refused::{
@@ -87,7 +91,7 @@ pub(crate) enum ForwardTurn {
 pub(crate) const CLAIM_LEASE: Duration = Duration::from_secs(10);
 
 /// The durable state of one gateway, or of several that share it.
-pub(crate) trait Ledger: DeliveryLedger + RefusedLedger + Send + Sync {
+pub(crate) trait Ledger: DeliveryLedger + RefusedLedger + DeviceLedger + Send + Sync {
     /// How many writing operations may usefully run at the same time.
     fn writers_max(&self) -> usize;
 

@@ -6,6 +6,7 @@
 
 use tokio_postgres::types::Type;
 
+use super::device_table::CREATE_DEVICE_TABLE;
 use super::lane_tables::CREATE_LANE_TABLES;
 use super::operation_error::OperationError;
 use super::schema::{
@@ -66,6 +67,7 @@ pub(super) async fn migrate_tables(session: &mut DbSession, forwards: bool) -> R
         transaction.batch_execute(CREATE_LANE_TABLES).await?;
     }
     transaction.batch_execute(CREATE_TABLES).await?;
+    transaction.batch_execute(CREATE_DEVICE_TABLE).await?;
     let records = transaction.execute_typed(COPY_RECORDS, &[]).await?;
     transaction.batch_execute(CREATE_RECORD_INDEXES).await?;
     transaction.query_typed_one(CONTINUE_SEQUENCE, &[]).await?;

@@ -12,6 +12,8 @@
 mod claims;
 mod database_address;
 mod delivery;
+mod device_table;
+mod devices;
 mod lane_changes;
 mod lane_tables;
 mod leases;

@@ -7,6 +7,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error as DatabaseError};
 
+use super::device_table::CREATE_DEVICE_TABLE;
 use super::lane_tables::CREATE_LANE_TABLES;
 use super::migration::{OLD_SCHEMA, migrate_tables};
 use super::operation_error::OperationError;
@@ -68,9 +69,14 @@ async fn create_tables(session: &mut DbSession) -> Result<(), OperationError> {
         create(&transaction, "CREATE SCHEMA fieldsync").await?;
     }
     create(&transaction, CREATE_META).await?;
-    for statements in
-        [CREATE_TABLES, CREATE_RECORD_INDEXES, CREATE_RESPONSES, CREATE_DELIVERY_TABLES, CREATE_LANE_TABLES]
-    {
+    for statements in [
+        CREATE_TABLES,
+        CREATE_RECORD_INDEXES,
+        CREATE_RESPONSES,
+        CREATE_DELIVERY_TABLES,
+        CREATE_LANE_TABLES,
+        CREATE_DEVICE_TABLE,
+    ] {
         transaction.batch_execute(statements).await?;
     }
     let insert = "INSERT INTO fieldsync.meta VALUES ('schema', $1)";

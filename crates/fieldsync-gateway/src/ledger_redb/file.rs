@@ -9,6 +9,7 @@ use redb::{
     WriteTransaction,
 };
 
+use super::devices::create_device_tables;
 use super::lane_tables::create_lane_tables;
 use super::migration::{SCHEMA_WITH_PAYLOADS, begin_migration, finish_migration};
 use super::tables::{
@@ -34,6 +35,7 @@ pub(super) fn open_or_create(path: &Path, forwards: bool) -> Result<Database, Le
     begun
         .and_then(|()| add_missing_tables(&database))
         .and_then(|()| create_lane_tables(&database))
+        .and_then(|()| create_device_tables(&database))
         .and_then(|()| finish_migration(&mut database))
         .map_err(|error| LedgerOpenError::Engine { path: path.into(), source: error.into() })?;
     Ok(database)

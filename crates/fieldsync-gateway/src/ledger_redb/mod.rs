@@ -4,6 +4,7 @@
 //! once it is on disk. Its lock keeps other processes out.
 
 mod delivery;
+mod devices;
 mod file;
 mod group_commit;
 mod lane_tables;

@@ -21,6 +21,7 @@ const STATUS_CLASSES_OF_BATCHES: [&str; 3] = ["2xx", "4xx", "5xx"];
 pub(crate) enum RouteLabel {
     Batch,
     Outcome,
+    DeviceStatus,
     Health,
     Ready,
     Metrics,
@@ -35,6 +36,7 @@ impl RouteLabel {
         match self {
             Self::Batch => "batch",
             Self::Outcome => "outcome",
+            Self::DeviceStatus => "device_status",
             Self::Health => "healthz",
             Self::Ready => "readyz",
             Self::Metrics => "metrics",

@@ -2,6 +2,7 @@
 
 mod configuration;
 mod destination;
+mod fleet;
 mod forward;
 mod http;
 mod ledger;
@@ -25,6 +26,7 @@ use crate::clock::{Clock, wall_ms};
 use crate::protocol::wire::{BatchResponse, RecordStatus};
 pub(crate) use configuration::{ConfigurationMetrics, TokenOwner};
 pub(crate) use destination::{ConditionLabel, DestinationMetrics, VerdictCounts};
+pub(crate) use fleet::FleetMetrics;
 pub(crate) use forward::{ForwardMetrics, ForwardOutcomeLabel};
 pub(crate) use http::{AuthFailure, HttpMetrics, OpenConnection, RouteLabel, ThrottleLimit};
 pub(crate) use ledger::{LedgerMetrics, OperationKind};
@@ -78,6 +80,7 @@ pub(crate) struct Metrics {
     pub(crate) http: HttpMetrics,
     pub(crate) ledger: LedgerMetrics,
     pub(crate) forward: ForwardMetrics,
+    pub(crate) fleet: FleetMetrics,
     pub(crate) configuration: ConfigurationMetrics,
     pub(crate) destination: DestinationMetrics,
 }
@@ -183,6 +186,7 @@ impl Metrics {
         let http = HttpMetrics::register(registry);
         let ledger = LedgerMetrics::register(registry);
         let forward = ForwardMetrics::register(registry);
+        let fleet = FleetMetrics::register(registry);
         let configuration = ConfigurationMetrics::register(registry, has_certificate);
         let destination = DestinationMetrics::register(registry);
         let metrics = Self {
@@ -199,6 +203,7 @@ impl Metrics {
             http,
             ledger,
             forward,
+            fleet,
             configuration,
             destination,
         };

@@ -1,6 +1,5 @@
 //! `fieldsync-gateway refused`: the review of refused records from the command line.
 
-mod admin_client;
 mod output;
 
 use std::collections::BTreeSet;
@@ -12,10 +11,10 @@ use clap::{Parser, Subcommand};
 use tokio::runtime::Builder;
 
 use crate::admin::shapes::{ChangedRecords, RefusedSelection};
+use crate::admin_client::{AdminClientError, GatewayArgs};
 use crate::causes::with_causes;
 use crate::exit;
 use crate::model::RecordId;
-use admin_client::{AdminClient, AdminClientError};
 
 /// Review records that the receiver of forwarded records refused
 #[derive(Debug, Parser)]
@@ -49,16 +48,6 @@ enum RefusedVerb {
     Edit(EditArgs),
     /// Discard records permanently: they are not forwarded
     Discard(DiscardArgs),
-}
-
-#[derive(Debug, clap::Args)]
-struct GatewayArgs {
-    /// Where the gateway listens
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    url: String,
-    /// File with the operator's token: the first line of the gateway's --admin-token-file, or a copy of it
-    #[arg(long, value_name = "FILE")]
-    admin_token_file: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -181,14 +170,14 @@ async fn run_verb(verb: &RefusedVerb) -> Result<(), CommandError> {
     match verb {
         RefusedVerb::List(args) => list_records(args).await,
         RefusedVerb::Show(args) => {
-            let client = AdminClient::open(&args.gateway.url, &args.gateway.admin_token_file)?;
+            let client = args.gateway.open_client()?;
             output::print_record(&client.show_record(args.id).await?, args.json)
         }
         RefusedVerb::Retry(args) => review(&args.gateway, &args.chosen, "retry", "sent again").await,
         RefusedVerb::Discard(args) if args.chosen.all && !args.yes => Err(CommandError::Unconfirmed),
         RefusedVerb::Discard(args) => review(&args.gateway, &args.chosen, "discard", "discarded").await,
         RefusedVerb::Edit(args) => {
-            let client = AdminClient::open(&args.gateway.url, &args.gateway.admin_token_file)?;
+            let client = args.gateway.open_client()?;
             client.replace_payload(args.id, read_payload(args)?).await?;
             output::print_changed(1, "sent again")
         }
@@ -196,7 +185,7 @@ async fn run_verb(verb: &RefusedVerb) -> Result<(), CommandError> {
 }
 
 async fn list_records(args: &ListArgs) -> Result<(), CommandError> {
-    let client = AdminClient::open(&args.gateway.url, &args.gateway.admin_token_file)?;
+    let client = args.gateway.open_client()?;
     let mut left = args.limit;
     let mut after = args.after;
     let mut records = Vec::new();
@@ -217,7 +206,7 @@ async fn review(
     decision: &str,
     participle: &str,
 ) -> Result<(), CommandError> {
-    let client = AdminClient::open(&gateway.url, &gateway.admin_token_file)?;
+    let client = gateway.open_client()?;
     let ids = (!chosen.all).then(|| chosen.ids.clone());
     let ChangedRecords { changed } =
         client.review_records(decision, &RefusedSelection { ids, all: chosen.all }).await?;

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::CommandError;
-use super::admin_client::decode;
 use crate::admin::shapes::{RefusedPage, RefusedSummary};
+use crate::admin_client::decode;
 use crate::clock::rfc3339;
 use crate::hidden::{escape_hidden, replace_hidden};
 use crate::model::RecordId;

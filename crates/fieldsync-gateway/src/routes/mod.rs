@@ -3,6 +3,7 @@
 //! A body is read only after its sender was authorized and its headers were found valid.
 //! Every response names the accepted encodings.
 
+mod device_status;
 mod health;
 mod request_metrics;
 
@@ -28,18 +29,20 @@ use super::batch_validation::{self, ACCEPTED_ENCODINGS, BatchHeaders};
 use super::bearer_token::bearer_token;
 use super::device_limit::DeviceLimit;
 use super::fault_injection::{FaultOptions, InjectedFault};
+use super::fleet::Fleet;
 use super::forward_control::ForwardControl;
 use super::ledger::{AppliedRecord, BatchSettlement, LedgerError, PageLimit};
 use super::metrics::Metrics;
 use super::request_error::{RETRY_AFTER_SECONDS, RequestError};
 use super::token_file::{TokenFile, TokenScope};
 use crate::causes::with_causes;
-use crate::clock::millis;
+use crate::clock::{millis, wall_ms};
 use crate::model::BatchId;
 use crate::protocol::wire::{
     BATCH_ID, BatchResponse, DEVICE_ID, HOLDS_KEYS, MAX_IN_FLIGHT, Processing, ProcessingState,
     TIME_BUDGET_MS,
 };
+use device_status::post_status;
 use health::{HEALTH_PATH, READY_PATH, report_health, report_readiness};
 pub(crate) use request_metrics::count_request;
 use request_metrics::{count_refusal, negotiate_format};
@@ -50,6 +53,8 @@ const BODY_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 const LEDGER_PAGE_LIMIT: PageLimit = PageLimit { rows: 500, bytes: 1 << 20 };
 const METRICS_PATH: &str = "/metrics";
 const LEDGER_PATH: &str = "/ledger";
+/// Below that of the batches.
+const STATUS_PATH: &str = "/devices/{device_id}/status";
 /// Paths that the batch endpoint cannot have.
 pub(crate) const RESERVED_PATHS: [&str; 4] = [HEALTH_PATH, READY_PATH, METRICS_PATH, LEDGER_PATH];
 const HTML_TYPE: &str = "text/html";
@@ -68,6 +73,7 @@ pub(crate) struct GatewayState {
     pub(crate) body_bytes_max: usize,
     pub(crate) device_limit: Arc<DeviceLimit>,
     pub(crate) forward_control: Arc<ForwardControl>,
+    pub(crate) fleet: Arc<Fleet>,
     /// `None` without calls for an operator.
     pub(crate) admin: Option<Arc<AdminState>>,
 }
@@ -84,6 +90,11 @@ pub(crate) fn register_routes(config: &mut ServiceConfig, state: &Arc<GatewaySta
             web::resource("/{batch_id}")
                 .route(web::get().to(query_outcome))
                 .default_service(web::to(async || RequestError::MethodNotAllowed("GET").error_response())),
+        )
+        .service(
+            web::resource(STATUS_PATH)
+                .route(web::post().to(post_status))
+                .default_service(web::to(async || RequestError::MethodNotAllowed("POST").error_response())),
         );
     if let Some(admin) = &state.admin {
         register_admin_routes(config, admin);
@@ -132,6 +143,7 @@ async fn query_outcome(
 async fn export_metrics(request: HttpRequest, state: Data<GatewayState>) -> HttpResponse {
     state.processor.export_destination();
     state.processor.export_ledger_size().await;
+    state.fleet.export_counts(&state.metrics.fleet).await;
     let format = negotiate_format(request.headers());
     match state.metrics.encode_text(format) {
         Ok(text) => HttpResponse::Ok().content_type(format.content_type()).body(text),
@@ -161,6 +173,7 @@ impl GatewayState {
             return Err(RequestError::OtherDevice(headers.device));
         }
         let device_name = batch_validation::read_device_name(request.headers());
+        self.fleet.contacts.note_contact(headers.device, device_name.clone(), wall_ms());
         let place = self
             .device_limit
             .take_place(headers.device)
@@ -221,6 +234,8 @@ impl GatewayState {
         if !scope.covers(device) {
             return Err(RequestError::OtherDevice(device));
         }
+        let name = batch_validation::read_device_name(request.headers());
+        self.fleet.contacts.note_contact(device, name, wall_ms());
         let batch_id: BatchId = id.parse().map_err(|_| RequestError::InvalidBatchId(id.into()))?;
         match self.processor.batch_status(device, batch_id).await? {
             BatchStatus::Responded(response) => Ok(batch_response(&response)),

@@ -7,7 +7,7 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 
 use super::health::{HEALTH_PATH, READY_PATH};
-use super::{GatewayState, LEDGER_PATH, METRICS_PATH};
+use super::{GatewayState, LEDGER_PATH, METRICS_PATH, STATUS_PATH};
 use crate::admin::ADMIN_PATH;
 use crate::metrics::{AuthFailure, MetricFormat, Metrics, OPEN_METRICS_NAME, RouteLabel, ThrottleLimit};
 use crate::request_error::RequestError;
@@ -68,6 +68,7 @@ fn label_route(pattern: Option<&str>) -> RouteLabel {
         Some(LEDGER_PATH) => RouteLabel::Ledger,
         Some(admin) if admin.starts_with(ADMIN_PATH) => RouteLabel::Admin,
         Some(outcome) if outcome.ends_with(OUTCOME_PATTERN_END) => RouteLabel::Outcome,
+        Some(status) if status.ends_with(STATUS_PATH) => RouteLabel::DeviceStatus,
         Some(_) => RouteLabel::Batch,
     }
 }
@@ -81,6 +82,7 @@ mod tests {
         assert_eq!(label_route(None), RouteLabel::Other);
         assert_eq!(label_route(Some("/crm/v2/mobile/sync/batch")), RouteLabel::Batch);
         assert_eq!(label_route(Some("/crm/v2/mobile/sync/batch/{batch_id}")), RouteLabel::Outcome);
+        assert_eq!(label_route(Some("/sync/devices/{device_id}/status")), RouteLabel::DeviceStatus);
         assert_eq!(label_route(Some("/admin/refused/{id}")), RouteLabel::Admin);
         assert_eq!(label_route(Some("/healthz")), RouteLabel::Health);
     }

@@ -1,6 +1,7 @@
 //! The embedded ledger on real files.
 
 mod deliveries;
+mod devices;
 mod migration;
 mod retention;
 

@@ -1,4 +1,4 @@
-//! The calls for an operator, from the side of the caller.
+//! The calls for an operator, from the side of the caller, and the options that all commands with such calls have.
 
 use std::fs;
 use std::io;
@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use crate::admin::device_shapes::DevicePage;
 use crate::admin::shapes::{ChangedRecords, RefusedPage, RefusedSelection};
 use crate::causes::with_causes;
 use crate::exit;
@@ -27,9 +28,26 @@ const RESPONSE_BYTES_MAX: usize = 64 << 20;
 /// Records in one page.
 const PAGE_ROWS: u64 = 500;
 
+/// The gateway that a command calls.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GatewayArgs {
+    /// Where the gateway listens
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+    /// File with the operator's token: the first line of the gateway's --admin-token-file, or a copy of it
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: PathBuf,
+}
+
+impl GatewayArgs {
+    pub(crate) fn open_client(&self) -> Result<AdminClient, AdminClientError> {
+        AdminClient::open(&self.url, &self.admin_token_file)
+    }
+}
+
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum AdminClientError {
+pub(crate) enum AdminClientError {
     #[error("--url must be the http or https URL of a gateway, without user and password")]
     Url,
     #[error("cannot read the token file {}", path.display())]
@@ -61,7 +79,7 @@ pub(super) enum AdminClientError {
 }
 
 impl AdminClientError {
-    pub(super) fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Url => exit::USAGE,
             Self::Unreachable { .. } => exit::NO_DAEMON,
@@ -82,14 +100,14 @@ impl AdminClientError {
 }
 
 /// A client of one gateway.
-pub(super) struct AdminClient {
+pub(crate) struct AdminClient {
     client: HttpsClient,
     url: String,
     authorization: HeaderValue,
 }
 
 impl AdminClient {
-    pub(super) fn open(url: &str, token_file: &Path) -> Result<Self, AdminClientError> {
+    fn open(url: &str, token_file: &Path) -> Result<Self, AdminClientError> {
         parse_http_url(url).ok_or(AdminClientError::Url)?;
         let authorization = read_first_token(token_file)
             .map_err(|source| AdminClientError::TokenFile { path: token_file.into(), source })?
@@ -99,40 +117,51 @@ impl AdminClient {
         Ok(Self { client: build_https_client()?, url, authorization })
     }
 
-    pub(super) async fn list_records(
+    pub(crate) async fn list_records(
         &self,
         after: Option<RecordId>,
         limit: u64,
     ) -> Result<RefusedPage, AdminClientError> {
         let after = after.map_or_else(String::new, |id| format!("&after={id}"));
-        let path = format!("?limit={}{after}", limit.min(PAGE_ROWS));
+        let path = format!("/refused?limit={}{after}", limit.min(PAGE_ROWS));
+        decode(&self.call(Method::GET, &path, Vec::new()).await?)
+    }
+
+    /// `after` is the end of an earlier page.
+    pub(crate) async fn list_devices(
+        &self,
+        after: Option<&str>,
+        is_overdue: bool,
+        limit: u64,
+    ) -> Result<DevicePage, AdminClientError> {
+        let after = after.map_or_else(String::new, |after| format!("&after={after}"));
+        let path = format!("/devices?limit={}&overdue={is_overdue}{after}", limit.min(PAGE_ROWS));
         decode(&self.call(Method::GET, &path, Vec::new()).await?)
     }
 
     /// The record as the gateway sent it.
-    pub(super) async fn show_record(&self, id: RecordId) -> Result<Bytes, AdminClientError> {
-        self.call(Method::GET, &format!("/{id}"), Vec::new()).await
+    pub(crate) async fn show_record(&self, id: RecordId) -> Result<Bytes, AdminClientError> {
+        self.call(Method::GET, &format!("/refused/{id}"), Vec::new()).await
     }
 
-    pub(super) async fn review_records(
+    pub(crate) async fn review_records(
         &self,
         decision: &str,
         selection: &RefusedSelection,
     ) -> Result<ChangedRecords, AdminClientError> {
-        decode(&self.call(Method::POST, &format!("/{decision}"), encode(selection)?).await?)
+        decode(&self.call(Method::POST, &format!("/refused/{decision}"), encode(selection)?).await?)
     }
 
-    pub(super) async fn replace_payload(
+    pub(crate) async fn replace_payload(
         &self,
         id: RecordId,
         payload: Vec<u8>,
     ) -> Result<ChangedRecords, AdminClientError> {
-        decode(&self.call(Method::PUT, &format!("/{id}/payload"), payload).await?)
+        decode(&self.call(Method::PUT, &format!("/refused/{id}/payload"), payload).await?)
     }
 
     async fn call(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Bytes, AdminClientError> {
-        let uri: Uri =
-            format!("{}/admin/refused{path}", self.url).parse().map_err(|_| AdminClientError::Url)?;
+        let uri: Uri = format!("{}/admin{path}", self.url).parse().map_err(|_| AdminClientError::Url)?;
         let request = Request::builder()
             .method(method)
             .uri(uri)
@@ -187,6 +216,6 @@ fn encode(value: &impl Serialize) -> Result<Vec<u8>, AdminClientError> {
     serde_json::to_vec(value).map_err(|error| AdminClientError::Foreign(error.to_string()))
 }
 
-pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, AdminClientError> {
+pub(crate) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, AdminClientError> {
     serde_json::from_slice(body).map_err(|error| AdminClientError::Foreign(error.to_string()))
 }
