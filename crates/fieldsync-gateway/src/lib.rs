@@ -42,6 +42,7 @@ mod ledger_redb;
 mod ledger_token_budget;
 mod lifecycle;
 mod listener;
+mod load_control;
 mod manual;
 mod metrics;
 mod option_values;

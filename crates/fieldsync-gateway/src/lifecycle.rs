@@ -37,6 +37,7 @@ use super::ledger_postgres::{DatabaseAddress, PostgresLedger};
 use super::ledger_redb::RedbLedger;
 use super::ledger_token_budget::LedgerTokenBudget;
 use super::listener::{DRAIN_TIMEOUT, start_plain_server, start_tls_server};
+use super::load_control::LoadLimits;
 use super::metrics::Metrics;
 use super::options::GatewayOptions;
 use super::reload::{Reloader, report_files};
@@ -166,6 +167,7 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
         config.faults.clone(),
         Arc::clone(&metrics),
         link,
+        LoadLimits { time_limit: options.device_time_limit.0, in_flight_max: options.max_in_flight.get() },
     ));
     let body_bytes_max = usize::try_from(options.max_body_bytes.0).unwrap_or(usize::MAX);
     let admin = admin_tokens.map(|tokens| {

@@ -12,7 +12,7 @@ use super::ledger::LedgerError;
 use crate::model::{BatchId, DeviceId, RecordId};
 use crate::protocol::wire::{BATCH_ID_REUSED, ErrorBody, MAX_BYTES, UNKNOWN_BATCH};
 
-/// When a client may retry after a 202, 409 or 503.
+/// When a client may retry after a 202, 409 or 503 without a wait of its own.
 pub(crate) const RETRY_AFTER_SECONDS: &str = "1";
 
 /// Why a request was not processed.
@@ -60,8 +60,8 @@ pub(crate) enum RequestError {
     NotUnderReview(RecordId),
     #[error("{0}")]
     InvalidReview(&'static str),
-    #[error("too many batches are being processed")]
-    Busy,
+    #[error("more batches are being processed than can be answered in time: send the same batch again later")]
+    Busy { wait: Duration },
     #[error("this device has {limit} batches in flight, and may not have more at a time")]
     DeviceBusy { limit: usize },
     #[error("{reason}; records wait on their devices, nothing is lost")]
@@ -117,7 +117,7 @@ impl RequestError {
             Self::BatchIdReused(_) => (StatusCode::UNPROCESSABLE_ENTITY, BATCH_ID_REUSED),
             Self::UnknownBatch(_) => (StatusCode::NOT_FOUND, UNKNOWN_BATCH),
             Self::NotUnderReview(_) => (StatusCode::NOT_FOUND, "NOT_UNDER_REVIEW"),
-            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "BUSY"),
+            Self::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "BUSY"),
             Self::DeviceBusy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "DEVICE_BUSY"),
             // The duration is unknown: without Retry-After, each device backs off on its own.
             Self::LedgerUnreachable => (StatusCode::SERVICE_UNAVAILABLE, "LEDGER_UNREACHABLE"),
@@ -138,10 +138,10 @@ impl ResponseError for RequestError {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
         match self {
-            Self::Processing(_) | Self::Busy | Self::DeviceBusy { .. } => {
+            Self::Processing(_) | Self::DeviceBusy { .. } => {
                 response.insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS));
             }
-            Self::DestinationRefusal { wait, .. } => {
+            Self::Busy { wait } | Self::DestinationRefusal { wait, .. } => {
                 let seconds = wait.as_millis().div_ceil(1000).max(1);
                 response.insert_header((RETRY_AFTER, seconds.to_string()));
             }

@@ -5,7 +5,9 @@
 //! also claim the batch there, so that the others know. Without a destination, the ledger settles a batch at once;
 //! `delivery` hands it over.
 
+mod admission;
 mod delivery;
+mod drain;
 mod in_flight;
 mod ledger_calls;
 mod monitor;
@@ -19,6 +21,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use admission::AdmissionGate;
+pub(crate) use admission::AdmissionRefusal;
 use delivery::is_outdated;
 use in_flight::{AddResult, BatchKey, InFlightTable};
 use ledger_calls::LedgerCalls;
@@ -32,6 +36,7 @@ use super::fault_injection::{FaultOptions, SimulatedWork};
 use super::ledger::{
     AppliedEntry, BatchSettlement, ForwardTurn, Ledger, LedgerError, PageLimit, SENT_RETENTION,
 };
+use super::load_control::LoadLimits;
 use super::metrics::{Metrics, ResultCounts};
 use super::validated_batch::ValidatedBatch;
 use crate::causes::with_causes;
@@ -51,6 +56,7 @@ pub(crate) struct BatchProcessor {
     calls: LedgerCalls,
     /// `None` without a destination.
     monitor: Option<DestinationMonitor>,
+    admission: AdmissionGate,
     in_flight: Mutex<InFlightTable>,
     in_flight_count: watch::Sender<usize>,
     /// Whether deliveries are to end.
@@ -100,11 +106,13 @@ impl BatchProcessor {
         faults: FaultOptions,
         metrics: Arc<Metrics>,
         destination: Option<DestinationLink>,
+        limits: LoadLimits,
     ) -> Self {
         Self {
             calls: LedgerCalls::new(ledger, runtime, Arc::clone(&metrics)),
             monitor: destination.map(|link| DestinationMonitor::new(link, Arc::clone(&metrics))),
-            in_flight: Mutex::default(),
+            admission: AdmissionGate::new(limits),
+            in_flight: Mutex::new(InFlightTable::new(limits.places())),
             in_flight_count: watch::Sender::new(0),
             ending: watch::Sender::new(false),
             applied: Notify::new(),
@@ -230,18 +238,6 @@ impl BatchProcessor {
         self.calls.read(|ledger| ledger.yield_forwarding()).await
     }
 
-    /// Ends deliveries now. Their batches are answered: the device sends the records without a verdict again.
-    pub(crate) fn end_deliveries(&self) {
-        self.ending.send_replace(true);
-    }
-
-    /// Waits until no batch is in flight.
-    pub(crate) async fn wait_until_idle(&self) {
-        let mut count = self.in_flight_count.subscribe();
-        // It fails only without a sender, and this one lives.
-        drop(count.wait_for(|batches| *batches == 0).await);
-    }
-
     /// Deletes responses older than `retention`, and what is known for long enough of records that were sent without a
     /// certain outcome, for ever, in small steps.
     pub(crate) async fn prune_forever(&self, retention: Duration) {
@@ -355,10 +351,10 @@ async fn process_batch(
     batch: ValidatedBatch,
 ) -> Result<ProcessingOutcome, LedgerError> {
     let processor = &guard.processor;
-    let began = processor.clock.now();
+    let measurement = processor.start_measurement();
     let batch = Arc::new(batch);
     let outcome = processor.claim_and_settle(&batch).await;
-    let duration = processor.clock.now().saturating_sub(began);
+    let duration = processor.end_measurement(&measurement, batch.records.len(), &outcome);
     let duration_ms = millis(duration);
     let (batch_id, device_id, records) = (batch.id, batch.device, batch.records.len());
     let device_name = guard.device_name.as_str();

@@ -3,26 +3,25 @@
 //! A body is read only after its sender was authorized and its headers were found valid.
 //! Every response names the accepted encodings.
 
+mod body;
 mod health;
+mod hints;
 mod request_metrics;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{
-    ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-};
+use actix_web::http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use actix_web::middleware::DefaultHeaders;
-use actix_web::web::{self, Bytes, BytesMut, Data, Payload, ServiceConfig};
+use actix_web::web::{self, Bytes, Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
-use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use futures_util::{Stream, TryStreamExt, stream};
 use tokio::time::timeout;
 
 use super::admin::{AdminState, register_admin_routes};
 use super::applied_entry::AppliedEntryJson;
 use super::batch_processor::{
-    BatchProcessor, BatchStatus, DestinationRefusal, ProcessingOutcome, SubmitResult,
+    AdmissionRefusal, BatchProcessor, BatchStatus, DestinationRefusal, ProcessingOutcome, SubmitResult,
 };
 use super::batch_validation::{self, ACCEPTED_ENCODINGS, BatchHeaders};
 use super::bearer_token::bearer_token;
@@ -34,18 +33,13 @@ use super::metrics::Metrics;
 use super::request_error::{RETRY_AFTER_SECONDS, RequestError};
 use super::token_file::{TokenFile, TokenScope};
 use crate::causes::with_causes;
-use crate::clock::millis;
 use crate::model::BatchId;
-use crate::protocol::wire::{
-    BATCH_ID, BatchResponse, DEVICE_ID, HOLDS_KEYS, MAX_IN_FLIGHT, Processing, ProcessingState,
-    TIME_BUDGET_MS,
-};
+use crate::protocol::wire::{BATCH_ID, BatchResponse, DEVICE_ID, Processing, ProcessingState};
+use body::read_body;
 use health::{HEALTH_PATH, READY_PATH, report_health, report_readiness};
 pub(crate) use request_metrics::count_request;
 use request_metrics::{count_refusal, negotiate_format};
 
-/// A body is given up when nothing of it arrives for this long.
-const BODY_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much `GET /ledger` holds in memory at a time.
 const LEDGER_PAGE_LIMIT: PageLimit = PageLimit { rows: 500, bytes: 1 << 20 };
 const METRICS_PATH: &str = "/metrics";
@@ -104,14 +98,10 @@ pub(crate) fn common_headers() -> DefaultHeaders {
 }
 
 async fn post_batch(request: HttpRequest, payload: Payload, state: Data<GatewayState>) -> HttpResponse {
-    let mut response = state.take_batch(&request, payload).await.unwrap_or_else(|error| {
+    let response = state.take_batch(&request, payload).await.unwrap_or_else(|error| {
         count_refusal(&state.metrics, &error);
         reject_batch(&request, &error)
     });
-    if let Some(limit) = state.device_limit.in_flight_max() {
-        let hint = HeaderValue::from(limit.get());
-        response.headers_mut().insert(HeaderName::from_static(MAX_IN_FLIGHT), hint);
-    }
     state.metrics.count_batch_response(response.status());
     state.add_hints(response)
 }
@@ -164,7 +154,12 @@ impl GatewayState {
             .device_limit
             .take_place(headers.device)
             .map_err(|busy| RequestError::DeviceBusy { limit: busy.limit })?;
-        let body = self.read_body(request.headers(), payload).await?;
+        let admitted = self.processor.admit_batch(headers.device, headers.batch, headers.attempt > 1);
+        let upload = admitted.await.map_err(|refusal| match refusal {
+            AdmissionRefusal::InFlight => RequestError::Processing(headers.batch),
+            AdmissionRefusal::Busy { wait } => RequestError::Busy { wait },
+        })?;
+        let body = read_body(request.headers(), payload, self.body_bytes_max).await?;
         let body_bytes = body.len();
         let (limit, faults) = (self.body_bytes_max, self.faults.clone());
         let batch = web::block(move || batch_validation::validate_batch(&body, &headers, limit, &faults))
@@ -185,8 +180,11 @@ impl GatewayState {
             SubmitResult::Started(task) => task,
             SubmitResult::InFlight => return Err(RequestError::Processing(id)),
             SubmitResult::IdReused => return Err(RequestError::BatchIdReused(id)),
-            SubmitResult::Busy => return Err(RequestError::Busy),
+            SubmitResult::Busy => {
+                return Err(RequestError::Busy { wait: self.processor.refuse_batch(headers.device) });
+            }
         };
+        drop(upload);
         let time_budget = self.processor.time_budget();
         let limit = self.faults.time_limit.into_iter().chain(time_budget).min();
         let ended = match limit {
@@ -230,48 +228,12 @@ impl GatewayState {
         }
     }
 
-    /// That records of a key are held, and how long a batch may take, so that devices send no more than the destination
-    /// can do in that time.
-    fn add_hints(&self, mut response: HttpResponse) -> HttpResponse {
-        let holds_keys = HeaderValue::from_static("true");
-        response.headers_mut().insert(HeaderName::from_static(HOLDS_KEYS), holds_keys);
-        if let Some(time_budget) = self.processor.time_budget() {
-            let value = HeaderValue::from(millis(time_budget));
-            response.headers_mut().insert(HeaderName::from_static(TIME_BUDGET_MS), value);
-        }
-        response
-    }
-
     /// For which devices the sender may act.
     fn authorize(&self, headers: &HeaderMap) -> Result<TokenScope, RequestError> {
         let Some(tokens) = &self.tokens else {
             return Ok(TokenScope::AnyDevice);
         };
         bearer_token(headers).and_then(|token| tokens.scope_of(token)).ok_or(RequestError::Unauthorized)
-    }
-
-    async fn read_body(&self, headers: &HeaderMap, mut payload: Payload) -> Result<Bytes, RequestError> {
-        let limit = self.body_bytes_max;
-        let content_length = headers
-            .get(CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| text.parse::<usize>().ok());
-        if content_length.is_some_and(|length| length > limit) {
-            return Err(RequestError::BodyTooLarge { limit });
-        }
-        let mut body = BytesMut::with_capacity(content_length.unwrap_or(0));
-        loop {
-            let chunk = match timeout(BODY_STALL_TIMEOUT, payload.next()).await {
-                Ok(Some(Ok(chunk))) => chunk,
-                Ok(Some(Err(_))) => return Err(RequestError::BodyInterrupted),
-                Ok(None) => return Ok(body.freeze()),
-                Err(_) => return Err(RequestError::BodyTooSlow),
-            };
-            if body.len() + chunk.len() > limit {
-                return Err(RequestError::BodyTooLarge { limit });
-            }
-            body.extend_from_slice(&chunk);
-        }
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn count_refusal(metrics: &Metrics, error: &RequestError) {
             metrics.http.count_auth_failure(AuthFailure::Device);
         }
         RequestError::DeviceBusy { .. } => metrics.http.count_throttled(ThrottleLimit::Device),
-        RequestError::Busy => metrics.http.count_throttled(ThrottleLimit::Gateway),
+        RequestError::Busy { .. } => metrics.http.count_throttled(ThrottleLimit::Gateway),
         RequestError::DestinationRefusal { .. } => metrics.http.count_throttled(ThrottleLimit::Destination),
         _ => {}
     }
