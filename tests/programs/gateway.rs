@@ -1,14 +1,17 @@
 //! `fieldsync-gateway` over real sockets.
 
 mod batches;
+mod client_certificates;
 mod configuration;
 mod destination;
 mod device_limit;
 mod documentation;
+mod drain;
 mod faults;
 mod forward;
 mod health;
 mod hints;
+mod hostile;
 mod keys;
 mod lanes;
 mod load_shedding;

@@ -22,6 +22,7 @@ mod applied_entry;
 mod batch_processor;
 mod batch_validation;
 mod bearer_token;
+mod client_certificate;
 mod client_tls;
 mod command_line;
 mod config_check;

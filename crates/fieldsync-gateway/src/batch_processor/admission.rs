@@ -1,8 +1,10 @@
 //! Which batches are accepted, decided before their bodies are read.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use super::{BatchProcessor, BatchStatus, ProcessingOutcome};
 use crate::ledger::{BatchSettlement, LedgerError};
@@ -14,7 +16,9 @@ pub(super) struct AdmissionGate {
     limits: LoadLimits,
     control: Mutex<LoadControl>,
     /// Accepted batches that are not processed yet: their bodies are being read.
-    uploads: AtomicUsize,
+    pub(super) uploads: watch::Sender<usize>,
+    /// Whether the gateway is ending.
+    pub(super) draining: AtomicBool,
 }
 
 /// The place of a batch that was accepted, while its body is read.
@@ -23,6 +27,8 @@ pub(crate) struct UploadPlace(Arc<BatchProcessor>);
 /// Why a batch is not accepted.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum AdmissionRefusal {
+    /// The gateway is ending.
+    Draining,
     /// It is being processed.
     InFlight,
     /// Too many others are. The device should return after this time.
@@ -37,7 +43,12 @@ pub(super) struct Measurement {
 
 impl AdmissionGate {
     pub(super) fn new(limits: LoadLimits) -> Self {
-        Self { limits, control: Mutex::new(LoadControl::new(limits)), uploads: AtomicUsize::new(0) }
+        Self {
+            limits,
+            control: Mutex::new(LoadControl::new(limits)),
+            uploads: watch::Sender::new(0),
+            draining: AtomicBool::new(false),
+        }
     }
 
     fn with_control<T>(&self, decide: impl FnOnce(&mut LoadControl) -> T) -> T {
@@ -48,7 +59,7 @@ impl AdmissionGate {
     /// being read: on slow links that takes long, and costs nothing.
     fn count_batches(&self, in_flight: usize) -> usize {
         let is_busy = in_flight.saturating_mul(2) >= self.limits.in_flight_max;
-        if is_busy { in_flight.saturating_add(self.uploads.load(Ordering::Relaxed)) } else { in_flight }
+        if is_busy { in_flight.saturating_add(*self.uploads.borrow()) } else { in_flight }
     }
 }
 
@@ -61,6 +72,9 @@ impl BatchProcessor {
         batch: BatchId,
         is_resend: bool,
     ) -> Result<UploadPlace, AdmissionRefusal> {
+        if self.is_draining() {
+            return Err(AdmissionRefusal::Draining);
+        }
         let wait = match self.decide_admission(device) {
             Admission::Accepted => return Ok(UploadPlace::new(self)),
             Admission::Refused { wait } => wait,
@@ -125,14 +139,14 @@ impl BatchProcessor {
 
 impl UploadPlace {
     fn new(processor: &Arc<BatchProcessor>) -> Self {
-        processor.admission.uploads.fetch_add(1, Ordering::Relaxed);
+        processor.admission.uploads.send_modify(|uploads| *uploads += 1);
         Self(Arc::clone(processor))
     }
 }
 
 impl Drop for UploadPlace {
     fn drop(&mut self) {
-        self.0.admission.uploads.fetch_sub(1, Ordering::Relaxed);
+        self.0.admission.uploads.send_modify(|uploads| *uploads -= 1);
     }
 }
 

@@ -17,8 +17,8 @@ const BATCH_DECAY: f64 = 0.95;
 const PLANNED_SHARE: f64 = 0.75;
 /// As many deviations from the expected duration are left between the time budget and the time limit.
 const DEVIATIONS_LEFT: f64 = 2.0;
-/// The largest number of records in a hint: more than any device sends at a time.
-const RECORDS_HINT_MAX: f64 = 100_000.0;
+/// The largest number of records in a hint: more than any device sends at a time, and no more than are accepted.
+const RECORDS_HINT_MAX: f64 = 10_000.0;
 /// The number of batches in flight is limited for each device if this share of all places is taken.
 const BUSY_SHARE: f64 = 0.25;
 

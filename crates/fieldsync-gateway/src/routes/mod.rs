@@ -11,7 +11,7 @@ mod request_metrics;
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use actix_web::http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use actix_web::middleware::DefaultHeaders;
 use actix_web::web::{self, Bytes, Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
@@ -25,6 +25,7 @@ use super::batch_processor::{
 };
 use super::batch_validation::{self, ACCEPTED_ENCODINGS, BatchHeaders};
 use super::bearer_token::bearer_token;
+use super::client_certificate::CertificateScope;
 use super::device_limit::DeviceLimit;
 use super::fault_injection::{FaultOptions, InjectedFault};
 use super::forward_control::ForwardControl;
@@ -35,7 +36,7 @@ use super::token_file::{TokenFile, TokenScope};
 use crate::causes::with_causes;
 use crate::model::BatchId;
 use crate::protocol::wire::{BATCH_ID, BatchResponse, DEVICE_ID, Processing, ProcessingState};
-use body::read_body;
+pub(crate) use body::BodyMemory;
 use health::{HEALTH_PATH, READY_PATH, report_health, report_readiness};
 pub(crate) use request_metrics::count_request;
 use request_metrics::{count_refusal, negotiate_format};
@@ -60,6 +61,7 @@ pub(crate) struct GatewayState {
     /// `None` if no bearer token is required.
     pub(crate) tokens: Option<Arc<TokenFile>>,
     pub(crate) body_bytes_max: usize,
+    pub(crate) body_memory: BodyMemory,
     pub(crate) device_limit: Arc<DeviceLimit>,
     pub(crate) forward_control: Arc<ForwardControl>,
     /// `None` without calls for an operator.
@@ -129,7 +131,7 @@ async fn export_metrics(request: HttpRequest, state: Data<GatewayState>) -> Http
 }
 
 async fn list_ledger(request: HttpRequest, state: Data<GatewayState>) -> Result<HttpResponse, RequestError> {
-    let scope = state.authorize(request.headers()).and_then(|scope| match scope {
+    let scope = state.authorize(&request).and_then(|scope| match scope {
         TokenScope::AnyDevice => Ok(()),
         TokenScope::Devices(_) => Err(RequestError::DeviceToken),
     });
@@ -144,7 +146,7 @@ impl GatewayState {
         request: &HttpRequest,
         payload: Payload,
     ) -> Result<HttpResponse, RequestError> {
-        let scope = self.authorize(request.headers())?;
+        let scope = self.authorize(request)?;
         let headers = BatchHeaders::parse(request.headers())?;
         if !scope.covers(headers.device) {
             return Err(RequestError::OtherDevice(headers.device));
@@ -156,15 +158,17 @@ impl GatewayState {
             .map_err(|busy| RequestError::DeviceBusy { limit: busy.limit })?;
         let admitted = self.processor.admit_batch(headers.device, headers.batch, headers.attempt > 1);
         let upload = admitted.await.map_err(|refusal| match refusal {
+            AdmissionRefusal::Draining => RequestError::draining(),
             AdmissionRefusal::InFlight => RequestError::Processing(headers.batch),
             AdmissionRefusal::Busy { wait } => RequestError::Busy { wait },
         })?;
-        let body = read_body(request.headers(), payload, self.body_bytes_max).await?;
+        let (body, reserved) = self.read_body(request.headers(), payload).await?;
         let body_bytes = body.len();
         let (limit, faults) = (self.body_bytes_max, self.faults.clone());
         let batch = web::block(move || batch_validation::validate_batch(&body, &headers, limit, &faults))
             .await
             .map_err(|error| LedgerError::Storage(error.into()))??;
+        drop(reserved);
         self.metrics.observe_batch(body_bytes, batch.records.len());
         match self.faults.draw_fault() {
             InjectedFault::None => {}
@@ -213,7 +217,7 @@ impl GatewayState {
         if self.faults.no_lookup {
             return Ok(HttpResponse::NotFound().content_type("text/plain").body("Not Found\n"));
         }
-        let scope = self.authorize(request.headers())?;
+        let scope = self.authorize(request)?;
         let device = batch_validation::parse_device_id(request.headers())?;
         if !scope.covers(device) {
             return Err(RequestError::OtherDevice(device));
@@ -229,11 +233,17 @@ impl GatewayState {
     }
 
     /// For which devices the sender may act.
-    fn authorize(&self, headers: &HeaderMap) -> Result<TokenScope, RequestError> {
-        let Some(tokens) = &self.tokens else {
-            return Ok(TokenScope::AnyDevice);
+    fn authorize(&self, request: &HttpRequest) -> Result<TokenScope, RequestError> {
+        let by_token = match &self.tokens {
+            None => TokenScope::AnyDevice,
+            Some(tokens) => bearer_token(request.headers())
+                .and_then(|token| tokens.scope_of(token))
+                .ok_or(RequestError::Unauthorized)?,
         };
-        bearer_token(headers).and_then(|token| tokens.scope_of(token)).ok_or(RequestError::Unauthorized)
+        Ok(match request.conn_data::<CertificateScope>() {
+            Some(by_certificate) => by_token.restrict_to(&by_certificate.0),
+            None => by_token,
+        })
     }
 }
 
