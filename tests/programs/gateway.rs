@@ -2,17 +2,22 @@
 
 mod admin_page;
 mod batches;
+mod client_certificates;
 mod configuration;
 mod destination;
 mod device_limit;
 mod devices;
 mod documentation;
+mod drain;
 mod faults;
 mod forward;
 mod health;
+mod hints;
+mod hostile;
 mod keys;
 mod lanes;
 mod ledger_upgrade;
+mod load_shedding;
 mod metrics;
 mod postgres;
 mod process;

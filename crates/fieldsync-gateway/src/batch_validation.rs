@@ -14,7 +14,7 @@ use zstd::stream::read::Decoder as ZstdDecoder;
 
 use super::digest::sha256;
 use super::fault_injection::FaultOptions;
-use super::request_error::RequestError;
+use super::request_error::{RECORDS_MAX, RequestError};
 use super::validated_batch::{ValidatedBatch, ValidatedRecord};
 use crate::model::{BatchId, DEVICE_NAME_LENGTH_MAX, DeviceId, Sequence};
 use crate::protocol::wire::{
@@ -26,6 +26,8 @@ use crate::protocol::wire::{
 pub(crate) const ACCEPTED_ENCODINGS: &str = "zstd, gzip";
 /// 8 MiB: a larger window could make the decoder allocate too much memory.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// Parsers of JSON give up at 128 levels, and a payload is forwarded inside of another object.
+const PAYLOAD_DEPTH_MAX: usize = 100;
 /// An error quotes this much of a wrong header.
 const QUOTED_CHARS_MAX: usize = 80;
 
@@ -104,6 +106,9 @@ pub(crate) fn validate_batch(
     if batch.records.is_empty() {
         return Err(RequestError::NoRecords);
     }
+    if batch.records.len() > RECORDS_MAX {
+        return Err(RequestError::TooManyRecords { records: batch.records.len() });
+    }
     let mut seen = HashSet::with_capacity(batch.records.len());
     if let Some(repeated) = batch.records.iter().find(|record| !seen.insert(record.id)) {
         return Err(RequestError::RecordTwice(repeated.id));
@@ -129,11 +134,32 @@ fn find_record_fault(record: &WireRecord, faults: &FaultOptions) -> Option<&'sta
         Some(fault)
     } else if !payload.starts_with('{') {
         Some("the payload must be a JSON object")
+    } else if json_depth(payload) > PAYLOAD_DEPTH_MAX {
+        Some("the payload is nested too deeply: systems behind this server could not read it")
     } else if faults.should_reject(payload) {
         Some("the payload holds data that this server does not accept")
     } else {
         None
     }
+}
+
+/// How deeply arrays and objects are nested in valid JSON.
+fn json_depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut is_text, mut is_escaped) = (0_usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_text => is_escaped = true,
+            b'"' => is_text = !is_text,
+            b'{' | b'[' if !is_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !is_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn zstd_decoder(body: &[u8]) -> io::Result<impl Read> {
@@ -219,4 +245,21 @@ fn malformed_header(name: &'static str, value: &str, expected: &'static str) -> 
 
 fn quote_start(text: &str) -> String {
     text.chars().take(QUOTED_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_depth_of_json_does_not_count_brackets_in_texts() {
+        for (text, depth) in [
+            ("{}", 1),
+            (r#"{"a":[{"b":[]},{}]}"#, 4),
+            (r#"{"[[[":"{{{ \"[[[\" \\"}"#, 1),
+            (r#"{"a":"\\","b":[1]}"#, 2),
+        ] {
+            assert_eq!(json_depth(text), depth, "{text}");
+        }
+    }
 }

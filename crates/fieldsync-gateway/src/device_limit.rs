@@ -42,6 +42,11 @@ impl DeviceLimit {
         Ok(DevicePlace { limit: Arc::clone(self), device })
     }
 
+    /// How many devices have batches in flight.
+    pub(crate) fn count_devices(&self) -> usize {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// How many batches a device may have in flight.
     pub(crate) fn in_flight_max(&self) -> Option<NonZeroUsize> {
         self.in_flight_max

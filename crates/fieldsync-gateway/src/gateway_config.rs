@@ -19,6 +19,9 @@ use super::routes::RESERVED_PATHS;
 use crate::config::Size;
 use crate::protocol::wire;
 
+/// Each batch in flight needs memory, and a database does not become faster by more.
+const IN_FLIGHT_MAX_DEFAULT: NonZeroUsize = NonZeroUsize::new(128).unwrap();
+
 /// The whole configuration.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -45,6 +48,10 @@ pub(crate) struct GatewaySection {
     /// Authorities of which each client must show a certificate.
     pub(crate) client_ca_file: Option<PathBuf>,
     pub(crate) max_body_bytes: Size,
+    /// How long devices, and proxies in front, wait for the response to a batch.
+    pub(crate) device_time_limit: PositiveDuration,
+    /// Batches that are processed at a time.
+    pub(crate) max_in_flight: NonZeroUsize,
     /// Batches of one device at a time.
     pub(crate) max_in_flight_per_device: Option<NonZeroUsize>,
     pub(crate) keep_answers: PositiveDuration,
@@ -64,6 +71,8 @@ impl Default for GatewaySection {
             tls_key_file: None,
             client_ca_file: None,
             max_body_bytes: Size::mib(8),
+            device_time_limit: PositiveDuration::secs(60),
+            max_in_flight: IN_FLIGHT_MAX_DEFAULT,
             max_in_flight_per_device: None,
             keep_answers: PositiveDuration::days(30),
             keep_records: PositiveDuration::days(400),

@@ -1,7 +1,7 @@
 //! The life of the process: opens the ledger, serves requests, and shuts down in order on a signal.
 //!
-//! On shutdown the gateway accepts nothing new, gives requests in flight [`DRAIN_TIMEOUT`] to finish, and
-//! closes the ledger last. A batch that did not finish by then is sent again by its device. Without a destination,
+//! On shutdown the gateway accepts no new batch, gives those that it accepted [`DRAIN_TIMEOUT`] to finish, and
+//! closes the ledger last. Until they have finished it still listens: `/readyz` is 503, and new batches get 503. A batch that did not finish by then is sent again by its device. Without a destination,
 //! nothing of it was applied.
 
 use std::env;
@@ -10,10 +10,11 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::dev::ServerHandle;
 use futures_util::future::join;
 use rustls::ServerConfig;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -38,10 +39,11 @@ use super::ledger_postgres::{DatabaseAddress, PostgresLedger};
 use super::ledger_redb::RedbLedger;
 use super::ledger_token_budget::LedgerTokenBudget;
 use super::listener::{DRAIN_TIMEOUT, start_plain_server, start_tls_server};
+use super::load_control::LoadLimits;
 use super::metrics::Metrics;
 use super::options::GatewayOptions;
 use super::reload::{Reloader, report_files};
-use super::routes::GatewayState;
+use super::routes::{BodyMemory, GatewayState};
 use super::startup::{ConfiguredParts, find_warnings, read_destination};
 use super::token_file::TokenFile;
 use super::{RunError, service_manager};
@@ -165,6 +167,7 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
         config.faults.clone(),
         Arc::clone(&metrics),
         link,
+        LoadLimits { time_limit: options.device_time_limit.0, in_flight_max: options.max_in_flight.get() },
     ));
     let fleet = Arc::new(Fleet::new(Arc::clone(&processor), &config.fleet, options.keep_records.0));
     let body_bytes_max = usize::try_from(options.max_body_bytes.0).unwrap_or(usize::MAX);
@@ -188,6 +191,7 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
         tokens: tokens.clone(),
         device_limit: Arc::new(DeviceLimit::new(options.max_in_flight_per_device)),
         body_bytes_max,
+        body_memory: BodyMemory::default(),
     });
     let scheme = if tls.is_some() { "https" } else { "http" };
     let path = options.path.0.clone();
@@ -232,32 +236,40 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
         // If the pipe fails, no later signal would be noticed: treat the failure as a signal.
         _ = signal.read(&mut first_byte) => {}
     }
+    processor.begin_drain();
     service_manager::report_stopping();
     tracing::info!("gateway ending: waiting for requests in flight");
-    let stopping = handle.stop(true);
-    let drained = drain_requests(server, &processor, &fleet).await;
-    drop(stopping);
-    drained.unwrap_or_else(|| {
+    drain_requests(server, &handle, &processor, &fleet).await.unwrap_or_else(|| {
         tracing::warn!("requests in flight did not finish in time; their devices send them again");
         Ok(())
     })
 }
 
-/// Waits until the requests in flight have ended, for [`DRAIN_TIMEOUT`] at most. Deliveries are cut short a little before.
-/// What they changed of the devices is stored last.
+/// Waits until the batches that were accepted have ended, then until the server has, for [`DRAIN_TIMEOUT`] at most.
+/// Meanwhile the server still listens, so that load balancers see that it is ending and devices get a response.
+/// Deliveries are cut short a little before the end.
+/// What changed of the devices is stored last.
 async fn drain_requests(
-    server: impl Future<Output = io::Result<()>>,
+    mut server: Pin<&mut impl Future<Output = io::Result<()>>>,
+    handle: &ServerHandle,
     processor: &BatchProcessor,
     fleet: &Fleet,
 ) -> Option<Result<(), RunError>> {
-    let mut drained = pin!(join(server, processor.wait_until_idle()));
-    let mut in_time = timeout(DRAIN_TIMEOUT.saturating_sub(DELIVERY_END_TIME), &mut drained).await;
-    if in_time.is_err() {
-        processor.end_deliveries();
-        in_time = timeout(DELIVERY_END_TIME, drained).await;
+    let mut left = DRAIN_TIMEOUT;
+    tokio::select! {
+        ended = &mut server => return Some(ended.map_err(RunError::Serve)),
+        idle = timeout(DRAIN_TIMEOUT.saturating_sub(DELIVERY_END_TIME), processor.wait_until_idle()) => {
+            if idle.is_err() {
+                processor.end_deliveries();
+                left = DELIVERY_END_TIME;
+            }
+        }
     }
+    let stopping = handle.stop(true);
+    let ended = timeout(left, join(server, processor.wait_until_idle())).await;
+    drop(stopping);
     fleet.store_at_end().await;
-    in_time.ok().map(|(ended, ())| ended.map_err(RunError::Serve))
+    ended.ok().map(|(ended, ())| ended.map_err(RunError::Serve))
 }
 
 /// Reads the configuration again on each signal, for ever.

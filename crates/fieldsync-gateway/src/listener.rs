@@ -19,6 +19,7 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer};
 use rustls::ServerConfig;
 
+use super::client_certificate::CertificateScope;
 use super::metrics::OpenConnection;
 use super::routes::{GatewayState, common_headers, count_request, register_routes};
 
@@ -89,7 +90,11 @@ pub(super) fn start_tls_server(
             let http = HttpService::build()
                 .keep_alive(KEEP_ALIVE_TIMEOUT)
                 .client_request_timeout(REQUEST_HEAD_TIMEOUT)
-                .on_connect_ext(move |_: &TlsStream<TcpStream>, connection| {
+                .on_connect_ext(move |stream: &TlsStream<TcpStream>, connection| {
+                    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                    if let Some(certificate) = shown {
+                        connection.insert(CertificateScope::of(certificate));
+                    }
                     connection.insert(OpenConnection::new(Arc::clone(&opened)));
                 })
                 .h1(map_config(app.into_factory(), |()| AppConfig::default()));

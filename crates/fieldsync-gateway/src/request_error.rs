@@ -10,10 +10,17 @@ use actix_web::{HttpResponse, ResponseError};
 
 use super::ledger::LedgerError;
 use crate::model::{BatchId, DeviceId, RecordId};
-use crate::protocol::wire::{BATCH_ID_REUSED, ErrorBody, MAX_BYTES, UNKNOWN_BATCH};
+use crate::policy::backoff::uniform_between;
+use crate::protocol::wire::{BATCH_ID_REUSED, ErrorBody, MAX_BYTES, MAX_RECORDS, UNKNOWN_BATCH};
 
-/// When a client may retry after a 202, 409 or 503.
+/// When a client may retry after a 202, 409 or 503 without a wait of its own.
 pub(crate) const RETRY_AFTER_SECONDS: &str = "1";
+
+/// When devices return to a gateway that is ending: a restart takes seconds.
+const DRAIN_WAIT_MIN: Duration = Duration::from_secs(2);
+const DRAIN_WAIT_MAX: Duration = Duration::from_secs(15);
+/// Records of a batch: more than any device sends.
+pub(crate) const RECORDS_MAX: usize = 10_000;
 
 /// Why a request was not processed.
 #[derive(Debug, thiserror::Error)]
@@ -45,10 +52,12 @@ pub(crate) enum RequestError {
     #[error("a valid bearer token is required")]
     Unauthorized,
     #[error(
-        "the token belongs to another device than {0}: give this device its own token, or a line in the --token-file of the gateway"
+        "the token or the client certificate belongs to another device than {0}: give this device its own, or a line in the --token-file of the gateway"
     )]
     OtherDevice(DeviceId),
-    #[error("the token belongs to one device, and the ledger holds the records of all devices")]
+    #[error(
+        "the token or the client certificate belongs to one device, and the ledger holds the records of all devices"
+    )]
     DeviceToken,
     #[error("the batch {0} is still being processed")]
     Processing(BatchId),
@@ -66,8 +75,12 @@ pub(crate) enum RequestError {
     MalformedStatus(#[source] serde_json::Error),
     #[error("a status must not be compressed")]
     StatusEncoded,
-    #[error("too many batches are being processed")]
-    Busy,
+    #[error("more batches are being processed than can be answered in time: send the same batch again later")]
+    Busy { wait: Duration },
+    #[error("this gateway is ending: send the same batch again later")]
+    Draining { wait: Duration },
+    #[error("the batch has {records} records, and may have {RECORDS_MAX}")]
+    TooManyRecords { records: usize },
     #[error("this device has {limit} batches in flight, and may not have more at a time")]
     DeviceBusy { limit: usize },
     #[error("{reason}; records wait on their devices, nothing is lost")]
@@ -96,6 +109,11 @@ impl From<LedgerError> for RequestError {
 }
 
 impl RequestError {
+    /// The gateway is ending. Another may take its place, or it returns: devices come back one by one.
+    pub(crate) fn draining() -> Self {
+        Self::Draining { wait: uniform_between(DRAIN_WAIT_MIN, DRAIN_WAIT_MAX, &mut fastrand::Rng::new()) }
+    }
+
     pub(crate) fn error_code(&self) -> &'static str {
         self.status_and_code().1
     }
@@ -127,7 +145,9 @@ impl RequestError {
             Self::BatchIdReused(_) => (StatusCode::UNPROCESSABLE_ENTITY, BATCH_ID_REUSED),
             Self::UnknownBatch(_) => (StatusCode::NOT_FOUND, UNKNOWN_BATCH),
             Self::NotUnderReview(_) => (StatusCode::NOT_FOUND, "NOT_UNDER_REVIEW"),
-            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "BUSY"),
+            Self::TooManyRecords { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "TOO_MANY_RECORDS"),
+            Self::Draining { .. } => (StatusCode::SERVICE_UNAVAILABLE, "DRAINING"),
+            Self::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "BUSY"),
             Self::DeviceBusy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "DEVICE_BUSY"),
             // The duration is unknown: without Retry-After, each device backs off on its own.
             Self::LedgerUnreachable => (StatusCode::SERVICE_UNAVAILABLE, "LEDGER_UNREACHABLE"),
@@ -148,10 +168,10 @@ impl ResponseError for RequestError {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
         match self {
-            Self::Processing(_) | Self::Busy | Self::DeviceBusy { .. } => {
+            Self::Processing(_) | Self::DeviceBusy { .. } => {
                 response.insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS));
             }
-            Self::DestinationRefusal { wait, .. } => {
+            Self::Busy { wait } | Self::Draining { wait } | Self::DestinationRefusal { wait, .. } => {
                 let seconds = wait.as_millis().div_ceil(1000).max(1);
                 response.insert_header((RETRY_AFTER, seconds.to_string()));
             }
@@ -160,6 +180,9 @@ impl ResponseError for RequestError {
             }
             Self::BodyTooLarge { limit } => {
                 response.insert_header((MAX_BYTES, limit.to_string()));
+            }
+            Self::TooManyRecords { .. } => {
+                response.insert_header((MAX_RECORDS, RECORDS_MAX.to_string()));
             }
             Self::MethodNotAllowed(methods) => {
                 response.insert_header((ALLOW, *methods));

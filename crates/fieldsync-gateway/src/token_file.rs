@@ -98,6 +98,19 @@ pub(crate) enum TokenScope {
 }
 
 impl TokenScope {
+    /// The devices of both.
+    #[must_use]
+    pub(crate) fn restrict_to(self, other: &Self) -> Self {
+        match (self, other) {
+            (one, Self::AnyDevice) => one,
+            (Self::AnyDevice, other) => other.clone(),
+            (Self::Devices(mut devices), other) => {
+                devices.retain(|device| other.covers(*device));
+                Self::Devices(devices)
+            }
+        }
+    }
+
     pub(crate) fn covers(&self, device: DeviceId) -> bool {
         match self {
             Self::AnyDevice => true,
@@ -215,6 +228,22 @@ mod tests {
         assert_eq!(tokens.scope_of(b"shared"), Some(TokenScope::AnyDevice));
         assert_eq!(tokens.scope_of(b""), None);
         assert!(!tokens.scope_of(b"mine").unwrap().covers(third));
+    }
+
+    #[test]
+    fn token_and_certificate_admit_the_devices_that_both_admit() {
+        let [one, other] = [(); 2].map(|()| DeviceId(Uuid::new_v4()));
+        let devices = |devices: &[DeviceId]| TokenScope::Devices(devices.to_vec());
+        let any = TokenScope::AnyDevice;
+        for (token, certificate, both) in [
+            (any.clone(), any.clone(), any.clone()),
+            (any.clone(), devices(&[one]), devices(&[one])),
+            (devices(&[one]), any.clone(), devices(&[one])),
+            (devices(&[one, other]), devices(&[other]), devices(&[other])),
+            (devices(&[one]), devices(&[other]), devices(&[])),
+        ] {
+            assert_eq!(token.restrict_to(&certificate), both);
+        }
     }
 
     #[test]

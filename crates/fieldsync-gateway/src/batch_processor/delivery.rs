@@ -273,6 +273,7 @@ mod tests {
     use crate::digest::sha256;
     use crate::fault_injection::FaultOptions;
     use crate::ledger_redb::RedbLedger;
+    use crate::load_control::LoadLimits;
     use crate::metrics::Metrics;
     use crate::model::{BatchId, DeviceId, RecordId};
     use crate::protocol::wire::WireRecord;
@@ -307,7 +308,9 @@ mod tests {
         let slot = Arc::new(DestinationSlot::new(Arc::new(HangingDestination(Arc::clone(&ledger)))));
         let link = DestinationLink { slot, time_budget: Duration::from_secs(1) };
         let (faults, metrics) = (FaultOptions::default(), Arc::new(Metrics::new(false)));
-        let processor = Arc::new(BatchProcessor::new(ledger, Handle::current(), faults, metrics, Some(link)));
+        let limits = LoadLimits { time_limit: Duration::from_mins(1), in_flight_max: 8 };
+        let processor =
+            Arc::new(BatchProcessor::new(ledger, Handle::current(), faults, metrics, Some(link), limits));
         let record = WireRecord {
             id: RecordId::new(),
             record_type: "Visits".into(),

@@ -7,8 +7,6 @@ use crate::digest::Sha256Digest;
 use crate::model::{BatchId, DeviceId};
 use crate::validated_batch::ValidatedBatch;
 
-/// Bounds the memory of batches in flight.
-const BATCHES_IN_FLIGHT_MAX: usize = 128;
 /// Payload bytes of all batches in flight. A batch needs about three times as much memory as its payloads while it is
 /// handed over. One batch is always taken.
 const BATCH_BYTES_IN_FLIGHT_MAX: usize = 256 << 20;
@@ -21,8 +19,9 @@ struct InFlightBatch {
 }
 
 /// The batches in flight.
-#[derive(Default)]
 pub(super) struct InFlightTable {
+    /// Bounds the memory of batches in flight.
+    batches_max: usize,
     batches: HashMap<BatchKey, InFlightBatch>,
     payload_bytes: usize,
 }
@@ -40,6 +39,10 @@ pub(super) enum AddResult {
 }
 
 impl InFlightTable {
+    pub(super) fn new(batches_max: usize) -> Self {
+        Self { batches_max, batches: HashMap::new(), payload_bytes: 0 }
+    }
+
     pub(super) fn add_batch(&mut self, batch: &ValidatedBatch) -> AddResult {
         self.add(
             (batch.device, batch.id),
@@ -50,7 +53,7 @@ impl InFlightTable {
 
     fn add(&mut self, key: BatchKey, fingerprint: Sha256Digest, payload_bytes: usize) -> AddResult {
         let all_bytes = self.payload_bytes.saturating_add(payload_bytes);
-        let is_full = self.batches.len() >= BATCHES_IN_FLIGHT_MAX
+        let is_full = self.batches.len() >= self.batches_max
             || (!self.batches.is_empty() && all_bytes > BATCH_BYTES_IN_FLIGHT_MAX);
         match self.batches.entry(key) {
             Entry::Occupied(entry) if entry.get().fingerprint == fingerprint => AddResult::Present,
@@ -86,6 +89,8 @@ mod tests {
     use super::*;
     use crate::digest::sha256;
 
+    const BATCHES_MAX: usize = 128;
+
     fn key() -> BatchKey {
         (DeviceId(Uuid::new_v4()), BatchId::new())
     }
@@ -93,7 +98,7 @@ mod tests {
     #[test]
     fn batches_in_flight_are_bounded_by_number_and_by_bytes() {
         let (half, body) = (BATCH_BYTES_IN_FLIGHT_MAX / 2, sha256(b"body"));
-        let mut table = InFlightTable::default();
+        let mut table = InFlightTable::new(BATCHES_MAX);
         let (first, second) = (key(), key());
         assert_eq!(table.add(first, body, half), AddResult::Added);
         assert_eq!(table.add(first, body, half), AddResult::Present);
@@ -105,14 +110,14 @@ mod tests {
         assert_eq!(table.add(key(), body, 1), AddResult::Added);
 
         // A batch that is larger than all may be together passes alone.
-        let mut table = InFlightTable::default();
+        let mut table = InFlightTable::new(BATCHES_MAX);
         assert_eq!(table.add(first, body, BATCH_BYTES_IN_FLIGHT_MAX + 1), AddResult::Added);
         assert_eq!(table.add(second, body, 0), AddResult::Full);
         table.remove(&first);
 
-        for _ in 0..BATCHES_IN_FLIGHT_MAX {
+        for _ in 0..BATCHES_MAX {
             assert_eq!(table.add(key(), body, 1), AddResult::Added);
         }
-        assert_eq!((table.add(key(), body, 1), table.len()), (AddResult::Full, BATCHES_IN_FLIGHT_MAX));
+        assert_eq!((table.add(key(), body, 1), table.len()), (AddResult::Full, BATCHES_MAX));
     }
 }

@@ -5,8 +5,10 @@
 //! also claim a batch there that takes long, so that the others know: see `claims`. Without a destination, the ledger
 //! settles a batch at once; `delivery` hands it over.
 
+mod admission;
 mod claims;
 mod delivery;
+mod drain;
 mod in_flight;
 mod ledger_calls;
 mod monitor;
@@ -22,6 +24,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use admission::AdmissionGate;
+pub(crate) use admission::AdmissionRefusal;
 use in_flight::{AddResult, BatchKey, InFlightTable};
 use ledger_calls::LedgerCalls;
 use monitor::DestinationMonitor;
@@ -34,6 +38,7 @@ use super::fault_injection::{FaultOptions, SimulatedWork};
 use super::ledger::{
     AppliedRecord, BatchSettlement, ForwardTurn, Ledger, LedgerError, LedgerSize, PageLimit,
 };
+use super::load_control::LoadLimits;
 use super::metrics::{Metrics, ResultCounts};
 use super::validated_batch::ValidatedBatch;
 use crate::causes::with_causes;
@@ -49,6 +54,7 @@ pub(crate) struct BatchProcessor {
     calls: LedgerCalls,
     /// `None` without a destination.
     monitor: Option<DestinationMonitor>,
+    admission: AdmissionGate,
     in_flight: Mutex<InFlightTable>,
     in_flight_count: watch::Sender<usize>,
     /// When the claims in the ledger were extended last, by the clock of this processor.
@@ -100,11 +106,13 @@ impl BatchProcessor {
         faults: FaultOptions,
         metrics: Arc<Metrics>,
         destination: Option<DestinationLink>,
+        limits: LoadLimits,
     ) -> Self {
         Self {
             calls: LedgerCalls::new(ledger, runtime, Arc::clone(&metrics)),
             monitor: destination.map(|link| DestinationMonitor::new(link, Arc::clone(&metrics))),
-            in_flight: Mutex::default(),
+            admission: AdmissionGate::new(limits),
+            in_flight: Mutex::new(InFlightTable::new(limits.places())),
             in_flight_count: watch::Sender::new(0),
             claims_renewed_at: Mutex::default(),
             ending: watch::Sender::new(false),
@@ -244,18 +252,6 @@ impl BatchProcessor {
         self.calls.read(|ledger| ledger.yield_forwarding()).await
     }
 
-    /// Ends deliveries now. Their batches are answered: the device sends the records without a verdict again.
-    pub(crate) fn end_deliveries(&self) {
-        self.ending.send_replace(true);
-    }
-
-    /// Waits until no batch is in flight.
-    pub(crate) async fn wait_until_idle(&self) {
-        let mut count = self.in_flight_count.subscribe();
-        // It fails only without a sender, and this one lives.
-        drop(count.wait_for(|batches| *batches == 0).await);
-    }
-
     async fn settle_claimed(&self, batch: &Arc<ValidatedBatch>) -> Result<ProcessingOutcome, LedgerError> {
         if let Some(monitor) = &self.monitor {
             return self.deliver_batch(monitor, batch).await;
@@ -305,10 +301,10 @@ async fn process_batch(
     batch: ValidatedBatch,
 ) -> Result<ProcessingOutcome, LedgerError> {
     let processor = &guard.processor;
-    let began = processor.clock.now();
+    let measurement = processor.start_measurement();
     let batch = Arc::new(batch);
     let outcome = processor.claim_and_settle(&batch).await;
-    let duration = processor.clock.now().saturating_sub(began);
+    let duration = processor.end_measurement(&measurement, batch.records.len(), &outcome);
     let duration_ms = millis(duration);
     let (batch_id, device_id, records) = (batch.id, batch.device, batch.records.len());
     let device_name = guard.device_name.as_str();

@@ -79,16 +79,19 @@ pub(crate) enum ThrottleLimit {
     Gateway,
     /// The destination takes no records now.
     Destination,
+    /// The gateway is ending.
+    Draining,
 }
 
 impl ThrottleLimit {
-    const ALL: [Self; 3] = [Self::Device, Self::Gateway, Self::Destination];
+    const ALL: [Self; 4] = [Self::Device, Self::Gateway, Self::Destination, Self::Draining];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Device => "device",
             Self::Gateway => "gateway",
             Self::Destination => "destination",
+            Self::Draining => "draining",
         }
     }
 }

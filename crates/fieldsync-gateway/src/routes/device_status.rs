@@ -42,7 +42,7 @@ impl GatewayState {
         payload: Payload,
     ) -> Result<(), RequestError> {
         let headers = request.headers();
-        let scope = self.authorize(headers)?;
+        let scope = self.authorize(request)?;
         let device: DeviceId = device.parse().map_err(|_| {
             RequestError::InvalidStatus("the path needs the id of a device: a UUID was expected")
         })?;

@@ -1,7 +1,8 @@
 //! Whether the gateway works, for supervisors and load balancers.
 //!
 //! `/healthz`: the process and its ledger. A restart would not help a destination, so that a stopped one is reported
-//! with 200. `/readyz`: whether batches are accepted, so that a destination that waits for an administrator means 503.
+//! with 200. `/readyz`: whether batches are accepted: a destination that waits for an administrator means 503, and so does a
+//! gateway that is ending.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -63,7 +64,7 @@ pub(super) async fn report_readiness(state: Data<GatewayState>) -> HttpResponse 
     respond(&state, true).await
 }
 
-async fn respond(state: &GatewayState, needs_destination: bool) -> HttpResponse {
+async fn respond(state: &GatewayState, for_batches: bool) -> HttpResponse {
     let report = state.processor.report_destination();
     let is_stopped = report.as_ref().is_some_and(|report| report.condition == ConditionLabel::Stopped);
     let (code, status) = match state.processor.check_health().await {
@@ -71,7 +72,10 @@ async fn respond(state: &GatewayState, needs_destination: bool) -> HttpResponse 
             tracing::error!(error = with_causes(&error), "the ledger does not respond");
             (StatusCode::SERVICE_UNAVAILABLE, "ledger_unavailable")
         }
-        Ok(()) if is_stopped && needs_destination => (StatusCode::SERVICE_UNAVAILABLE, "destination_stopped"),
+        Ok(()) if state.processor.is_draining() && for_batches => {
+            (StatusCode::SERVICE_UNAVAILABLE, "draining")
+        }
+        Ok(()) if is_stopped && for_batches => (StatusCode::SERVICE_UNAVAILABLE, "destination_stopped"),
         Ok(()) => (StatusCode::OK, "ok"),
     };
     let destination = report.map(DestinationBody::new);

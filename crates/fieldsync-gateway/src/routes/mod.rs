@@ -3,30 +3,30 @@
 //! A body is read only after its sender was authorized and its headers were found valid.
 //! Every response names the accepted encodings.
 
+mod body;
 mod device_status;
 mod health;
+mod hints;
 mod request_metrics;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{
-    ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-};
+use actix_web::http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use actix_web::middleware::DefaultHeaders;
-use actix_web::web::{self, Bytes, BytesMut, Data, Payload, ServiceConfig};
+use actix_web::web::{self, Bytes, Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
-use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use futures_util::{Stream, TryStreamExt, stream};
 use tokio::time::timeout;
 
 use super::admin::{AdminState, register_admin_routes};
 use super::applied_entry::AppliedRecordJson;
 use super::batch_processor::{
-    BatchProcessor, BatchStatus, DestinationRefusal, ProcessingOutcome, SubmitResult,
+    AdmissionRefusal, BatchProcessor, BatchStatus, DestinationRefusal, ProcessingOutcome, SubmitResult,
 };
 use super::batch_validation::{self, ACCEPTED_ENCODINGS, BatchHeaders};
 use super::bearer_token::bearer_token;
+use super::client_certificate::CertificateScope;
 use super::device_limit::DeviceLimit;
 use super::fault_injection::{FaultOptions, InjectedFault};
 use super::fleet::Fleet;
@@ -36,19 +36,15 @@ use super::metrics::Metrics;
 use super::request_error::{RETRY_AFTER_SECONDS, RequestError};
 use super::token_file::{TokenFile, TokenScope};
 use crate::causes::with_causes;
-use crate::clock::{millis, wall_ms};
+use crate::clock::wall_ms;
 use crate::model::BatchId;
-use crate::protocol::wire::{
-    BATCH_ID, BatchResponse, DEVICE_ID, HOLDS_KEYS, MAX_IN_FLIGHT, Processing, ProcessingState,
-    TIME_BUDGET_MS,
-};
+use crate::protocol::wire::{BATCH_ID, BatchResponse, DEVICE_ID, Processing, ProcessingState};
+pub(crate) use body::BodyMemory;
 use device_status::post_status;
 use health::{HEALTH_PATH, READY_PATH, report_health, report_readiness};
 pub(crate) use request_metrics::count_request;
 use request_metrics::{count_refusal, negotiate_format};
 
-/// A body is given up when nothing of it arrives for this long.
-const BODY_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much `GET /ledger` holds in memory at a time.
 const LEDGER_PAGE_LIMIT: PageLimit = PageLimit { rows: 500, bytes: 1 << 20 };
 const METRICS_PATH: &str = "/metrics";
@@ -71,6 +67,7 @@ pub(crate) struct GatewayState {
     /// `None` if no bearer token is required.
     pub(crate) tokens: Option<Arc<TokenFile>>,
     pub(crate) body_bytes_max: usize,
+    pub(crate) body_memory: BodyMemory,
     pub(crate) device_limit: Arc<DeviceLimit>,
     pub(crate) forward_control: Arc<ForwardControl>,
     pub(crate) fleet: Arc<Fleet>,
@@ -115,14 +112,10 @@ pub(crate) fn common_headers() -> DefaultHeaders {
 }
 
 async fn post_batch(request: HttpRequest, payload: Payload, state: Data<GatewayState>) -> HttpResponse {
-    let mut response = state.take_batch(&request, payload).await.unwrap_or_else(|error| {
+    let response = state.take_batch(&request, payload).await.unwrap_or_else(|error| {
         count_refusal(&state.metrics, &error);
         reject_batch(&request, &error)
     });
-    if let Some(limit) = state.device_limit.in_flight_max() {
-        let hint = HeaderValue::from(limit.get());
-        response.headers_mut().insert(HeaderName::from_static(MAX_IN_FLIGHT), hint);
-    }
     state.metrics.count_batch_response(response.status());
     state.add_hints(response)
 }
@@ -152,7 +145,7 @@ async fn export_metrics(request: HttpRequest, state: Data<GatewayState>) -> Http
 }
 
 async fn list_ledger(request: HttpRequest, state: Data<GatewayState>) -> Result<HttpResponse, RequestError> {
-    let scope = state.authorize(request.headers()).and_then(|scope| match scope {
+    let scope = state.authorize(&request).and_then(|scope| match scope {
         TokenScope::AnyDevice => Ok(()),
         TokenScope::Devices(_) => Err(RequestError::DeviceToken),
     });
@@ -167,7 +160,7 @@ impl GatewayState {
         request: &HttpRequest,
         payload: Payload,
     ) -> Result<HttpResponse, RequestError> {
-        let scope = self.authorize(request.headers())?;
+        let scope = self.authorize(request)?;
         let headers = BatchHeaders::parse(request.headers())?;
         if !scope.covers(headers.device) {
             return Err(RequestError::OtherDevice(headers.device));
@@ -178,12 +171,19 @@ impl GatewayState {
             .device_limit
             .take_place(headers.device)
             .map_err(|busy| RequestError::DeviceBusy { limit: busy.limit })?;
-        let body = self.read_body(request.headers(), payload).await?;
+        let admitted = self.processor.admit_batch(headers.device, headers.batch, headers.attempt > 1);
+        let upload = admitted.await.map_err(|refusal| match refusal {
+            AdmissionRefusal::Draining => RequestError::draining(),
+            AdmissionRefusal::InFlight => RequestError::Processing(headers.batch),
+            AdmissionRefusal::Busy { wait } => RequestError::Busy { wait },
+        })?;
+        let (body, reserved) = self.read_body(request.headers(), payload).await?;
         let body_bytes = body.len();
         let (limit, faults) = (self.body_bytes_max, self.faults.clone());
         let batch = web::block(move || batch_validation::validate_batch(&body, &headers, limit, &faults))
             .await
             .map_err(|error| LedgerError::Storage(error.into()))??;
+        drop(reserved);
         self.metrics.observe_batch(body_bytes, batch.records.len());
         match self.faults.draw_fault() {
             InjectedFault::None => {}
@@ -199,8 +199,11 @@ impl GatewayState {
             SubmitResult::Started(task) => task,
             SubmitResult::InFlight => return Err(RequestError::Processing(id)),
             SubmitResult::IdReused => return Err(RequestError::BatchIdReused(id)),
-            SubmitResult::Busy => return Err(RequestError::Busy),
+            SubmitResult::Busy => {
+                return Err(RequestError::Busy { wait: self.processor.refuse_batch(headers.device) });
+            }
         };
+        drop(upload);
         let time_budget = self.processor.time_budget();
         let limit = self.faults.time_limit.into_iter().chain(time_budget).min();
         let ended = match limit {
@@ -229,7 +232,7 @@ impl GatewayState {
         if self.faults.no_lookup {
             return Ok(HttpResponse::NotFound().content_type("text/plain").body("Not Found\n"));
         }
-        let scope = self.authorize(request.headers())?;
+        let scope = self.authorize(request)?;
         let device = batch_validation::parse_device_id(request.headers())?;
         if !scope.covers(device) {
             return Err(RequestError::OtherDevice(device));
@@ -246,48 +249,18 @@ impl GatewayState {
         }
     }
 
-    /// That records of a key are held, and how long a batch may take, so that devices send no more than the destination
-    /// can do in that time.
-    fn add_hints(&self, mut response: HttpResponse) -> HttpResponse {
-        let holds_keys = HeaderValue::from_static("true");
-        response.headers_mut().insert(HeaderName::from_static(HOLDS_KEYS), holds_keys);
-        if let Some(time_budget) = self.processor.time_budget() {
-            let value = HeaderValue::from(millis(time_budget));
-            response.headers_mut().insert(HeaderName::from_static(TIME_BUDGET_MS), value);
-        }
-        response
-    }
-
     /// For which devices the sender may act.
-    fn authorize(&self, headers: &HeaderMap) -> Result<TokenScope, RequestError> {
-        let Some(tokens) = &self.tokens else {
-            return Ok(TokenScope::AnyDevice);
+    fn authorize(&self, request: &HttpRequest) -> Result<TokenScope, RequestError> {
+        let by_token = match &self.tokens {
+            None => TokenScope::AnyDevice,
+            Some(tokens) => bearer_token(request.headers())
+                .and_then(|token| tokens.scope_of(token))
+                .ok_or(RequestError::Unauthorized)?,
         };
-        bearer_token(headers).and_then(|token| tokens.scope_of(token)).ok_or(RequestError::Unauthorized)
-    }
-
-    async fn read_body(&self, headers: &HeaderMap, mut payload: Payload) -> Result<Bytes, RequestError> {
-        let limit = self.body_bytes_max;
-        let content_length = headers
-            .get(CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| text.parse::<usize>().ok());
-        if content_length.is_some_and(|length| length > limit) {
-            return Err(RequestError::BodyTooLarge { limit });
-        }
-        let mut body = BytesMut::with_capacity(content_length.unwrap_or(0));
-        loop {
-            let chunk = match timeout(BODY_STALL_TIMEOUT, payload.next()).await {
-                Ok(Some(Ok(chunk))) => chunk,
-                Ok(Some(Err(_))) => return Err(RequestError::BodyInterrupted),
-                Ok(None) => return Ok(body.freeze()),
-                Err(_) => return Err(RequestError::BodyTooSlow),
-            };
-            if body.len() + chunk.len() > limit {
-                return Err(RequestError::BodyTooLarge { limit });
-            }
-            body.extend_from_slice(&chunk);
-        }
+        Ok(match request.conn_data::<CertificateScope>() {
+            Some(by_certificate) => by_token.restrict_to(&by_certificate.0),
+            None => by_token,
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::ConnectionType;
 use actix_web::http::header::{ACCEPT, HeaderMap};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
@@ -15,7 +16,7 @@ use crate::request_error::RequestError;
 /// The end of the pattern of outcome queries.
 const OUTCOME_PATTERN_END: &str = "/{batch_id}";
 
-/// Counts a request with its response, and measures it.
+/// Counts a request with its response, and measures it. A gateway that is ending closes the connection.
 pub(crate) async fn count_request(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -25,9 +26,12 @@ pub(crate) async fn count_request(
     let metrics = &state.metrics;
     let began = metrics.now();
     let in_flight = metrics.http.start_request();
-    let response = next.call(request).await;
+    let mut response = next.call(request).await;
     drop(in_flight);
-    if let Ok(response) = &response {
+    if let Ok(response) = &mut response {
+        if state.processor.is_draining() {
+            response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+        }
         let route = label_route(response.request().match_pattern().as_deref());
         metrics.http.count_response(route, response.status(), metrics.elapsed_since(began));
     }
@@ -42,7 +46,8 @@ pub(super) fn count_refusal(metrics: &Metrics, error: &RequestError) {
             metrics.http.count_auth_failure(AuthFailure::Device);
         }
         RequestError::DeviceBusy { .. } => metrics.http.count_throttled(ThrottleLimit::Device),
-        RequestError::Busy => metrics.http.count_throttled(ThrottleLimit::Gateway),
+        RequestError::Busy { .. } => metrics.http.count_throttled(ThrottleLimit::Gateway),
+        RequestError::Draining { .. } => metrics.http.count_throttled(ThrottleLimit::Draining),
         RequestError::DestinationRefusal { .. } => metrics.http.count_throttled(ThrottleLimit::Destination),
         _ => {}
     }

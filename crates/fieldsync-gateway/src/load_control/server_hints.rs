@@ -1,0 +1,101 @@
+//! What responses tell devices about the speed of the gateway: upper limits that it surely bears.
+//!
+//! A fast gateway sets limits that no device reaches, so that hints never slow devices down. Before enough was measured,
+//! there are none.
+
+use std::time::Duration;
+
+use super::{LoadLimits, TIME_LIMIT_SHARE, to_float};
+
+/// Batches before the first hint.
+const BATCHES_MIN: u64 = 10;
+/// Smaller batches say little about the cost of a record: their start-up cost dominates.
+const RECORDS_FOR_RATE_MIN: usize = 10;
+/// The factor by which each batch reduces the weight of earlier ones.
+const BATCH_DECAY: f64 = 0.95;
+/// Durations that devices plan with on their own. No time budget is smaller.
+const PLANNED_SHARE: f64 = 0.75;
+/// As many deviations from the expected duration are left between the time budget and the time limit.
+const DEVIATIONS_LEFT: f64 = 2.0;
+/// The largest number of records in a hint: more than any device sends at a time, and no more than are accepted.
+const RECORDS_HINT_MAX: f64 = 10_000.0;
+/// The number of batches in flight is limited for each device if this share of all places is taken.
+const BUSY_SHARE: f64 = 0.25;
+
+/// The hints. What is `None` is not limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LoadHints {
+    pub(crate) records_max: Option<usize>,
+    pub(crate) time_budget: Option<Duration>,
+    pub(crate) in_flight_max: Option<usize>,
+}
+
+/// Averages over recent batches.
+#[derive(Debug, Default)]
+pub(super) struct HintEstimator {
+    batches: u64,
+    /// Of batches that are large enough.
+    large_records: f64,
+    large_seconds: f64,
+    large_batches: u64,
+    records: f64,
+    /// Mean deviation from the expected duration, in seconds.
+    deviation: f64,
+    in_flight: f64,
+}
+
+impl HintEstimator {
+    /// A batch was processed, and `expected` seconds were expected.
+    pub(super) fn observe_batch(&mut self, records: usize, duration: Duration, expected: Option<f64>) {
+        let seconds = duration.as_secs_f64();
+        if self.batches == 0 {
+            self.records = to_float(records);
+        }
+        self.batches += 1;
+        if let Some(expected) = expected {
+            self.deviation = blend(self.deviation, (seconds - expected).abs());
+        }
+        self.records = blend(self.records, to_float(records));
+        if records >= RECORDS_FOR_RATE_MIN {
+            self.large_batches += 1;
+            self.large_records = self.large_records * BATCH_DECAY + to_float(records);
+            self.large_seconds = self.large_seconds * BATCH_DECAY + seconds;
+        }
+    }
+
+    pub(super) fn observe_load(&mut self, in_flight: usize) {
+        self.in_flight = blend(self.in_flight, to_float(in_flight));
+    }
+
+    /// Records of a usual batch; `None` before the first one.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive average")]
+    pub(super) fn usual_records(&self) -> Option<u64> {
+        (self.batches > 0).then(|| self.records.round().max(1.0) as u64)
+    }
+
+    pub(super) fn estimate(&self, limits: &LoadLimits, devices: usize) -> LoadHints {
+        let limit = limits.time_limit.as_secs_f64();
+        let is_busy = self.in_flight >= to_float(limits.in_flight_max) * BUSY_SHARE;
+        LoadHints {
+            records_max: (self.large_batches >= BATCHES_MIN)
+                .then(|| self.records_within(limit * PLANNED_SHARE)),
+            time_budget: (self.batches >= BATCHES_MIN).then(|| {
+                let left = limit * TIME_LIMIT_SHARE - DEVIATIONS_LEFT * self.deviation;
+                Duration::from_secs_f64(left.max(limit * PLANNED_SHARE))
+            }),
+            in_flight_max: is_busy.then(|| (limits.in_flight_max / devices.max(1)).max(1)),
+        }
+    }
+
+    /// As many records as take so long at the average speed. A part of the time is a start-up cost, which a larger batch
+    /// has once, so that the true number is rather larger.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and a limit")]
+    fn records_within(&self, seconds: f64) -> usize {
+        let records = seconds * self.large_records / self.large_seconds.max(f64::EPSILON);
+        records.clamp(1.0, RECORDS_HINT_MAX) as usize
+    }
+}
+
+fn blend(average: f64, value: f64) -> f64 {
+    average * BATCH_DECAY + value * (1.0 - BATCH_DECAY)
+}

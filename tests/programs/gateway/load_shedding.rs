@@ -1,0 +1,120 @@
+//! A gateway with more batches than it can answer in time refuses some, and asks their devices to return one after the
+//! other.
+
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use super::configuration::Setup;
+use crate::support::device::{Batch, Record};
+use crate::support::gateway::Gateway;
+use crate::support::wait::{pace, wait_for};
+
+/// Waits until so many batches are being processed.
+fn wait_for_processing(gateway: &Gateway, batches: u64) {
+    wait_for("batches to be at work", || {
+        (gateway.metric("fieldsync_gateway_processing") == batches).then_some(())
+    });
+}
+
+#[test]
+fn a_batch_without_a_place_is_refused_before_its_body_is_sent() {
+    let setup = Setup::with("max_in_flight = 2\n[faults]\nrecord_cost = \"2s\"\n");
+    let gateway = setup.start(&[]);
+    thread::scope(|scope| {
+        let senders = [(); 2].map(|()| scope.spawn(|| gateway.post(&Batch::of(&["{}"])).batch()));
+        wait_for_processing(&gateway, 2);
+        let refused = Batch::of(&["{}"]);
+        let mut stream = TcpStream::connect(gateway.address).unwrap();
+        stream.write_all(refused.head("Content-Length: 100000").as_bytes()).unwrap();
+        let mut response = [0; 12];
+        stream.read_exact(&mut response).unwrap();
+        assert_eq!(&response, b"HTTP/1.1 429");
+        let response = gateway.post(&refused);
+        assert_eq!((response.status, response.code().as_str()), (429, "BUSY"));
+        let wait: u64 = response.header("retry-after").parse().unwrap();
+        assert!((1..=300).contains(&wait), "{wait}");
+        assert_eq!(gateway.query_outcome(&refused).status, 404);
+        assert!(gateway.metric("fieldsync_gateway_batches_throttled_total{limit=\"gateway\"}") >= 2);
+        for sender in senders {
+            sender.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn while_it_is_busy_resends_of_known_batches_and_outcome_queries_are_answered() {
+    let setup = Setup::with("max_in_flight = 1\n");
+    let known = Batch::of(&["{}"]);
+    let first = setup.start(&[]);
+    first.post(&known).batch();
+    drop(first);
+    setup.write("max_in_flight = 1\n[faults]\nrecord_cost = \"2s\"\n");
+    let gateway = setup.start(&[]);
+    let slow = Batch::of(&["{}"]);
+    let resend = |batch: &Batch| {
+        let mut headers = batch.headers();
+        headers.retain(|(name, _)| name != "x-sync-attempt");
+        headers.push(("x-sync-attempt".into(), "2".into()));
+        gateway.post_raw(&headers, batch.body())
+    };
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| gateway.post(&slow).batch());
+        wait_for_processing(&gateway, 1);
+        assert!(resend(&known).batch().replayed);
+        assert_eq!(resend(&slow).code(), "PROCESSING");
+        assert_eq!(gateway.query_outcome(&slow).status, 202);
+        assert_eq!(gateway.query_outcome(&known).status, 200);
+        assert_eq!(resend(&Batch::of(&["{}"])).code(), "BUSY");
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn batches_that_would_exceed_the_time_limit_are_refused_and_those_in_flight_are_answered() {
+    let text = "device_time_limit = \"1s\"\n[faults]\nrecord_cost = \"1500ms\"\n";
+    let setup = Setup::with(text);
+    let gateway = setup.start(&[]);
+    thread::scope(|scope| {
+        // It learns that a batch takes longer than devices wait.
+        for sender in [(); 4].map(|()| scope.spawn(|| gateway.post(&Batch::of(&["{}"])).batch())) {
+            sender.join().unwrap();
+        }
+        let senders = [(); 4].map(|()| scope.spawn(|| gateway.post(&Batch::of(&["{}"])).batch()));
+        wait_for_processing(&gateway, 4);
+        assert_eq!(gateway.post(&Batch::of(&["{}"])).code(), "BUSY");
+        for sender in senders {
+            sender.join().unwrap();
+        }
+    });
+    // It never stops measuring.
+    gateway.post(&Batch::of(&["{}"])).batch();
+}
+
+#[test]
+fn in_a_storm_every_batch_is_applied_once_and_devices_return_when_they_are_asked_to() {
+    const DEVICES: usize = 24;
+    let setup = Setup::with("max_in_flight = 4\n[faults]\nrecord_cost = \"50ms\"\n");
+    let gateway = setup.start(&[]);
+    let batches: Vec<Batch> = (0..DEVICES).map(|_| Batch::with(vec![Record::new("{}")])).collect();
+    let send = |batch: &Batch| {
+        loop {
+            let response = gateway.post(batch);
+            if response.status != 429 {
+                return response.batch();
+            }
+            pace(Duration::from_secs(response.header("retry-after").parse().unwrap()));
+        }
+    };
+    thread::scope(|scope| {
+        let senders: Vec<_> = batches.iter().map(|batch| scope.spawn(|| send(batch))).collect();
+        for sender in senders {
+            assert!(!sender.join().unwrap().replayed);
+        }
+    });
+    let applied: HashSet<_> = gateway.applied_ids().into_iter().collect();
+    assert_eq!((applied.len(), gateway.ledger().len()), (DEVICES, DEVICES));
+    assert!(gateway.metric("fieldsync_gateway_batches_throttled_total{limit=\"gateway\"}") > 0);
+}
