@@ -12,6 +12,7 @@ mod deferral;
 mod delivery;
 mod disk;
 mod doctor;
+mod fleet;
 mod floors;
 mod gateway;
 mod in_flight;
