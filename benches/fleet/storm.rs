@@ -37,7 +37,8 @@ const HEAD: [&str; 15] = [
 /// What a storm showed.
 struct Storm {
     ideal: Duration,
-    steady_rate: f64,
+    /// Before and after.
+    steady_rates: [f64; 2],
     /// Until each batch was confirmed, sorted.
     waits: Vec<Duration>,
     counts: Counts,
@@ -82,13 +83,13 @@ fn raise_storm(gateways: &[RunningGateway], options: &Options) -> Storm {
     let gateway_memory_kib = processes.gateway_memory_kib();
 
     let (after, counts_after) = load();
-    let steady_rate = before.rate().max(after.rate());
-    let ideal = Duration::from_secs_f64(counts.waits.len() as f64 / steady_rate);
+    let steady_rates = [before.rate(), after.rate()];
+    let ideal = Duration::from_secs_f64(counts.waits.len() as f64 / steady_rates[0].max(steady_rates[1]));
     let all = [&counts_before, &counts, &counts_after].into_iter().flat_map(|counts| &counts.settled);
     let check = run_fleet(LedgerCheck::run(addresses[0], all));
     let mut waits = counts.waits.clone();
     waits.sort_unstable();
-    Storm { ideal, steady_rate, waits, counts, check, gateway_memory_kib }
+    Storm { ideal, steady_rates, waits, counts, check, gateway_memory_kib }
 }
 
 fn cells(ledger: &str, gateways: usize, storm: &Storm) -> Vec<String> {
@@ -103,7 +104,7 @@ fn cells(ledger: &str, gateways: usize, storm: &Storm) -> Vec<String> {
         ledger.to_owned(),
         gateways.to_string(),
         storm.waits.len().to_string(),
-        format!("{:.0}", storm.steady_rate),
+        format!("{:.0}, {:.0}", storm.steady_rates[0], storm.steady_rates[1]),
         seconds(storm.ideal),
         seconds(longest),
         format!("**{:.2}**", longest.as_secs_f64() / storm.ideal.as_secs_f64()),
