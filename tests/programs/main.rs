@@ -14,6 +14,7 @@ mod delivery;
 mod device_status;
 mod disk;
 mod doctor;
+mod fleet;
 mod floors;
 mod gateway;
 mod in_flight;

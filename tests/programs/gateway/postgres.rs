@@ -4,6 +4,7 @@ mod conformance;
 mod destination;
 mod devices;
 mod failover;
+mod fleet;
 mod forwarding;
 mod migration;
 mod outages;

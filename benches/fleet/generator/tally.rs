@@ -1,0 +1,98 @@
+//! What the devices of a fleet experienced.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fieldsync::clock::Clock;
+use fieldsync::protocol::wire::{BatchResponse, RecordStatus};
+use hyper::StatusCode;
+use tokio::sync::watch;
+
+use super::batch::Batch;
+use super::connections::ExchangeFailure;
+
+/// Counts of all devices. A fleet runs on one thread.
+pub(crate) struct Tally {
+    clock: Clock,
+    counts: RefCell<Counts>,
+    settled: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// Batches that the gateway confirmed.
+    pub(crate) settled: Vec<Batch>,
+    /// From the first byte of a request to the last of its response, of the request that was confirmed.
+    pub(crate) latencies: Vec<Duration>,
+    /// From the start of the fleet until a batch was confirmed.
+    pub(crate) waits: Vec<Duration>,
+    /// Requests with a batch, by the status of their response.
+    pub(crate) statuses: BTreeMap<u16, usize>,
+    /// Requests with a batch that had no response.
+    pub(crate) unanswered: usize,
+    pub(crate) queries: usize,
+    /// Waits by the seconds that the gateway named; 0 where it named none.
+    pub(crate) retry_after: BTreeMap<u64, usize>,
+    pub(crate) applied: usize,
+    /// Confirmed by an earlier batch or an earlier response.
+    pub(crate) repeated: usize,
+}
+
+impl Counts {
+    pub(crate) fn status(&self, status: u16) -> usize {
+        self.statuses.get(&status).copied().unwrap_or_default()
+    }
+
+    /// Requests with a batch.
+    pub(crate) fn requests(&self) -> usize {
+        self.statuses.values().sum::<usize>() + self.unanswered
+    }
+}
+
+impl Tally {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self { clock, counts: RefCell::default(), settled: watch::Sender::new(0) }
+    }
+
+    pub(crate) fn take_counts(&self) -> Counts {
+        self.counts.take()
+    }
+
+    /// The number of batches that were confirmed.
+    pub(crate) fn watch_settled(&self) -> watch::Receiver<usize> {
+        self.settled.subscribe()
+    }
+
+    pub(crate) fn count_request(&self, replied: Result<StatusCode, &ExchangeFailure>) {
+        let mut counts = self.counts.borrow_mut();
+        match replied {
+            Ok(status) => *counts.statuses.entry(status.as_u16()).or_default() += 1,
+            Err(_) => counts.unanswered += 1,
+        }
+    }
+
+    pub(crate) fn count_query(&self) {
+        self.counts.borrow_mut().queries += 1;
+    }
+
+    pub(crate) fn count_wait(&self, retry_after: Option<u64>) {
+        *self.counts.borrow_mut().retry_after.entry(retry_after.unwrap_or_default()).or_default() += 1;
+    }
+
+    /// A batch was confirmed. No record of a fleet gives a reason to refuse it.
+    pub(crate) fn settle(&self, batch: &Batch, response: &BatchResponse, latency: Duration) {
+        let mut counts = self.counts.borrow_mut();
+        for result in &response.results {
+            match result.status {
+                RecordStatus::Applied if !response.replayed => counts.applied += 1,
+                RecordStatus::Applied | RecordStatus::Duplicate => counts.repeated += 1,
+                RecordStatus::Rejected | RecordStatus::Retry => panic!("a record was refused: {result:?}"),
+            }
+        }
+        counts.latencies.push(latency);
+        counts.waits.push(self.clock.now());
+        counts.settled.push(*batch);
+        self.settled.send_replace(counts.settled.len());
+    }
+}
