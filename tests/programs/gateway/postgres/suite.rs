@@ -13,8 +13,9 @@ const ABOUT_THE_FILE: [&str; 2] = [
     "gateway::configuration::options_win_over_the_file_and_the_file_over_defaults",
 ];
 
-/// These need a lease that ends with the process, or a session that is there at once.
-const ABOUT_TIME: [&str; 3] = [
+/// These need a lease or a claim that ends with the process, or a session that is there at once.
+const ABOUT_TIME: [&str; 4] = [
+    "gateway::process::a_crash_during_processing_leaves_nothing_half_applied_and_a_resend_applies_once",
     "gateway::destination::responses::a_batch_that_takes_too_long_is_answered_504_and_its_outcome_is_found",
     "gateway::destination::crashes::what_",
     "gateway::destination::responses::what_another_batch_is_handing_over_is_tried_again_later",
