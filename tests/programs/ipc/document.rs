@@ -12,6 +12,7 @@ use crate::support::document::Document;
 use crate::support::events::{EventReader, ReceivedEvent};
 use crate::support::server::{Gate, Reply, ScriptedServer};
 use crate::support::settings::Settings;
+use crate::support::wait::DEADLINE;
 
 /// All calls that read.
 fn look_around(document: &Document, daemon: &Daemon) {
@@ -226,7 +227,7 @@ fn every_response_matches_the_document_and_every_operation_is_tried() {
     let server = ScriptedServer::start(|_| Reply::error(401, "WHO"));
     home.configure(&Settings::for_server(&server.url()).with("telemetry.alert_oldest_pending", "1ms"));
     let daemon = home.start();
-    let mut events = EventReader::open(&daemon.home.socket(), None);
+    let events = EventReader::open(&daemon.home.socket(), None).read_in_background();
     daemon.wait_for_phase("auth_required");
     look_around(&document, &daemon);
     server.set_script(|_| Reply::html(200));
@@ -270,7 +271,10 @@ fn every_response_matches_the_document_and_every_operation_is_tried() {
         })
     });
     let last = daemon.enqueue_many(1).remove(0);
-    let seen = events.read_until(|seen| seen.event == "record" && seen.data["id"] == last.as_str());
+    let mut seen: Vec<ReceivedEvent> = Vec::new();
+    while !seen.last().is_some_and(|seen| seen.event == "record" && seen.data["id"] == last.as_str()) {
+        seen.push(events.recv_timeout(DEADLINE).expect("the event of the last record"));
+    }
     assert!(seen.last().unwrap().data["receipt"].is_object());
     look_around(&document, &daemon);
     for ReceivedEvent { event, data, .. } in &seen {

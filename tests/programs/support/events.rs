@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 
 use serde_json::Value;
 
@@ -39,6 +41,13 @@ impl EventReader {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         Self(BufReader::new(stream))
+    }
+
+    /// Reads on a thread of its own, so that events do not wait for a test that is busy.
+    pub(crate) fn read_in_background(mut self) -> Receiver<ReceivedEvent> {
+        let (sender, events) = mpsc::channel();
+        thread::spawn(move || while self.next().is_some_and(|event| sender.send(event).is_ok()) {});
+        events
     }
 
     /// Closes the sending half of the connection.
