@@ -50,6 +50,7 @@ mod lifecycle;
 mod listener;
 mod load_control;
 mod manual;
+mod memory;
 mod metrics;
 mod option_values;
 mod options;
@@ -160,6 +161,7 @@ impl RunError {
 /// Runs until a signal ends it, and returns the exit code for the process.
 pub fn run_gateway(options: &GatewayOptions) -> u8 {
     init_logging();
+    memory::refuse_huge_pages();
     match LoadedConfig::load(options).map_err(RunError::from).and_then(|loaded| run(options, loaded)) {
         Ok(()) => exit::DONE,
         Err(error) => {
