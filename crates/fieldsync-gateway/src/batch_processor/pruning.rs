@@ -7,7 +7,6 @@ use tokio::time::sleep;
 
 use super::BatchProcessor;
 use crate::causes::with_causes;
-use crate::clock::{millis, wall_ms};
 use crate::ledger::{Ledger, LedgerError, SENT_RETENTION};
 
 /// Rows that one transaction deletes: few, so that batches hardly wait for it.
@@ -17,8 +16,8 @@ const PRUNE_INTERVAL_RANGE: (Duration, Duration) = (Duration::from_secs(1), Dura
 /// How often the search runs while a response is kept.
 const PRUNES_PER_RETENTION: u32 = 10;
 
-/// Deletes up to so many rows that are older than this wall time, in milliseconds. As many mean that there may be more.
-type PruneStep = fn(&dyn Ledger, u64, usize) -> Result<usize, LedgerError>;
+/// Deletes up to so many rows that are older than this. As many mean that there may be more.
+type PruneStep = fn(&dyn Ledger, Duration, usize) -> Result<usize, LedgerError>;
 
 impl BatchProcessor {
     /// Deletes responses and records that were kept long enough, and what is known for long enough of records that were
@@ -27,9 +26,9 @@ impl BatchProcessor {
         let pause =
             (keep_answers / PRUNES_PER_RETENTION).clamp(PRUNE_INTERVAL_RANGE.0, PRUNE_INTERVAL_RANGE.1);
         let steps: [(Duration, PruneStep); 3] = [
-            (keep_answers, |ledger, before, max| ledger.prune_responses(before, max)),
-            (keep_records, |ledger, before, max| ledger.prune_records(before, max)),
-            (SENT_RETENTION, |ledger, before, max| ledger.prune_sent(before, max)),
+            (keep_answers, |ledger, retention, max| ledger.prune_responses(retention, max)),
+            (keep_records, |ledger, retention, max| ledger.prune_records(retention, max)),
+            (SENT_RETENTION, |ledger, retention, max| ledger.prune_sent(retention, max)),
         ];
         loop {
             let mut has_more = false;
@@ -46,8 +45,7 @@ impl BatchProcessor {
 
     /// Returns whether there may be more to delete.
     async fn prune(&self, retention: Duration, step: PruneStep) -> bool {
-        let before = wall_ms().saturating_sub(millis(retention));
-        match self.calls.write(move |ledger| step(ledger, before, PRUNE_BATCH_SIZE)).await {
+        match self.calls.write(move |ledger| step(ledger, retention, PRUNE_BATCH_SIZE)).await {
             Ok(rows) => rows >= PRUNE_BATCH_SIZE,
             Err(error) => {
                 tracing::error!(error = with_causes(&error), "old rows of the ledger were not deleted");

@@ -89,9 +89,9 @@ pub(crate) trait DeliveryLedger {
         now: u64,
     ) -> Result<BatchSettlement, LedgerError>;
 
-    /// Forgets up to `max` records that were sent before this wall time, in milliseconds, without a certain outcome.
-    /// Returns how many.
-    fn prune_sent(&self, before: u64, max: usize) -> Result<usize, LedgerError>;
+    /// Forgets up to `max` records that were sent longer than `retention` ago, by the clock of the ledger, without a
+    /// certain outcome. Returns how many.
+    fn prune_sent(&self, retention: Duration, max: usize) -> Result<usize, LedgerError>;
 
     /// Counts a request for an access token, unless there were `requests_max` within `window`. Then it returns how
     /// long to wait.

@@ -123,13 +123,13 @@ pub(crate) trait Ledger: DeliveryLedger + RefusedLedger + DeviceLedger + Send + 
     /// Applies the new records and stores the response: all of it, or nothing.
     fn settle_batch(&self, batch: &ValidatedBatch, now: u64) -> Result<BatchSettlement, LedgerError>;
 
-    /// Deletes up to `max` responses that are older than `before`. Returns how many.
-    fn prune_responses(&self, before: u64, max: usize) -> Result<usize, LedgerError>;
+    /// Deletes up to `max` responses that are older than `retention`, by the clock of the ledger. Returns how many.
+    fn prune_responses(&self, retention: Duration, max: usize) -> Result<usize, LedgerError>;
 
-    /// Forgets records that were applied before this wall time, in milliseconds: their ids, and their lines of the
-    /// listing. A record whose payload still waits is kept, and so is the newest one. Looks at `max` records at most,
-    /// and returns at how many: fewer mean that no older ones are left.
-    fn prune_records(&self, before: u64, max: usize) -> Result<usize, LedgerError>;
+    /// Forgets records that were applied longer than `retention` ago, by the clock of the ledger: their ids, and their
+    /// lines of the listing. A record whose payload still waits is kept, and so is the newest one. Looks at `max`
+    /// records at most, and returns at how many: fewer mean that no older ones are left.
+    fn prune_records(&self, retention: Duration, max: usize) -> Result<usize, LedgerError>;
 
     /// A page of the listing: the records after `seq`, in order.
     fn applied_after(&self, seq: u64, limit: PageLimit) -> Result<Vec<AppliedRecord>, LedgerError>;

@@ -45,6 +45,7 @@ use super::ledger::{
     LedgerOpenError, LedgerSize, PageLimit, StoredResponse, StoredVerdict,
 };
 use super::validated_batch::ValidatedBatch;
+use crate::clock::{millis, wall_ms};
 use crate::model::{BatchId, DeviceId};
 use crate::protocol::wire::BatchResponse;
 
@@ -173,8 +174,8 @@ impl Ledger for PostgresLedger {
         })
     }
 
-    fn prune_responses(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
-        let (before, max_rows) = (to_i64(before), count_to_i64(max));
+    fn prune_responses(&self, retention: Duration, max: usize) -> Result<usize, LedgerError> {
+        let (before, max_rows) = (to_i64(wall_ms().saturating_sub(millis(retention))), count_to_i64(max));
         self.sessions.run_in_any(async |session| {
             let deleted = session
                 .client
@@ -185,7 +186,8 @@ impl Ledger for PostgresLedger {
         })
     }
 
-    fn prune_records(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
+    fn prune_records(&self, retention: Duration, max: usize) -> Result<usize, LedgerError> {
+        let before = wall_ms().saturating_sub(millis(retention));
         self.sessions.run_in_any(async |session| records::prune_records(&session.client, before, max).await)
     }
 
@@ -278,8 +280,8 @@ impl DeliveryLedger for PostgresLedger {
         })
     }
 
-    fn prune_sent(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
-        let (before, max_rows) = (to_i64(before), count_to_i64(max));
+    fn prune_sent(&self, retention: Duration, max: usize) -> Result<usize, LedgerError> {
+        let (before, max_rows) = (to_i64(wall_ms().saturating_sub(millis(retention))), count_to_i64(max));
         self.sessions.run_in_any(async |session| {
             let deleted = delivery::prune_sent(session, before, max_rows).await?;
             Ok(usize::try_from(deleted).unwrap_or(max))

@@ -30,7 +30,7 @@ use super::ledger::{
     LedgerOpenError, LedgerSize, PageLimit, StoredResponse, StoredVerdict, admit_records,
 };
 use super::validated_batch::ValidatedBatch;
-use crate::clock::Clock;
+use crate::clock::{Clock, millis, wall_ms};
 use crate::model::{BatchId, DeviceId};
 use crate::protocol::wire::BatchResponse;
 use delivery::{find_facts, find_old_sent, remove_sent, settled_ids, store_final_response, store_verdicts};
@@ -104,6 +104,47 @@ impl RedbLedger {
     ) -> Result<T, LedgerError> {
         self.with_database(|database| self.writers.write(database, operation))
     }
+
+    /// Deletes up to `max` responses that were given before this time.
+    fn delete_responses(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
+        self.write(|transaction| {
+            let mut by_age = transaction.open_table(ANSWERED)?;
+            let mut batches = transaction.open_table(BATCHES)?;
+            let mut deleted = 0;
+            while deleted < max {
+                let oldest = by_age.first()?.map(|(key, _)| key.value());
+                let Some(key) = oldest.filter(|(at, ..)| *at < before) else {
+                    break;
+                };
+                by_age.remove(key)?;
+                batches.remove((key.1, key.2))?;
+                deleted += 1;
+            }
+            Ok(if deleted == 0 { Written::Unchanged(deleted) } else { Written::Changed(deleted) })
+        })
+    }
+
+    /// Looks at up to `max` records, and forgets those that were applied before this time.
+    fn forget_records(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
+        let position = self.prune_positions().listing;
+        let step = self.write(|transaction| {
+            let step = prune_listing(transaction, position, before, max)?;
+            Ok(if step.forgotten == 0 { Written::Unchanged(step) } else { Written::Changed(step) })
+        })?;
+        self.prune_positions().listing = step.next_position;
+        Ok(step.examined)
+    }
+
+    /// Forgets up to `max` records that were sent before this time.
+    fn forget_sent(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
+        let position = self.prune_positions().sent;
+        let old = self.with_database(|database| find_old_sent(database, position, before, max))?;
+        if !old.ids.is_empty() {
+            self.write(|transaction| Ok(Written::Changed(remove_sent(transaction, &old.ids)?)))?;
+        }
+        self.prune_positions().sent = old.next_position;
+        Ok(old.ids.len())
+    }
 }
 
 impl Ledger for RedbLedger {
@@ -153,32 +194,12 @@ impl Ledger for RedbLedger {
         })
     }
 
-    fn prune_responses(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
-        self.write(|transaction| {
-            let mut by_age = transaction.open_table(ANSWERED)?;
-            let mut batches = transaction.open_table(BATCHES)?;
-            let mut deleted = 0;
-            while deleted < max {
-                let oldest = by_age.first()?.map(|(key, _)| key.value());
-                let Some(key) = oldest.filter(|(at, ..)| *at < before) else {
-                    break;
-                };
-                by_age.remove(key)?;
-                batches.remove((key.1, key.2))?;
-                deleted += 1;
-            }
-            Ok(if deleted == 0 { Written::Unchanged(deleted) } else { Written::Changed(deleted) })
-        })
+    fn prune_responses(&self, retention: Duration, max: usize) -> Result<usize, LedgerError> {
+        self.delete_responses(wall_ms().saturating_sub(millis(retention)), max)
     }
 
-    fn prune_records(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
-        let position = self.prune_positions().listing;
-        let step = self.write(|transaction| {
-            let step = prune_listing(transaction, position, before, max)?;
-            Ok(if step.forgotten == 0 { Written::Unchanged(step) } else { Written::Changed(step) })
-        })?;
-        self.prune_positions().listing = step.next_position;
-        Ok(step.examined)
+    fn prune_records(&self, retention: Duration, max: usize) -> Result<usize, LedgerError> {
+        self.forget_records(wall_ms().saturating_sub(millis(retention)), max)
     }
 
     fn applied_after(&self, seq: u64, limit: PageLimit) -> Result<Vec<AppliedRecord>, LedgerError> {
@@ -292,14 +313,8 @@ impl DeliveryLedger for RedbLedger {
         Ok(settlement)
     }
 
-    fn prune_sent(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
-        let position = self.prune_positions().sent;
-        let old = self.with_database(|database| find_old_sent(database, position, before, max))?;
-        if !old.ids.is_empty() {
-            self.write(|transaction| Ok(Written::Changed(remove_sent(transaction, &old.ids)?)))?;
-        }
-        self.prune_positions().sent = old.next_position;
-        Ok(old.ids.len())
+    fn prune_sent(&self, retention: Duration, max: usize) -> Result<usize, LedgerError> {
+        self.forget_sent(wall_ms().saturating_sub(millis(retention)), max)
     }
 
     fn take_token_request(

@@ -156,7 +156,7 @@ fn verdicts_survive_and_leases_end_with_the_process() {
     let late = ledger.finish_delivery(&batch, delivery, &[], &response(&batch, "LATE"), 3).unwrap();
     assert!(matches!(late, BatchSettlement::Replayed(response) if response.results == ends.results));
     assert_eq!(applied_count(&ledger), 3);
-    assert_eq!(ledger.prune_responses(3, 10).unwrap(), 1);
+    assert_eq!(ledger.delete_responses(3, 10).unwrap(), 1);
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn what_may_be_at_the_destination_keeps_its_id_until_it_is_applied_or_rejected()
 
     // What was sent decades ago is forgotten.
     let ledger = file.open();
-    assert_eq!([3, 2, 3].map(|before| ledger.prune_sent(before, 1).unwrap()), [1, 0, 0]);
+    assert_eq!([3, 2, 3].map(|before| ledger.forget_sent(before, 1).unwrap()), [1, 0, 0]);
     assert_eq!(admit(&ledger, &other, delivery), [".", "ID_OF_OTHER_DEVICE", "."]);
     drop(ledger);
     // A device corrects its own record, and another one has the same one.
@@ -215,8 +215,8 @@ fn a_response_without_receipts_is_replaced_and_what_it_applied_is_not_applied_ag
     assert_eq!(stored.response.results[0].code.as_deref(), Some("NEW"));
     assert_eq!(applied_count(&ledger), 1);
     // Its age is that of the new response.
-    assert_eq!(ledger.prune_responses(2, 10).unwrap(), 0);
-    assert_eq!(ledger.prune_responses(3, 10).unwrap(), 1);
+    assert_eq!(ledger.delete_responses(2, 10).unwrap(), 0);
+    assert_eq!(ledger.delete_responses(3, 10).unwrap(), 1);
 }
 
 #[test]

@@ -84,9 +84,9 @@ fn old_records_are_forgotten_in_small_steps_and_the_newest_one_stays() {
     let ledger = RedbLedger::open(&directory.path().join("ledger.redb"), false).unwrap();
     let first = apply(&ledger, 10);
     (11..=16).for_each(|now| drop(apply(&ledger, now)));
-    assert_eq!([15, 15, 15].map(|before| ledger.prune_records(before, 3).unwrap()), [3, 2, 0]);
+    assert_eq!([15, 15, 15].map(|before| ledger.forget_records(before, 3).unwrap()), [3, 2, 0]);
     assert_eq!((listed(&ledger), count_known(&ledger)), (vec![6, 7], [2, 2]));
-    assert_eq!([99, 99].map(|before| ledger.prune_records(before, 3).unwrap()), [1, 0]);
+    assert_eq!([99, 99].map(|before| ledger.forget_records(before, 3).unwrap()), [1, 0]);
     assert_eq!(listed(&ledger), [7]);
     // Its number is not used again, and a forgotten record is applied again.
     let mut again = batch(first.records[0].id, "{}");
@@ -105,14 +105,14 @@ fn a_record_whose_payload_waits_is_not_forgotten_however_many_there_are() {
     settle(&ledger, vec![entries.remove(5), entries.remove(4)], &ForwardVerdict::Passed);
     settle(&ledger, vec![entries.remove(0)], &held());
     // Steps go past rows that wait, reach the end, and begin again.
-    assert_eq!([9; 4].map(|before| ledger.prune_records(before, 2).unwrap()), [2, 2, 1, 2]);
+    assert_eq!([9; 4].map(|before| ledger.forget_records(before, 2).unwrap()), [2, 2, 1, 2]);
     assert_eq!(listed(&ledger), [1, 2, 3, 4, 6]);
     assert_eq!(ledger.refused_record(first.records[0].id).unwrap().unwrap().attempts, 1);
     let ids: Vec<RecordId> = first.records.iter().map(|record| record.id).collect();
     ledger.review_records(&ids, crate::ledger::ReviewDecision::Discard, 1).unwrap();
     let rest = outbox(&ledger);
     settle(&ledger, rest, &ForwardVerdict::Passed);
-    while ledger.prune_records(9, 2).unwrap() == 2 {}
-    while ledger.prune_records(9, 2).unwrap() == 2 {}
+    while ledger.forget_records(9, 2).unwrap() == 2 {}
+    while ledger.forget_records(9, 2).unwrap() == 2 {}
     assert_eq!(listed(&ledger), [6]);
 }
