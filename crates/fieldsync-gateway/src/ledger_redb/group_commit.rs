@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use redb::{CommitError, Database, WriteTransaction};
+use redb::{CommitError, Database, StorageError, WriteTransaction};
 
 use crate::ledger::LedgerError;
 
@@ -75,7 +75,7 @@ impl GroupCommit {
                 TurnResult::LeftOpen(reply, end) => match end.wait() {
                     GroupResult::Committed => return Ok(reply),
                     GroupResult::Aborted => {}
-                    GroupResult::CommitFailed(error) => return Err(LedgerError::Storage(error.into())),
+                    GroupResult::CommitFailed(error) => return Err(to_ledger_error(error)),
                 },
             }
         }
@@ -132,13 +132,23 @@ impl OpenGroup {
             Ok(()) => GroupResult::Committed,
             Err(error) => GroupResult::CommitFailed(Arc::clone(error)),
         });
-        result.map_err(|error| LedgerError::Storage(error.into()))
+        result.map_err(to_ledger_error)
     }
 
     fn abort(self) -> Result<(), LedgerError> {
         let aborted = self.transaction.abort();
         self.end.0.publish(GroupResult::Aborted);
         Ok(aborted?)
+    }
+}
+
+/// The error of a commit, which all of its group have.
+fn to_ledger_error(error: Arc<CommitError>) -> LedgerError {
+    match &*error {
+        CommitError::Storage(StorageError::Io(_) | StorageError::PreviousIo) => {
+            LedgerError::Unreachable(error.into())
+        }
+        _ => LedgerError::Storage(error.into()),
     }
 }
 

@@ -3,6 +3,7 @@
 //! A file under the ledger's name is always complete: it is created under another name, and renamed
 //! once it is on disk. Its lock keeps other processes out.
 
+mod database_slot;
 mod delivery;
 mod devices;
 mod file;
@@ -20,7 +21,7 @@ mod token_requests;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
@@ -33,8 +34,9 @@ use super::validated_batch::ValidatedBatch;
 use crate::clock::{Clock, millis, wall_ms};
 use crate::model::{BatchId, DeviceId};
 use crate::protocol::wire::BatchResponse;
+use database_slot::{DatabaseSlot, OpenDatabase};
 use delivery::{find_facts, find_old_sent, remove_sent, settled_ids, store_final_response, store_verdicts};
-use file::open_or_create;
+use file::{database_builder, open_or_create};
 use group_commit::{GROUP_OPERATIONS_MAX, GroupCommit, Written};
 use lane_tables::count_parked;
 use leases::LeaseTable;
@@ -47,8 +49,7 @@ use tables::{
 
 /// A ledger in a file.
 pub(crate) struct RedbLedger {
-    /// `None` once the ledger is closed.
-    database: RwLock<Option<Database>>,
+    database: DatabaseSlot,
     path: PathBuf,
     writers: GroupCommit,
     /// Whether applied records go to the outbox.
@@ -63,16 +64,29 @@ impl RedbLedger {
     /// Opens the ledger, and creates it if there is none. Only if this gateway `forwards`, it keeps payloads of applied
     /// records, in the outbox.
     pub(crate) fn open(path: &Path, forwards: bool) -> Result<Self, LedgerOpenError> {
-        let database = RwLock::new(Some(open_or_create(path, forwards)?));
-        Ok(Self {
-            database,
-            path: path.into(),
+        let path = path.to_path_buf();
+        let database = open_or_create(&path, forwards)?;
+        let reopened = path.clone();
+        let reopen = Box::new(move || Ok(database_builder().open(&reopened)?));
+        Ok(Self::on_database(database, path, forwards, Clock::start(), reopen))
+    }
+
+    fn on_database(
+        database: Database,
+        path: PathBuf,
+        forwards: bool,
+        clock: Clock,
+        reopen: OpenDatabase,
+    ) -> Self {
+        Self {
+            database: DatabaseSlot::new(database, clock, reopen),
+            path,
             writers: GroupCommit::default(),
             forwards,
             prune_positions: Mutex::default(),
             leases: Mutex::default(),
-            clock: Clock::start(),
-        })
+            clock,
+        }
     }
 
     /// As if all leases had lapsed.
@@ -93,8 +107,7 @@ impl RedbLedger {
         &self,
         operation: impl FnOnce(&Database) -> Result<T, LedgerError>,
     ) -> Result<T, LedgerError> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        operation(database.as_ref().ok_or(LedgerError::Closed)?)
+        self.database.with_database(operation)
     }
 
     /// Applies an operation in a transaction that may be shared with others. It is durable when this returns.
@@ -239,11 +252,7 @@ impl Ledger for RedbLedger {
     }
 
     fn close(&self) -> Result<(), LedgerError> {
-        let database = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
-        match database {
-            Some(database) => Ok(database.close()?),
-            None => Ok(()),
-        }
+        self.database.close()
     }
 }
 

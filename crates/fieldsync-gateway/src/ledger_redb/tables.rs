@@ -149,10 +149,18 @@ macro_rules! impl_storage_error {
     ($($error:ty),*) => {$(
         impl From<$error> for LedgerError {
             fn from(error: $error) -> Self {
-                Self::Storage(Box::new(redb::Error::from(error)))
+                to_ledger_error(redb::Error::from(error))
             }
         }
     )*};
+}
+
+/// After an I/O error, the database works again once it was opened again.
+fn to_ledger_error(error: redb::Error) -> LedgerError {
+    match error {
+        redb::Error::Io(_) | redb::Error::PreviousIo => LedgerError::Unreachable(error.into()),
+        error => LedgerError::Storage(error.into()),
+    }
 }
 
 impl_storage_error!(

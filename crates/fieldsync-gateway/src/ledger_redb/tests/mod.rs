@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod devices;
+mod disk_failure;
 mod migration;
 mod retention;
 
