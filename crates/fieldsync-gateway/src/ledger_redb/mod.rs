@@ -12,6 +12,7 @@ mod lane_tables;
 mod leases;
 mod migration;
 mod prune;
+mod prune_clock;
 mod refused;
 mod settle;
 mod tables;
@@ -40,7 +41,8 @@ use file::{database_builder, open_or_create};
 use group_commit::{GROUP_OPERATIONS_MAX, GroupCommit, Written};
 use lane_tables::count_parked;
 use leases::LeaseTable;
-use prune::{PrunePositions, prune_listing};
+use prune::{FUTURE_TOLERANCE, PrunePositions, prune_listing};
+use prune_clock::{PruneClock, store_seen_time};
 use settle::settle_batch;
 use tables::{
     ANSWERED, BATCHES, LISTING, META, OUTBOX, SCHEMA_KEY, batch_key, load_listing_after, load_outbox,
@@ -56,6 +58,7 @@ pub(crate) struct RedbLedger {
     forwards: bool,
     /// Where pruning continues.
     prune_positions: Mutex<PrunePositions>,
+    prune_clock: Mutex<PruneClock>,
     leases: Mutex<LeaseTable>,
     clock: Clock,
 }
@@ -64,29 +67,31 @@ impl RedbLedger {
     /// Opens the ledger, and creates it if there is none. Only if this gateway `forwards`, it keeps payloads of applied
     /// records, in the outbox.
     pub(crate) fn open(path: &Path, forwards: bool) -> Result<Self, LedgerOpenError> {
-        let path = path.to_path_buf();
-        let database = open_or_create(&path, forwards)?;
-        let reopened = path.clone();
+        let database = open_or_create(path, forwards)?;
+        let reopened = path.to_path_buf();
         let reopen = Box::new(move || Ok(database_builder().open(&reopened)?));
-        Ok(Self::on_database(database, path, forwards, Clock::start(), reopen))
+        Self::on_database(database, path.into(), forwards, reopen)
+            .map_err(|error| LedgerOpenError::Engine { path: path.into(), source: error.into() })
     }
 
     fn on_database(
         database: Database,
         path: PathBuf,
         forwards: bool,
-        clock: Clock,
         reopen: OpenDatabase,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, redb::Error> {
+        let clock = Clock::start();
+        let prune_clock = Mutex::new(PruneClock::load(&database, clock.now(), wall_ms())?);
+        Ok(Self {
             database: DatabaseSlot::new(database, clock, reopen),
             path,
             writers: GroupCommit::default(),
             forwards,
             prune_positions: Mutex::default(),
+            prune_clock,
             leases: Mutex::default(),
             clock,
-        }
+        })
     }
 
     /// As if all leases had lapsed.
@@ -101,6 +106,24 @@ impl RedbLedger {
 
     fn prune_positions(&self) -> MutexGuard<'_, PrunePositions> {
         self.prune_positions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prune_clock(&self) -> MutexGuard<'_, PruneClock> {
+        self.prune_clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rows from before this time are older than the retention.
+    fn retention_start(&self, retention: Duration) -> u64 {
+        self.prune_clock().advance(self.clock.now(), wall_ms()).saturating_sub(millis(retention))
+    }
+
+    fn store_seen_time(&self) -> Result<(), LedgerError> {
+        let Some(seen) = self.prune_clock().unstored() else {
+            return Ok(());
+        };
+        self.write(|transaction| Ok(Written::Changed(store_seen_time(transaction, seen)?)))?;
+        self.prune_clock().note_stored(seen);
+        Ok(())
     }
 
     fn with_database<T>(
@@ -140,8 +163,9 @@ impl RedbLedger {
     /// Looks at up to `max` records, and forgets those that were applied before this time.
     fn forget_records(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
         let position = self.prune_positions().listing;
+        let future_start = wall_ms().saturating_add(millis(FUTURE_TOLERANCE));
         let step = self.write(|transaction| {
-            let step = prune_listing(transaction, position, before, max)?;
+            let step = prune_listing(transaction, position, before, future_start, max)?;
             Ok(if step.forgotten == 0 { Written::Unchanged(step) } else { Written::Changed(step) })
         })?;
         self.prune_positions().listing = step.next_position;
@@ -208,11 +232,12 @@ impl Ledger for RedbLedger {
     }
 
     fn prune_responses(&self, retention: Duration, max: usize) -> Result<usize, LedgerError> {
-        self.delete_responses(wall_ms().saturating_sub(millis(retention)), max)
+        self.store_seen_time()?;
+        self.delete_responses(self.retention_start(retention), max)
     }
 
     fn prune_records(&self, retention: Duration, max: usize) -> Result<usize, LedgerError> {
-        self.forget_records(wall_ms().saturating_sub(millis(retention)), max)
+        self.forget_records(self.retention_start(retention), max)
     }
 
     fn applied_after(&self, seq: u64, limit: PageLimit) -> Result<Vec<AppliedRecord>, LedgerError> {
@@ -323,7 +348,7 @@ impl DeliveryLedger for RedbLedger {
     }
 
     fn prune_sent(&self, retention: Duration, max: usize) -> Result<usize, LedgerError> {
-        self.forget_sent(wall_ms().saturating_sub(millis(retention)), max)
+        self.forget_sent(self.retention_start(retention), max)
     }
 
     fn take_token_request(

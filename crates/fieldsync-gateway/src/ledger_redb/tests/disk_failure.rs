@@ -73,7 +73,7 @@ fn open_on(disk: &Disk, path: &Path) -> RedbLedger {
     RedbLedger::open(path, false).unwrap().close().unwrap();
     let (database, reopened) = (disk.open(path).unwrap(), (disk.clone(), path.to_path_buf()));
     let reopen = Box::new(move || reopened.0.open(&reopened.1));
-    RedbLedger::on_database(database, path.into(), false, Clock::start(), reopen)
+    RedbLedger::on_database(database, path.into(), false, reopen).unwrap()
 }
 
 /// Waits until the condition holds, which is asked again and again.

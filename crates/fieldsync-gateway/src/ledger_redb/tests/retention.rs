@@ -8,6 +8,8 @@ use crate::ledger::OutboxEntry;
 
 const ALL: PageLimit = PageLimit { rows: 100, bytes: 1 << 20 };
 
+const DAY: Duration = Duration::from_hours(24);
+
 /// Applies a record without a key at this time.
 fn apply(ledger: &RedbLedger, now: u64) -> ValidatedBatch {
     let batch = batch(RecordId::new(), "{}");
@@ -115,4 +117,37 @@ fn a_record_whose_payload_waits_is_not_forgotten_however_many_there_are() {
     while ledger.forget_records(9, 2).unwrap() == 2 {}
     while ledger.forget_records(9, 2).unwrap() == 2 {}
     assert_eq!(listed(&ledger), [6]);
+}
+
+#[test]
+fn rows_of_the_future_do_not_keep_those_behind_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = RedbLedger::open(&directory.path().join("ledger.redb"), false).unwrap();
+    let future = wall_ms() + 400 * millis(DAY);
+    for now in [1, future, future + 1, 2, 3, 50, 51] {
+        apply(&ledger, now);
+    }
+    while ledger.forget_records(9, 2).unwrap() == 2 {}
+    assert_eq!(listed(&ledger), [2, 3, 6, 7]);
+}
+
+#[test]
+fn a_clock_that_is_years_ahead_of_the_newest_row_deletes_nothing_also_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ledger.redb");
+    let ledger = RedbLedger::open(&path, false).unwrap();
+    (1..=3).for_each(|now| drop(apply(&ledger, now)));
+    for _ in 0..2 {
+        ledger.close().unwrap();
+        let ledger = RedbLedger::open(&path, false).unwrap();
+        assert_eq!(ledger.prune_responses(DAY, 10).unwrap(), 0);
+        assert_eq!(ledger.prune_records(DAY, 10).unwrap(), 0);
+        assert_eq!(ledger.prune_sent(DAY, 10).unwrap(), 0);
+        // The newest row may be of that clock.
+        apply(&ledger, wall_ms());
+        ledger.close().unwrap();
+    }
+    let ledger = RedbLedger::open(&path, false).unwrap();
+    assert_eq!(ledger.prune_records(DAY, 10).unwrap(), 0);
+    assert_eq!(listed(&ledger), [1, 2, 3, 4, 5]);
 }
