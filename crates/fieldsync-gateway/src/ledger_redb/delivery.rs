@@ -17,7 +17,7 @@ use crate::model::{DeviceId, RecordId};
 use crate::protocol::wire::BatchResponse;
 use crate::validated_batch::ValidatedBatch;
 
-/// Rows of sent records that one search looks at: most of them are young.
+/// Rows of sent records that one search looks at, if it is not to find more: most of them are young.
 const SENT_ROWS_PER_SEARCH: usize = 1000;
 
 /// What is known of the records of a batch. To be called once they are leased: what another delivery applied is
@@ -117,7 +117,7 @@ pub(super) fn find_old_sent(
     let mut found = OldSentRecords { ids: Vec::new(), next_position: 0 };
     for (count, row) in database.begin_read()?.open_table(SENT)?.range(position..)?.enumerate() {
         let (id, columns) = row?;
-        if count >= SENT_ROWS_PER_SEARCH || found.ids.len() >= max {
+        if count >= SENT_ROWS_PER_SEARCH.max(max) || found.ids.len() >= max {
             found.next_position = id.value();
             break;
         }
