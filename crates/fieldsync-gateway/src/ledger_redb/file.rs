@@ -13,8 +13,8 @@ use super::devices::create_device_tables;
 use super::lane_tables::create_lane_tables;
 use super::migration::{SCHEMA_WITH_PAYLOADS, begin_migration, finish_migration};
 use super::tables::{
-    ANSWERED, BATCHES, LISTING, META, OUTBOX, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, SCHEMA, SCHEMA_KEY,
-    SENT, TOKEN_REQUESTS,
+    ANSWERED, BATCHES, FORWARDS_KEY, LISTING, META, OUTBOX, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, SCHEMA,
+    SCHEMA_KEY, SENT, TOKEN_REQUESTS,
 };
 use crate::ledger::LedgerOpenError;
 
@@ -37,8 +37,31 @@ pub(super) fn open_or_create(path: &Path, forwards: bool) -> Result<Database, Le
         .and_then(|()| create_lane_tables(&database))
         .and_then(|()| create_device_tables(&database))
         .and_then(|()| finish_migration(&mut database))
+        .and_then(|()| note_forwarding(&database, forwards))
+        .map(warn_of_forwarding)
         .map_err(|error| LedgerOpenError::Engine { path: path.into(), source: error.into() })?;
     Ok(database)
+}
+
+/// Notes that a gateway forwards. Returns whether one did before, and this one does not.
+pub(super) fn note_forwarding(database: &Database, forwards: bool) -> Result<bool, redb::Error> {
+    let forwarded = database.begin_read()?.open_table(META)?.get(FORWARDS_KEY)?.is_some();
+    if forwards && !forwarded {
+        let mut transaction = database.begin_write()?;
+        transaction.set_quick_repair(true);
+        transaction.open_table(META)?.insert(FORWARDS_KEY, 1)?;
+        transaction.commit()?;
+    }
+    Ok(forwarded && !forwards)
+}
+
+fn warn_of_forwarding(is_switched_off: bool) {
+    if is_switched_off {
+        tracing::warn!(
+            "[forward] was configured for this ledger before: records that are applied without it are not forwarded, \
+             also not when it is configured again; what waits, waits until then"
+        );
+    }
 }
 
 pub(super) fn database_builder() -> Builder {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, TableError};
 
-use super::tables::{LISTING, META, OUTBOX, OutboxColumns, SCHEMA, SCHEMA_KEY};
+use super::tables::{FORWARDS_KEY, LISTING, META, OUTBOX, OutboxColumns, SCHEMA, SCHEMA_KEY};
 use crate::service_manager::report_long_start;
 
 /// The version before.
@@ -36,15 +36,30 @@ pub(super) fn begin_migration(database: &Database, forwards: bool) -> Result<(),
         let mut meta = transaction.open_table(META)?;
         let forwarded = meta.remove(FORWARDED_KEY)?.map(|seq| seq.value());
         let payloads_after = match forwarded {
-            None if !forwards => u64::MAX,
+            None if !forwards => {
+                warn_of_payloads(transaction.open_table(APPLIED)?.len()?);
+                u64::MAX
+            }
             forwarded => forwarded.unwrap_or(0),
         };
+        if forwarded.is_some() {
+            meta.insert(FORWARDS_KEY, 1)?;
+        }
         meta.insert(PAYLOADS_AFTER_KEY, payloads_after)?;
         meta.insert(SCHEMA_KEY, SCHEMA)?;
         transaction.open_table(LISTING)?;
         transaction.open_table(OUTBOX)?;
     }
     Ok(transaction.commit()?)
+}
+
+fn warn_of_payloads(records: u64) {
+    if records > 0 {
+        tracing::warn!(
+            records,
+            "payloads of records that were never forwarded are deleted, because [forward] is not configured"
+        );
+    }
 }
 
 /// Moves what is left in the table of the layout before, if there is one.

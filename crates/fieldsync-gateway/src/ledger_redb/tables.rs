@@ -14,6 +14,8 @@ use crate::validated_batch::KnownRecord;
 /// The version of the table layout.
 pub(super) const SCHEMA: u64 = 2;
 pub(super) const SCHEMA_KEY: &str = "schema";
+/// Whether a gateway that forwards has ever opened the file.
+pub(super) const FORWARDS_KEY: &str = "forwards";
 
 /// Facts about the file: the keys above.
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");

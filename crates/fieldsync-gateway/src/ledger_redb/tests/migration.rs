@@ -61,7 +61,7 @@ fn a_file_with_payloads_is_converted_and_nothing_of_the_old_layout_stays() {
     ledger.close().unwrap();
     let (tables, facts) = names_in(&path);
     assert!(!tables.contains(&"applied".to_owned()), "{tables:?}");
-    assert_eq!(facts, ["schema"]);
+    assert_eq!(facts, ["forwards", "schema"]);
 }
 
 #[test]

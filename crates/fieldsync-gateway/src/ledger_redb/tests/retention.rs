@@ -2,6 +2,7 @@
 
 use redb::{ReadableDatabase, ReadableTableMetadata};
 
+use super::super::file::note_forwarding;
 use super::super::tables::{OUTBOX, RECORD_DEVICES, RECORDS};
 use super::*;
 use crate::ledger::OutboxEntry;
@@ -150,4 +151,16 @@ fn a_clock_that_is_years_ahead_of_the_newest_row_deletes_nothing_also_after_a_re
     let ledger = RedbLedger::open(&path, false).unwrap();
     assert_eq!(ledger.prune_records(DAY, 10).unwrap(), 0);
     assert_eq!(listed(&ledger), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_ledger_knows_that_forwarding_was_switched_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = RedbLedger::open(&directory.path().join("ledger.redb"), false).unwrap();
+    let is_switched_off =
+        |forwards| ledger.with_database(|database| Ok(note_forwarding(database, forwards).unwrap()));
+    assert_eq!(
+        [false, true, true, false].map(|forwards| is_switched_off(forwards).unwrap()),
+        [false, false, false, true]
+    );
 }
