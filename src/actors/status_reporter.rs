@@ -27,7 +27,7 @@ pub struct ReporterInputs {
     pub counters: watch::Receiver<Counters>,
     /// The connection to the server.
     pub link: watch::Receiver<Link>,
-    /// Shows whether records wait.
+    /// Shows whether records wait, and whether sending is paused.
     pub backlog: watch::Receiver<Backlog>,
     /// Shows whether batches are under way.
     pub planner: watch::Receiver<PlannerState>,
@@ -85,6 +85,9 @@ async fn report_until_closed(mut inputs: ReporterInputs) {
                 sleep(SETTLE_WAIT).await;
                 // What the report says is read before it is made, so that no response is missed.
                 let facts = inputs.read_facts();
+                if facts.link == ReportLink::Unavailable {
+                    continue;
+                }
                 match inputs.report().await {
                     Some(reply) => {
                         if reply == ReportReply::Unwanted {
@@ -127,7 +130,7 @@ impl ReporterInputs {
             heartbeat: self.heartbeat(),
             contacts: self.counters.borrow().contacts(),
             is_run_under_way: self.planner.borrow().is_run_under_way(&self.backlog.borrow()),
-            link: judge_link(&self.link.borrow()),
+            link: judge_link(&self.link.borrow(), self.backlog.borrow().paused),
         }
     }
 
@@ -153,9 +156,9 @@ impl ReporterInputs {
 }
 
 /// Nothing else looks for a server that was not reached while no record waits, so a report may try.
-fn judge_link(link: &Link) -> ReportLink {
-    if link.has_route == Some(false) || link.state == LinkState::CaptivePortal {
-        ReportLink::Down
+fn judge_link(link: &Link, is_paused: bool) -> ReportLink {
+    if is_paused || link.has_route == Some(false) || link.state == LinkState::CaptivePortal {
+        ReportLink::Unavailable
     } else if link.deferral.is_some() || link.metered == Some(true) {
         ReportLink::Costly
     } else {

@@ -115,6 +115,24 @@ fn a_report_that_is_refused_is_not_repeated_soon_and_holds_nothing_against_the_s
 }
 
 #[test]
+fn while_sending_is_paused_nothing_is_reported() {
+    let server = start_server(|| Reply::text(204, "text/plain", ""));
+    let settings = settings(&server).with("fleet.heartbeat", "0s");
+    let paused = Daemon::start(&settings);
+    paused.post("/v1/pause", "").expect_json(200);
+    let settings = settings.with("fleet.heartbeat", "100ms");
+    paused.reload(&settings);
+    // Another one shows that the time for reports has passed.
+    let _other = Daemon::start(&settings);
+    wait_for("three heartbeats", || (reports(&server).len() >= 3).then_some(()));
+    let id = paused.status()["device_id"].as_str().unwrap().to_owned();
+    let is_from_it = |request: &Request| request.header("x-sync-device-id") == id;
+    assert!(!reports(&server).iter().any(is_from_it));
+    paused.post("/v1/resume", "").expect_json(200);
+    wait_for("a report after the pause", || reports(&server).into_iter().find(is_from_it));
+}
+
+#[test]
 fn without_a_heartbeat_there_are_no_reports() {
     let server = start_server(|| Reply::text(204, "text/plain", ""));
     let settings = settings(&server).with("fleet.heartbeat", "0s");

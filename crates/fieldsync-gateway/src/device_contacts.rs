@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::ledger::{DeviceEntry, DeviceReport};
+use super::ledger::{DeviceEntry, DeviceReport, latest_plausible};
+use crate::clock::wall_ms;
 use crate::model::DeviceId;
 use crate::protocol::device_status::DeviceStatus;
 
@@ -28,13 +29,13 @@ pub(crate) struct DeviceContacts {
 impl DeviceContacts {
     /// A device sent a request. `name` may be empty.
     pub(crate) fn note_contact(&self, device: DeviceId, name: String, now: u64) {
-        self.add(DeviceEntry { device, name, last_contact_at: now, report: None });
+        self.add(DeviceEntry { device, name, last_contact_at: now, report: None }, now);
     }
 
     /// A device reported its status.
     pub(crate) fn note_status(&self, device: DeviceId, name: String, status: DeviceStatus, now: u64) {
         let report = Some(DeviceReport { received_at: now, status });
-        self.add(DeviceEntry { device, name, last_contact_at: now, report });
+        self.add(DeviceEntry { device, name, last_contact_at: now, report }, now);
     }
 
     /// Takes all entries.
@@ -54,10 +55,10 @@ impl DeviceContacts {
         self.is_full.notified().await;
     }
 
-    fn add(&self, entry: DeviceEntry) {
+    fn add(&self, entry: DeviceEntry, now: u64) {
         let mut pending = self.lock();
         if let Some(own) = pending.get_mut(&entry.device) {
-            own.merge(entry);
+            own.merge(entry, latest_plausible(now));
         } else if pending.len() < PENDING_DEVICES_MAX {
             pending.insert(entry.device, entry);
             self.is_pending.notify_one();
@@ -80,8 +81,9 @@ pub(crate) struct TakenEntries<'a> {
 
 impl Drop for TakenEntries<'_> {
     fn drop(&mut self) {
+        let now = wall_ms();
         for entry in self.entries.drain(..) {
-            self.contacts.add(entry);
+            self.contacts.add(entry, now);
         }
     }
 }

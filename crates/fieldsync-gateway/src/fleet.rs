@@ -11,7 +11,9 @@ use tokio::time::{sleep, timeout};
 
 use super::batch_processor::BatchProcessor;
 use super::device_contacts::DeviceContacts;
-use super::ledger::{DeviceCounts, DeviceEntry, DevicePosition, DevicePruning, LedgerError};
+use super::ledger::{
+    DeviceCounts, DeviceEntry, DevicePosition, DevicePruning, LedgerError, latest_plausible,
+};
 use super::metrics::FleetMetrics;
 use super::option_values::PositiveDuration;
 use crate::causes::with_causes;
@@ -103,7 +105,8 @@ impl Fleet {
         while !taken.entries.is_empty() {
             let rest = taken.entries.len().saturating_sub(STORE_ROWS);
             let rows = taken.entries[rest..].to_vec();
-            self.processor.write_ledger(move |ledger| ledger.store_devices(&rows)).await?;
+            let latest = latest_plausible(wall_ms());
+            self.processor.write_ledger(move |ledger| ledger.store_devices(&rows, latest)).await?;
             taken.entries.truncate(rest);
         }
         Ok(())

@@ -12,10 +12,12 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::configuration::Setup;
+use crate::support::daemon::Daemon;
 use crate::support::device::Batch;
 use crate::support::gateway::{Gateway, program};
 use crate::support::http::{HttpResponse, borrow_headers};
 use crate::support::process::{ProgramOutput, run};
+use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
 
 const TOKEN: &str = "s3cret-of-the-operator";
@@ -195,6 +197,10 @@ fn a_device_without_contact_for_too_long_is_overdue() {
     let fleet = FleetGateway::with("[fleet]\noverdue = \"1ms\"\n");
     let checked = fleet.setup.check(&[]);
     assert_eq!(checked.code, Some(78), "{}", checked.stderr);
+    let fleet = FleetGateway::with("keep_records = \"30d\"\n[fleet]\noverdue_after = \"30d\"\n");
+    let checked = fleet.setup.check(&[]);
+    assert!(checked.stderr.contains("fleet.overdue_after"), "{}", checked.stderr);
+    assert_eq!(checked.code, Some(78));
     let fleet = FleetGateway::with("[fleet]\noverdue_after = \"1ms\"\n");
     let gateway = fleet.start();
     let device = Uuid::new_v4();
@@ -203,6 +209,42 @@ fn a_device_without_contact_for_too_long_is_overdue() {
     assert_eq!((&listed["device_id"], &listed["overdue"]), (&json!(device.to_string()), &json!(true)));
     assert!(listed["overdue_since"].as_str() > listed["last_contact_at"].as_str(), "{listed}");
     wait_for("the metric", || (gateway.metric("fieldsync_gateway_devices_overdue") == 1).then_some(()));
+}
+
+#[test]
+fn a_device_that_runs_is_listed_with_its_figures() {
+    let fleet = FleetGateway::with("[faults]\nreject_on = \"bad amount\"\n");
+    let gateway = fleet.start();
+    let settings = Settings::for_server(&gateway.url());
+    let daemon = Daemon::start(&settings.with("fleet.heartbeat", "100ms").with("device.name", "tablet-17"));
+    daemon.enqueue(&[
+        json!({"type": "Visits", "payload": {"Amount": 1}}),
+        json!({"type": "Visits", "payload": {"Amount": "bad amount"}}),
+    ]);
+    daemon.wait_until("both to be settled", |status| {
+        (&status["records"]["synced"], &status["records"]["quarantined"]) == (&json!(1), &json!(1))
+    });
+    let listed = wait_for("the figures of the device", || {
+        let ran = fleet.command(&gateway, &["--json"]);
+        let mut page: Value = serde_json::from_str(&ran.stdout).unwrap();
+        let device = page["devices"].as_array_mut().unwrap().pop()?;
+        let is_settled = device["unsent"] == 0 && device["under_review"] == 1;
+        (is_settled && device["alerts"] == json!(["needs_review"])).then_some(device)
+    });
+    let status = daemon.status();
+    let expected = [
+        ("device_id", status["device_id"].clone()),
+        ("name", json!("tablet-17")),
+        ("version", status["version"].clone()),
+        ("oldest_unsent_at", Value::Null),
+        ("last_success_at", status["sync"]["last_success_at"].clone()),
+        ("overdue", json!(false)),
+    ];
+    for (name, value) in expected {
+        assert_eq!(listed[name], value, "{name}");
+    }
+    assert!(listed["queue_bytes"].is_u64() && listed["clock_offset_ms"].is_i64(), "{listed}");
+    assert!(listed["last_status_at"].as_str() >= listed["last_success_at"].as_str(), "{listed}");
 }
 
 #[test]

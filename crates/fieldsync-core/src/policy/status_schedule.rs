@@ -1,9 +1,11 @@
 //! When a device reports its status to its server: at the end of a run, and at least once in `fleet.heartbeat` while
-//! there is a link that costs nothing.
+//! there is a link that costs nothing. While an administrator has paused sending, nothing is reported.
 //!
-//! A report at the end of a run follows the responses of the server, so that it wakes no radio. A heartbeat never goes
-//! over a metered link. Each wait is shortened by a random part of a tenth, and after an outage heartbeats that are
-//! overdue are spread, so that the devices of a fleet do not report at the same time.
+//! Over a link that costs something, there are no heartbeats, and the end of a run is reported only right after a
+//! response, so that the report wakes no radio, and seldom, because a report may be as large as a batch. Over a free link
+//! the end of a run is reported at most once a minute, also later than its responses. Each wait is shortened by a random
+//! part of a tenth, and after an outage heartbeats that are overdue are spread, so that the devices of a fleet do not
+//! report at the same time.
 
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use crate::protocol::exchange::{RequestResult, ResponseBody};
 const CONTACT_TAIL: Duration = Duration::from_secs(5);
 /// Two reports are at least this far apart, however many short runs end.
 const REPORT_INTERVAL_MIN: Duration = Duration::from_mins(1);
+/// The same over a link that costs something: a device with a record now and then must not pay for a report each time.
+const COSTLY_INTERVAL_MIN: Duration = Duration::from_hours(1);
 /// The first wait after a report that failed; it doubles with each further failure, up to the heartbeat.
 const FAILURE_WAIT_MIN: Duration = Duration::from_mins(1);
 /// Overdue heartbeats are spread over at most this time once the link is back.
@@ -23,11 +27,11 @@ const RANDOM_SHARE: f64 = 0.1;
 /// What a report may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportLink {
-    /// There is none, or a login page responds.
-    Down,
-    /// It costs something, or the server was not reached lately: only a report that follows a response goes over it.
+    /// Nothing: there is no network, a login page responds, or sending is paused.
+    Unavailable,
+    /// A link that costs something: only a report that follows a response goes over it.
     Costly,
-    /// It costs nothing.
+    /// A link that costs nothing.
     Free,
 }
 
@@ -98,7 +102,7 @@ pub struct StatusSchedule {
     not_before: Duration,
     failures: u32,
     is_unwanted: bool,
-    was_down: bool,
+    was_unavailable: bool,
 }
 
 impl StatusSchedule {
@@ -113,17 +117,17 @@ impl StatusSchedule {
         }
         let spread = heartbeat.mul_f64(RANDOM_SHARE);
         let heartbeat_at = self.heartbeat_at.get_or_insert(now + spread.mul_f64(random));
-        if link == ReportLink::Down {
-            self.was_down = true;
+        if link == ReportLink::Unavailable {
+            self.was_unavailable = true;
             return ReportStep::WaitForChange;
         }
-        if std::mem::take(&mut self.was_down) && *heartbeat_at <= now {
+        if std::mem::take(&mut self.was_unavailable) && *heartbeat_at <= now {
             *heartbeat_at = now + spread.min(RETURN_SPREAD_MAX).mul_f64(random);
         }
         let heartbeat_at = *heartbeat_at;
-        let run_end_at = (!facts.is_run_under_way && self.reported_contacts < self.contacts).then(|| {
-            self.last_report_at.map_or(now, |last| last + REPORT_INTERVAL_MIN.min(heartbeat)).max(now)
-        });
+        let interval = if link == ReportLink::Free { REPORT_INTERVAL_MIN } else { COSTLY_INTERVAL_MIN };
+        let run_end_at = (!facts.is_run_under_way && self.reported_contacts < self.contacts)
+            .then(|| self.last_report_at.map_or(now, |last| last + interval.min(heartbeat)).max(now));
         let due_at = match link {
             ReportLink::Free => Some(run_end_at.map_or(heartbeat_at, |at| at.min(heartbeat_at))),
             _ => run_end_at.filter(|at| *at <= now && self.is_in_contact(now)),
@@ -197,9 +201,9 @@ mod tests {
     #[test]
     fn the_end_of_a_run_is_reported_once() {
         let mut schedule = reported_at(0, 0);
-        let run = ReportFacts { is_run_under_way: true, ..facts(100, 3, ReportLink::Costly) };
+        let run = ReportFacts { is_run_under_way: true, ..facts(4000, 3, ReportLink::Costly) };
         assert_eq!(schedule.decide(&run, 0.0), ReportStep::WaitForChange);
-        let ended = facts(102, 4, ReportLink::Costly);
+        let ended = facts(4002, 4, ReportLink::Costly);
         assert_eq!(schedule.decide(&ended, 0.0), ReportStep::Report);
         schedule.record_reply(&ended, ReportReply::Taken, ended.now, 0.0);
         assert_eq!(schedule.decide(&ended, 0.0), ReportStep::WaitForChange);
@@ -212,17 +216,26 @@ mod tests {
         let due = Duration::from_secs(160);
         assert_eq!(schedule.decide(&again, 0.0), ReportStep::WaitUntil(due));
         assert_eq!(schedule.decide(&facts(160, 2, ReportLink::Free), 0.0), ReportStep::Report);
-        // Over a metered link, nothing goes out that does not follow a response.
-        let costly = facts(160, 2, ReportLink::Costly);
-        assert_eq!(schedule.decide(&costly, 0.0), ReportStep::WaitForChange);
-        assert_eq!(schedule.decide(&facts(161, 3, ReportLink::Costly), 0.0), ReportStep::Report);
+    }
+
+    #[test]
+    fn over_a_link_that_costs_something_a_report_follows_a_response_and_the_former_report_by_an_hour() {
+        let mut schedule = reported_at(100, 1);
+        let costly = |seconds, contacts| facts(seconds, contacts, ReportLink::Costly);
+        for (seconds, contacts) in [(161, 2), (3600, 3), (3699, 4)] {
+            assert_eq!(schedule.decide(&costly(seconds, contacts), 0.0), ReportStep::WaitForChange);
+        }
+        assert_eq!(schedule.decide(&costly(3704, 4), 0.0), ReportStep::Report);
+        // The last response is too long ago.
+        assert_eq!(schedule.decide(&costly(3705, 4), 0.0), ReportStep::WaitForChange);
+        assert_eq!(schedule.decide(&costly(5000, 5), 0.0), ReportStep::Report);
     }
 
     #[test]
     fn a_heartbeat_goes_only_over_a_free_link_and_also_during_a_run() {
         let mut schedule = reported_at(0, 0);
         let due = 6 * 3600;
-        for link in [ReportLink::Down, ReportLink::Costly] {
+        for link in [ReportLink::Unavailable, ReportLink::Costly] {
             assert_eq!(schedule.decide(&facts(due, 0, link), 0.0), ReportStep::WaitForChange);
         }
         let run = ReportFacts { is_run_under_way: true, ..facts(due, 9, ReportLink::Free) };
@@ -233,7 +246,7 @@ mod tests {
     fn overdue_heartbeats_are_spread_once_the_link_is_back() {
         for random in [0.0, 0.5, 1.0] {
             let mut schedule = reported_at(0, 0);
-            schedule.decide(&facts(7 * 3600, 0, ReportLink::Down), random);
+            schedule.decide(&facts(7 * 3600, 0, ReportLink::Unavailable), random);
             let step = schedule.decide(&facts(8 * 3600, 0, ReportLink::Free), random);
             let at = 8 * HOUR + Duration::from_mins(1).mul_f64(random);
             let expected = if random == 0.0 { ReportStep::Report } else { ReportStep::WaitUntil(at) };

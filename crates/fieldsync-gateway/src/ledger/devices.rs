@@ -7,6 +7,15 @@ use super::LedgerError;
 use crate::model::DeviceId;
 use crate::protocol::device_status::DeviceStatus;
 
+/// Gateways of a ledger may differ by so much in their clocks. Times that are further ahead of the clock were noted while
+/// a clock was wrong, and any other time replaces them: otherwise the device could not be overdue until then.
+const CLOCK_TOLERANCE_MS: u64 = 5 * 60 * 1000;
+
+/// The latest time that can be right.
+pub(crate) fn latest_plausible(now: u64) -> u64 {
+    now.saturating_add(CLOCK_TOLERANCE_MS)
+}
+
 /// What is known of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DeviceEntry {
@@ -28,15 +37,18 @@ pub(crate) struct DeviceReport {
 }
 
 impl DeviceEntry {
-    /// Adds what is newer in another entry of the device.
-    pub(crate) fn merge(&mut self, other: Self) {
-        let is_newer = other.last_contact_at >= self.last_contact_at;
+    /// Adds what is newer in another entry of the device. What is later than `latest` was never right.
+    pub(crate) fn merge(&mut self, other: Self, latest: u64) {
+        let is_replaced = |own: u64, other: u64| own <= other || own > latest;
+        let is_newer = is_replaced(self.last_contact_at, other.last_contact_at);
         if !other.name.is_empty() && (is_newer || self.name.is_empty()) {
             self.name = other.name;
         }
-        self.last_contact_at = self.last_contact_at.max(other.last_contact_at);
+        if is_newer {
+            self.last_contact_at = other.last_contact_at;
+        }
         if let Some(report) = other.report
-            && self.report.as_ref().is_none_or(|own| own.received_at <= report.received_at)
+            && self.report.as_ref().is_none_or(|own| is_replaced(own.received_at, report.received_at))
         {
             self.report = Some(report);
         }
@@ -76,8 +88,8 @@ pub(crate) struct DevicePruning {
 
 /// The devices of a ledger. Each operation is one transaction.
 pub(crate) trait DeviceLedger {
-    /// Merges these entries, each of another device, with the stored ones.
-    fn store_devices(&self, entries: &[DeviceEntry]) -> Result<(), LedgerError>;
+    /// Merges these entries, each of another device, with the stored ones, as [`DeviceEntry::merge`].
+    fn store_devices(&self, entries: &[DeviceEntry], latest: u64) -> Result<(), LedgerError>;
 
     /// The devices after a position, in the order of their last contacts: those without contact for the longest time
     /// first. With `before`, only those whose last contact was before that time.
@@ -114,13 +126,16 @@ mod tests {
         let new = entry("new", 20, Some(report(20)));
         let nameless = entry("", 30, None);
         let mut forwards = old.clone();
-        forwards.merge(new.clone());
-        forwards.merge(nameless.clone());
+        forwards.merge(new.clone(), 1000);
+        forwards.merge(nameless.clone(), 1000);
         let mut backwards = nameless;
-        backwards.merge(new);
-        backwards.merge(old);
+        backwards.merge(new, 1000);
+        backwards.merge(old, 1000);
         assert_eq!(forwards, entry("new", 30, Some(report(20))));
         assert_eq!(backwards.report, forwards.report);
         assert_eq!((backwards.name.as_str(), backwards.last_contact_at), ("new", 30));
+        let mut from_the_future = entry("ahead", 5000, Some(report(5000)));
+        from_the_future.merge(entry("now", 40, Some(report(40))), 1000);
+        assert_eq!(from_the_future, entry("now", 40, Some(report(40))));
     }
 }

@@ -24,7 +24,7 @@ use std::time::Duration;
 pub(crate) use admission::{Admission, AdmissionFacts, SentRecord, admit_records};
 pub(crate) use delivery::{DeliveryId, DeliveryLedger, DeliveryOutcome, SENT_RETENTION, StoredVerdict};
 pub(crate) use devices::{
-    DeviceCounts, DeviceEntry, DeviceLedger, DevicePosition, DevicePruning, DeviceReport,
+    DeviceCounts, DeviceEntry, DeviceLedger, DevicePosition, DevicePruning, DeviceReport, latest_plausible,
 };
 pub(crate) use held_keys::HeldKeys;
 pub(crate) use records::{AppliedRecord, LedgerSize, OutboxEntry, PageLimit};

@@ -19,12 +19,15 @@ const UPSERT_DEVICES: &str = "
     ORDER BY device_id
     ON CONFLICT (device_id) DO UPDATE SET
         name = CASE WHEN excluded.name <> ''
-            AND (excluded.last_contact_ms >= old.last_contact_ms OR old.name = '')
+            AND (excluded.last_contact_ms >= old.last_contact_ms OR old.last_contact_ms > $6 OR old.name = '')
             THEN excluded.name ELSE old.name END,
-        last_contact_ms = greatest(excluded.last_contact_ms, old.last_contact_ms),
-        status = CASE WHEN excluded.last_status_ms >= coalesce(old.last_status_ms, 0)
-            THEN excluded.status ELSE old.status END,
-        last_status_ms = greatest(excluded.last_status_ms, old.last_status_ms)";
+        last_contact_ms = CASE WHEN old.last_contact_ms > $6
+            THEN excluded.last_contact_ms ELSE greatest(excluded.last_contact_ms, old.last_contact_ms) END,
+        status = CASE WHEN excluded.last_status_ms >= coalesce(old.last_status_ms, 0) OR old.last_status_ms > $6
+            THEN coalesce(excluded.status, old.status) ELSE old.status END,
+        last_status_ms = CASE WHEN old.last_status_ms > $6
+            THEN coalesce(excluded.last_status_ms, old.last_status_ms)
+            ELSE greatest(excluded.last_status_ms, old.last_status_ms) END";
 const SELECT_DEVICES: &str = "
     SELECT device_id, name, last_contact_ms, last_status_ms, status FROM fieldsync.devices
     WHERE (last_contact_ms, device_id) > ($1, $2) AND last_contact_ms < $3
@@ -47,7 +50,8 @@ const DELETE_OLD_DEVICES: &str = "
     WHERE devices.device_id = old.device_id AND devices.last_contact_ms = old.last_contact_ms";
 
 impl DeviceLedger for PostgresLedger {
-    fn store_devices(&self, entries: &[DeviceEntry]) -> Result<(), LedgerError> {
+    fn store_devices(&self, entries: &[DeviceEntry], latest: u64) -> Result<(), LedgerError> {
+        let latest = to_i64(latest);
         let ids: Vec<Uuid> = entries.iter().map(|entry| entry.device.0).collect();
         let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
         let contacts: Vec<i64> = entries.iter().map(|entry| to_i64(entry.last_contact_at)).collect();
@@ -72,6 +76,7 @@ impl DeviceLedger for PostgresLedger {
                         (&contacts, Type::INT8_ARRAY),
                         (&received, Type::INT8_ARRAY),
                         (&statuses, Type::TEXT_ARRAY),
+                        (&latest, Type::INT8),
                     ],
                 )
                 .await?;

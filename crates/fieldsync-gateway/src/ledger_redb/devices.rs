@@ -37,9 +37,9 @@ pub(super) fn create_device_tables(database: &Database) -> Result<(), redb::Erro
 }
 
 impl DeviceLedger for RedbLedger {
-    fn store_devices(&self, entries: &[DeviceEntry]) -> Result<(), LedgerError> {
+    fn store_devices(&self, entries: &[DeviceEntry], latest: u64) -> Result<(), LedgerError> {
         self.write(|transaction| {
-            merge_entries(transaction, entries)?;
+            merge_entries(transaction, entries, latest)?;
             Ok(Written::Changed(()))
         })
     }
@@ -95,7 +95,11 @@ impl DeviceLedger for RedbLedger {
     }
 }
 
-fn merge_entries(transaction: &WriteTransaction, entries: &[DeviceEntry]) -> Result<(), LedgerError> {
+fn merge_entries(
+    transaction: &WriteTransaction,
+    entries: &[DeviceEntry],
+    latest: u64,
+) -> Result<(), LedgerError> {
     let mut devices = transaction.open_table(DEVICES)?;
     let mut contacts = transaction.open_table(DEVICE_CONTACTS)?;
     for entry in entries {
@@ -104,7 +108,7 @@ fn merge_entries(transaction: &WriteTransaction, entries: &[DeviceEntry]) -> Res
         let merged = match stored {
             Some(mut stored) => {
                 contacts.remove((stored.last_contact_at, key))?;
-                stored.merge(entry.clone());
+                stored.merge(entry.clone(), latest);
                 stored
             }
             None => entry.clone(),

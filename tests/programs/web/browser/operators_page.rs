@@ -199,6 +199,31 @@ fn devices_and_records_are_shown_as_text() {
 
 #[test]
 #[ignore = "needs chromium"]
+fn a_device_that_was_in_contact_meanwhile_is_shown_once() {
+    let operated = Operated::start("3d", "refused");
+    let devices: Vec<Uuid> = (0..130).map(|_| Uuid::new_v4()).collect();
+    for device in &devices {
+        operated.report(*device, "tablet", &json!({}));
+    }
+    let browser = Browser::start();
+    let tab = browser.open(&operated.url(), 1280, 800);
+    unlock(&tab);
+    wait_for_rows(&tab, 100, 0);
+    let mut shown = tab.texts("#device-table tbody .id");
+    for device in &shown[..20] {
+        operated.report(device.parse().unwrap(), "tablet", &json!({}));
+    }
+    tab.tap("#more-devices");
+    tab.wait_for_text("#outcome", "30 more devices are shown.");
+    shown = tab.texts("#device-table tbody .id");
+    shown.sort();
+    let mut expected: Vec<String> = devices.iter().map(Uuid::to_string).collect();
+    expected.sort();
+    assert_eq!(shown, expected);
+}
+
+#[test]
+#[ignore = "needs chromium"]
 fn records_are_sent_again_edited_and_discarded() {
     let (operated, batch) = populated("1ms");
     let browser = Browser::start();

@@ -25,6 +25,7 @@ const setCount = (node, count) => {
 const deviceRow = (device) => {
   const row = cloneTemplate("device");
   const find = (name) => row.querySelector(`.${name}`);
+  row.dataset.device = device.device_id;
   row.dataset.overdue = device.overdue;
   setText(find("name"), replaceHidden(device.name ?? ""));
   setText(find("id"), device.device_id);
@@ -49,8 +50,15 @@ const fetchDevices = (after, limit) => {
 const showDevicePage = (page, isFirst) => {
   const body = element("device-table").tBodies[0];
   for (const device of page.devices) deviceNames.set(device.device_id, device.name);
-  const rows = page.devices.map(deviceRow);
-  if (isFirst) body.replaceChildren(...rows); else body.append(...rows);
+  if (isFirst) body.replaceChildren();
+  // A device that was in contact meanwhile is in a later page again.
+  const shown = new Map(Array.from(body.rows, (row) => [row.dataset.device, row]));
+  for (const device of page.devices) {
+    const row = deviceRow(device);
+    shown.get(device.device_id)?.remove();
+    shown.set(device.device_id, row);
+    body.append(row);
+  }
   devicesNext = page.next;
   const { known, overdue } = page.counts;
   text("device-counts", `${plural(known, "device", "devices")}, ${number.format(overdue)} overdue`);
@@ -58,7 +66,9 @@ const showDevicePage = (page, isFirst) => {
   show("device-table", !isEmpty);
   show("no-devices", isEmpty);
   text("no-devices", known > 0 ? "No device is overdue." : "No device was in contact yet.");
-  show("more-devices", devicesNext !== null && body.rows.length < DEVICES_SHOWN_MAX);
+  const isFull = body.rows.length >= DEVICES_SHOWN_MAX;
+  show("more-devices", devicesNext !== null && !isFull);
+  show("devices-left", devicesNext !== null && isFull);
 };
 // As many as are shown now, so that a refresh hides nothing.
 const refreshDevices = async () => {
