@@ -135,7 +135,7 @@ impl LoadControl {
             .service
             .has_enough_measurements()
             .then(|| self.service.forecast(&load).mean * self.service.load_factor(batch.in_flight));
-        self.hints.observe_batch(batch.records, batch.duration, expected);
+        self.hints.observe_batch(batch.records, batch.duration, expected, &self.limits);
         let measured =
             Measured { elapsed: batch.duration, inexact: Duration::ZERO, under_way: batch.in_flight };
         self.service.record_response(&load, measured, self.limits.time_limit);
@@ -143,7 +143,7 @@ impl LoadControl {
 
     /// What responses say now. `devices` have batches in flight.
     pub(crate) fn hints(&self, devices: usize) -> LoadHints {
-        self.hints.estimate(&self.limits, devices)
+        self.hints.estimate(&self.limits, &self.service, devices)
     }
 
     /// Whether one more batch beside `in_flight` others would not end in time.
