@@ -49,6 +49,8 @@ pub(super) struct HintEstimator {
     /// Records of the largest recent batch that ended in time.
     largest_fit: f64,
     records: f64,
+    /// Bytes on their way for each record; zero before the first batch.
+    record_bytes: f64,
     /// Mean deviation from the expected duration, in seconds.
     deviation: f64,
     in_flight: f64,
@@ -86,10 +88,19 @@ impl HintEstimator {
         self.in_flight = blend(self.in_flight, to_float(in_flight));
     }
 
-    /// Records of a usual batch; `None` before the first one.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive average")]
-    pub(super) fn usual_records(&self) -> Option<u64> {
-        (self.batches > 0).then(|| self.records.round().max(1.0) as u64)
+    pub(super) fn observe_upload(&mut self, body_bytes: usize, records: usize) {
+        let bytes = to_float(body_bytes) / to_float(records.max(1));
+        self.record_bytes = if self.record_bytes > 0.0 { blend(self.record_bytes, bytes) } else { bytes };
+    }
+
+    /// Records of a batch with such a body, or of a usual one; `None` before the first one.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive number")]
+    pub(super) fn expected_records(&self, body_bytes: Option<usize>) -> Option<u64> {
+        let records = match body_bytes {
+            Some(bytes) if self.record_bytes > 0.0 => to_float(bytes) / self.record_bytes,
+            _ => self.records,
+        };
+        (self.batches > 0).then(|| records.round().clamp(1.0, RECORDS_HINT_MAX) as u64)
     }
 
     pub(super) fn estimate(&self, limits: &LoadLimits, service: &ServiceTime, devices: usize) -> LoadHints {

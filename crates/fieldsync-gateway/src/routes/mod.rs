@@ -32,6 +32,7 @@ use super::fault_injection::{FaultOptions, InjectedFault};
 use super::fleet::Fleet;
 use super::forward_control::ForwardControl;
 use super::ledger::{AppliedRecord, BatchSettlement, LedgerError, PageLimit};
+use super::load_control::BatchHead;
 use super::metrics::Metrics;
 use super::request_error::{RETRY_AFTER_SECONDS, RequestError};
 use super::token_file::{TokenFile, TokenScope};
@@ -171,7 +172,9 @@ impl GatewayState {
             .device_limit
             .take_place(headers.device)
             .map_err(|busy| RequestError::DeviceBusy { limit: busy.limit })?;
-        let admitted = self.processor.admit_batch(headers.device, headers.batch, headers.attempt > 1);
+        let head =
+            BatchHead { device: headers.device, body_bytes: body::parse_content_length(request.headers()) };
+        let admitted = self.processor.admit_batch(head, headers.batch, headers.attempt > 1);
         let upload = admitted.await.map_err(|refusal| match refusal {
             AdmissionRefusal::Draining => RequestError::draining(),
             AdmissionRefusal::InFlight => RequestError::Processing(headers.batch),
@@ -185,6 +188,7 @@ impl GatewayState {
             .map_err(|error| LedgerError::Storage(error.into()))??;
         drop(reserved);
         self.metrics.observe_batch(body_bytes, batch.records.len());
+        self.processor.note_upload(body_bytes, batch.records.len());
         match self.faults.draw_fault() {
             InjectedFault::None => {}
             InjectedFault::LoseResponse => {
@@ -200,7 +204,7 @@ impl GatewayState {
             SubmitResult::InFlight => return Err(RequestError::Processing(id)),
             SubmitResult::IdReused => return Err(RequestError::BatchIdReused(id)),
             SubmitResult::Busy => {
-                return Err(RequestError::Busy { wait: self.processor.refuse_batch(headers.device) });
+                return Err(RequestError::Busy { wait: self.processor.refuse_batch(head) });
             }
         };
         drop(upload);
