@@ -98,6 +98,32 @@ fn slow_batches_that_do_not_slow_others_cost_nobody_a_place() {
 }
 
 #[test]
+fn while_half_of_the_connections_are_open_responses_close_theirs() {
+    let setup = Setup::with("max_connections = 8\n");
+    let gateway = setup.start(&[]);
+    let exchange = |stream: &mut TcpStream| {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut response = Vec::new();
+        while !response.ends_with(b"}") {
+            let mut part = [0; 1024];
+            let length = stream.read(&mut part).unwrap();
+            assert!(length > 0, "the response ends early");
+            response.extend_from_slice(&part[..length]);
+        }
+        String::from_utf8(response).unwrap().contains("connection: close")
+    };
+    let connect = || TcpStream::connect(gateway.address).unwrap();
+    let mut kept = [connect(), connect(), connect()];
+    for stream in &mut kept {
+        assert!(!exchange(stream));
+    }
+    // Devices that would keep theirs.
+    for _ in 0..20 {
+        assert!(exchange(&mut connect()));
+    }
+}
+
+#[test]
 fn in_a_storm_every_batch_is_applied_once_and_devices_return_when_they_are_asked_to() {
     const DEVICES: usize = 24;
     let setup = Setup::with("max_in_flight = 4\n[faults]\nrecord_cost = \"50ms\"\n");

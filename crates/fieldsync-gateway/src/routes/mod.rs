@@ -27,6 +27,7 @@ use super::batch_processor::{
 use super::batch_validation::{self, ACCEPTED_ENCODINGS, BatchHeaders};
 use super::bearer_token::bearer_token;
 use super::client_certificate::CertificateScope;
+use super::connection_places::ConnectionPlaces;
 use super::device_limit::DeviceLimit;
 use super::fault_injection::{FaultOptions, InjectedFault};
 use super::fleet::Fleet;
@@ -69,6 +70,7 @@ pub(crate) struct GatewayState {
     pub(crate) tokens: Option<Arc<TokenFile>>,
     pub(crate) body_bytes_max: usize,
     pub(crate) body_memory: BodyMemory,
+    pub(crate) connections: Arc<ConnectionPlaces>,
     pub(crate) device_limit: Arc<DeviceLimit>,
     pub(crate) forward_control: Arc<ForwardControl>,
     pub(crate) fleet: Arc<Fleet>,
