@@ -22,6 +22,9 @@ use crate::protocol::wire;
 /// Each batch in flight needs memory, and a database does not become faster by more.
 const IN_FLIGHT_MAX_DEFAULT: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 
+/// Devices keep an idle connection for ten seconds, and a fleet returns at once.
+const CONNECTIONS_MAX_DEFAULT: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+
 /// The whole configuration.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -50,6 +53,8 @@ pub(crate) struct GatewaySection {
     pub(crate) max_body_bytes: Size,
     /// How long devices, and proxies in front, wait for the response to a batch.
     pub(crate) device_time_limit: PositiveDuration,
+    /// Open connections.
+    pub(crate) max_connections: NonZeroUsize,
     /// Batches that are processed at a time.
     pub(crate) max_in_flight: NonZeroUsize,
     /// Batches of one device at a time.
@@ -72,6 +77,7 @@ impl Default for GatewaySection {
             client_ca_file: None,
             max_body_bytes: Size::mib(8),
             device_time_limit: PositiveDuration::secs(60),
+            max_connections: CONNECTIONS_MAX_DEFAULT,
             max_in_flight: IN_FLIGHT_MAX_DEFAULT,
             max_in_flight_per_device: None,
             keep_answers: PositiveDuration::days(30),

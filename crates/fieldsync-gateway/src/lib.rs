@@ -29,6 +29,7 @@ mod command_line;
 mod config_check;
 mod config_file;
 mod conformance;
+mod connection_places;
 mod credential_file;
 mod destination;
 mod destination_config;

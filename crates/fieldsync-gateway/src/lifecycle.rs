@@ -28,6 +28,7 @@ use tokio::time::timeout;
 use super::admin::AdminState;
 use super::batch_processor::BatchProcessor;
 use super::config_file::LoadedConfig;
+use super::connection_places::ConnectionPlaces;
 use super::destination::{CALLS_IN_FLIGHT_MAX, DestinationLink, DestinationSlot, ReloadCache};
 use super::device_limit::DeviceLimit;
 use super::fleet::Fleet;
@@ -38,7 +39,7 @@ use super::ledger::Ledger;
 use super::ledger_postgres::{DatabaseAddress, PostgresLedger};
 use super::ledger_redb::RedbLedger;
 use super::ledger_token_budget::LedgerTokenBudget;
-use super::listener::{DRAIN_TIMEOUT, start_plain_server, start_tls_server};
+use super::listener::{DRAIN_TIMEOUT, prepare_for_connections, start_plain_server, start_tls_server};
 use super::load_control::LoadLimits;
 use super::metrics::Metrics;
 use super::options::GatewayOptions;
@@ -160,6 +161,7 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
     let listener = TcpListener::bind(options.listen)
         .map_err(|source| RunError::Listen { address: options.listen, source })?;
     let address = listener.local_addr().map_err(RunError::Start)?;
+    prepare_for_connections(&listener, options.max_connections.get());
 
     let processor = Arc::new(BatchProcessor::new(
         ledger,
@@ -189,6 +191,7 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
         metrics: Arc::clone(&metrics),
         faults: config.faults.clone(),
         tokens: tokens.clone(),
+        connections: Arc::new(ConnectionPlaces::new(options.max_connections.get())),
         device_limit: Arc::new(DeviceLimit::new(options.max_in_flight_per_device)),
         body_bytes_max,
         body_memory: BodyMemory::default(),

@@ -17,6 +17,8 @@ use actix_web::dev::{AppConfig, Server};
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{Backlog, listen};
 use rustls::ServerConfig;
 
 use super::client_certificate::CertificateScope;
@@ -27,8 +29,8 @@ use super::routes::{GatewayState, common_headers, count_request, register_routes
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Threads that take requests.
 const WORKER_THREADS: usize = 2;
-/// Open connections of a worker.
-const CONNECTIONS_PER_WORKER_MAX: usize = 512;
+/// File descriptors for each connection: its own, and a share of those for the ledger and the destination.
+const DESCRIPTORS_PER_CONNECTION: u64 = 2;
 /// Threads of each worker that decode and validate bodies.
 const VALIDATION_THREADS: usize = 2;
 /// Longer than clients keep an idle connection, so that the server never closes one while a request
@@ -41,13 +43,35 @@ const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 const CLOSED_BY_CLIENT: [io::ErrorKind; 3] =
     [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
 
+/// Makes room for so many connections. Without it, fewer are accepted.
+pub(super) fn prepare_for_connections(listener: &TcpListener, connections_max: usize) {
+    let wanted = (connections_max as u64).saturating_mul(DESCRIPTORS_PER_CONNECTION);
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft >= wanted.min(hard) {
+            Ok(())
+        } else {
+            setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard)
+        }
+    });
+    let enlarged = listen(listener, Backlog::MAXALLOWABLE);
+    if let Err(error) = raised.and(enlarged) {
+        tracing::warn!(%error, "the limits of the system for connections cannot be raised");
+    }
+}
+
+/// How many each worker accepts.
+fn connections_per_worker(state: &GatewayState) -> usize {
+    state.connections.places().div_ceil(WORKER_THREADS)
+}
+
 /// Starts a server without TLS.
 pub(super) fn start_plain_server(
     listener: TcpListener,
     state: Arc<GatewayState>,
     path: String,
 ) -> io::Result<Server> {
-    let metrics = Arc::clone(&state.metrics);
+    let connections_max = connections_per_worker(&state);
+    let (metrics, places) = (Arc::clone(&state.metrics), Arc::clone(&state.connections));
     let server = HttpServer::new(move || {
         App::new()
             .wrap(common_headers())
@@ -56,10 +80,11 @@ pub(super) fn start_plain_server(
     })
     .on_connect(move |_, connection| {
         connection.insert(OpenConnection::new(Arc::clone(&metrics)));
+        connection.insert(places.take_place());
     })
     .workers(WORKER_THREADS)
     .worker_max_blocking_threads(VALIDATION_THREADS)
-    .max_connections(CONNECTIONS_PER_WORKER_MAX)
+    .max_connections(connections_max)
     .keep_alive(KEEP_ALIVE_TIMEOUT)
     .client_request_timeout(REQUEST_HEAD_TIMEOUT)
     .shutdown_timeout(DRAIN_TIMEOUT.as_secs())
@@ -78,7 +103,7 @@ pub(super) fn start_tls_server(
     let server = Server::build()
         .workers(WORKER_THREADS)
         .worker_max_blocking_threads(VALIDATION_THREADS)
-        .max_concurrent_connections(CONNECTIONS_PER_WORKER_MAX)
+        .max_concurrent_connections(connections_per_worker(&state))
         .shutdown_timeout(DRAIN_TIMEOUT.as_secs())
         .disable_signals()
         .listen("gateway", listener, move || {
@@ -87,6 +112,7 @@ pub(super) fn start_tls_server(
                 .wrap(from_fn(count_request))
                 .configure(|config| register_routes(config, &state, &path));
             let (opened, failed) = (Arc::clone(&state.metrics), Arc::clone(&state.metrics));
+            let places = Arc::clone(&state.connections);
             let http = HttpService::build()
                 .keep_alive(KEEP_ALIVE_TIMEOUT)
                 .client_request_timeout(REQUEST_HEAD_TIMEOUT)
@@ -96,6 +122,7 @@ pub(super) fn start_tls_server(
                         connection.insert(CertificateScope::of(certificate));
                     }
                     connection.insert(OpenConnection::new(Arc::clone(&opened)));
+                    connection.insert(places.take_place());
                 })
                 .h1(map_config(app.into_factory(), |()| AppConfig::default()));
             let mut acceptor = Acceptor::new(config.clone());

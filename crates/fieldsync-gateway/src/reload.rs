@@ -163,6 +163,7 @@ fn find_restart_keys(old: &GatewayConfig, new: &GatewayConfig) -> Vec<&'static s
         ("gateway.client_ca_file", before.client_ca_file != after.client_ca_file),
         ("gateway.max_body_bytes", before.max_body_bytes != after.max_body_bytes),
         ("gateway.device_time_limit", before.device_time_limit != after.device_time_limit),
+        ("gateway.max_connections", before.max_connections != after.max_connections),
         ("gateway.max_in_flight", before.max_in_flight != after.max_in_flight),
         (
             "gateway.max_in_flight_per_device",

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, DnType, DnValue, IsCa, Issuer, KeyPair, SanType};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -47,7 +47,7 @@ impl Scene {
         Self { setup, gateway, server: server.cert.der().clone(), authority }
     }
 
-    fn issue(&self, common_name: &str, uris: &[String]) -> Identity {
+    fn issue(&self, common_name: impl Into<DnValue>, uris: &[String]) -> Identity {
         let mut parameters = CertificateParams::new([]).unwrap();
         parameters.distinguished_name.push(DnType::CommonName, common_name);
         let names = uris.iter().map(|uri| SanType::URI(uri.as_str().try_into().unwrap()));
@@ -102,6 +102,13 @@ fn a_certificate_that_names_devices_acts_for_these_only() {
         (scene.issue(&one.device.to_string(), &[uri(other.device)]), [false, true]),
         // A name that is meant for a device and is none.
         (scene.issue("tablet", &["urn:uuid:tablet".to_owned()]), [false, false]),
+        // Other spellings.
+        (scene.issue("tablet", &[format!("URN:UUID:{}", one.device)]), [true, false]),
+        (scene.issue("tablet", &["Urn:Uuid:tablet".to_owned()]), [false, false]),
+        (scene.issue(format!("{} ", one.device), &[]), [true, false]),
+        (scene.issue(uri(one.device).to_uppercase(), &[]), [true, false]),
+        (scene.issue("URN:UUID:tablet", &[]), [false, false]),
+        (scene.issue(DnValue::BmpString(one.device.to_string().try_into().unwrap()), &[]), [true, false]),
         (scene.issue("tablet", &["https://example.com/tablet".to_owned()]), [true, true]),
         (scene.issue("tablet", &[]), [true, true]),
     ];
@@ -110,11 +117,13 @@ fn a_certificate_that_names_devices_acts_for_these_only() {
         assert_eq!(accepted, *expected, "case {case}");
         let ledger =
             scene.exchange(identity, b"GET /ledger HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        let is_for_all = case >= 5;
+        let is_for_all = case >= 11;
         assert_eq!(ledger.starts_with("HTTP/1.1 200"), is_for_all, "case {case}: {ledger}");
         assert!(is_for_all || ledger.contains("DEVICE_TOKEN"), "case {case}: {ledger}");
     }
-    assert!(scene.setup.log().is_empty() || !scene.setup.log().contains("ERROR"));
+    let log = scene.setup.log();
+    assert!(!log.contains("ERROR"), "{log}");
+    assert_eq!(log.matches("names no device").count(), 1, "{log}");
 }
 
 #[test]

@@ -47,9 +47,9 @@ fn a_slow_gateway_asks_for_batches_that_fit_the_time_limit() {
     let setup = Setup::with(&text);
     let gateway = setup.start(&[]);
     post_batches(&gateway, 20);
-    // Sixty records of 10 ms take three quarters of the limit; what the machine adds makes it fewer.
+    // Sixty records of 10 ms take three quarters of the limit, and 72 end in time; what the machine adds makes it fewer.
     let records = hint(&gateway, "x-sync-max-records").unwrap();
-    assert!((1..=60).contains(&records), "{records}");
+    assert!((10..=72).contains(&records), "{records}");
     let budget = Duration::from_millis(hint(&gateway, "x-sync-time-budget-ms").unwrap());
     assert!(budget >= limit.mul_f64(0.75) && budget <= limit.mul_f64(0.9), "{budget:?}");
 }

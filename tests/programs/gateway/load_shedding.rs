@@ -73,24 +73,54 @@ fn while_it_is_busy_resends_of_known_batches_and_outcome_queries_are_answered() 
 }
 
 #[test]
-fn batches_that_would_exceed_the_time_limit_are_refused_and_those_in_flight_are_answered() {
-    let text = "device_time_limit = \"1s\"\n[faults]\nrecord_cost = \"1500ms\"\n";
-    let setup = Setup::with(text);
+fn slow_batches_that_do_not_slow_others_cost_nobody_a_place() {
+    const SLOW: u64 = 8;
+    let setup = Setup::with("device_time_limit = \"1s\"\n[faults]\nrecord_cost = \"10ms\"\n");
     let gateway = setup.start(&[]);
+    let slow_batch = || Batch::with((0..200).map(|_| Record::new("{}")).collect());
+    let post_slow = || gateway.post(&slow_batch()).status;
     thread::scope(|scope| {
-        // It learns that a batch takes longer than devices wait.
-        for sender in [(); 4].map(|()| scope.spawn(|| gateway.post(&Batch::of(&["{}"])).batch())) {
-            sender.join().unwrap();
+        // It learns that these take longer than devices wait.
+        let first: Vec<_> = (0..SLOW).map(|_| scope.spawn(post_slow)).collect();
+        for sender in first {
+            assert_eq!(sender.join().unwrap(), 200);
         }
-        let senders = [(); 4].map(|()| scope.spawn(|| gateway.post(&Batch::of(&["{}"])).batch()));
-        wait_for_processing(&gateway, 4);
-        assert_eq!(gateway.post(&Batch::of(&["{}"])).code(), "BUSY");
-        for sender in senders {
-            sender.join().unwrap();
+        let beside: Vec<_> = (0..SLOW).map(|_| scope.spawn(post_slow)).collect();
+        wait_for_processing(&gateway, SLOW);
+        for _ in 0..10 {
+            gateway.post(&Batch::of(&["{}"])).batch();
+        }
+        for sender in beside {
+            assert_eq!(sender.join().unwrap(), 200);
         }
     });
-    // It never stops measuring.
-    gateway.post(&Batch::of(&["{}"])).batch();
+    assert_eq!(gateway.metric("fieldsync_gateway_batches_throttled_total{limit=\"gateway\"}"), 0);
+}
+
+#[test]
+fn while_half_of_the_connections_are_open_responses_close_theirs() {
+    let setup = Setup::with("max_connections = 8\n");
+    let gateway = setup.start(&[]);
+    let exchange = |stream: &mut TcpStream| {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut response = Vec::new();
+        while !response.ends_with(b"}") {
+            let mut part = [0; 1024];
+            let length = stream.read(&mut part).unwrap();
+            assert!(length > 0, "the response ends early");
+            response.extend_from_slice(&part[..length]);
+        }
+        String::from_utf8(response).unwrap().contains("connection: close")
+    };
+    let connect = || TcpStream::connect(gateway.address).unwrap();
+    let mut kept = [connect(), connect(), connect()];
+    for stream in &mut kept {
+        assert!(!exchange(stream));
+    }
+    // Devices that would keep theirs.
+    for _ in 0..20 {
+        assert!(exchange(&mut connect()));
+    }
 }
 
 #[test]

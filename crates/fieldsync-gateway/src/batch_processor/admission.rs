@@ -8,8 +8,8 @@ use tokio::sync::watch;
 
 use super::{BatchProcessor, BatchStatus, ProcessingOutcome};
 use crate::ledger::{BatchSettlement, LedgerError};
-use crate::load_control::{Admission, EndedBatch, LoadControl, LoadHints, LoadLimits};
-use crate::model::{BatchId, DeviceId};
+use crate::load_control::{Admission, BatchHead, EndedBatch, LoadControl, LoadHints, LoadLimits};
+use crate::model::BatchId;
 
 /// What decides about batches.
 pub(super) struct AdmissionGate {
@@ -68,14 +68,15 @@ impl BatchProcessor {
     /// read of the ledger answers it.
     pub(crate) async fn admit_batch(
         self: &Arc<Self>,
-        device: DeviceId,
+        head: BatchHead,
         batch: BatchId,
         is_resend: bool,
     ) -> Result<UploadPlace, AdmissionRefusal> {
         if self.is_draining() {
             return Err(AdmissionRefusal::Draining);
         }
-        let wait = match self.decide_admission(device) {
+        let device = head.device;
+        let wait = match self.decide_admission(head) {
             Admission::Accepted => return Ok(UploadPlace::new(self)),
             Admission::Refused { wait } => wait,
         };
@@ -92,8 +93,8 @@ impl BatchProcessor {
     }
 
     /// How long a device whose batch found no room after its upload should wait.
-    pub(crate) fn refuse_batch(&self, device: DeviceId) -> Duration {
-        match self.decide_admission(device) {
+    pub(crate) fn refuse_batch(&self, head: BatchHead) -> Duration {
+        match self.decide_admission(head) {
             // There is room by now.
             Admission::Accepted => Duration::ZERO,
             Admission::Refused { wait } => wait,
@@ -105,10 +106,15 @@ impl BatchProcessor {
         self.admission.with_control(|control| control.hints(devices))
     }
 
-    fn decide_admission(&self, device: DeviceId) -> Admission {
+    /// Learns how large the body of a batch was on its way.
+    pub(crate) fn note_upload(&self, body_bytes: usize, records: usize) {
+        self.admission.with_control(|control| control.record_upload(body_bytes, records));
+    }
+
+    fn decide_admission(&self, head: BatchHead) -> Admission {
         let in_flight = self.admission.count_batches(*self.in_flight_count.borrow());
         let (now, mut rng) = (self.clock.now(), fastrand::Rng::new());
-        self.admission.with_control(|control| control.admit(now, device, in_flight, &mut rng))
+        self.admission.with_control(|control| control.admit(now, head, in_flight, &mut rng))
     }
 
     pub(super) fn start_measurement(&self) -> Measurement {

@@ -48,6 +48,14 @@ impl LoadLimits {
     }
 }
 
+/// What is known of a batch before its body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchHead {
+    pub(crate) device: DeviceId,
+    /// As on its way, so mostly compressed.
+    pub(crate) body_bytes: Option<usize>,
+}
+
 /// A batch whose processing ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EndedBatch {
@@ -94,20 +102,24 @@ impl LoadControl {
     pub(crate) fn admit(
         &mut self,
         now: Duration,
-        device: DeviceId,
+        batch: BatchHead,
         in_flight: usize,
         rng: &mut fastrand::Rng,
     ) -> Admission {
+        let device = batch.device;
         let has_turn = self.turns.is_due(now, device);
         let limit = match self.limits.in_flight_max {
             all if has_turn || self.turns.is_empty(now) => all,
             all => (all * NEW_SHARE_PERCENT).div_ceil(100),
         };
-        if in_flight < limit && !self.is_too_slow(in_flight) {
+        let has_place = in_flight < limit;
+        if has_place && (has_turn || !self.is_load_too_high(batch.body_bytes, in_flight)) {
             self.turns.forget(device);
             return Admission::Accepted;
         }
-        let rate = self.expected_rate(in_flight);
+        // A rate that was measured with all places taken says nothing about fewer, slower batches.
+        let measured = if has_place { None } else { self.rate.per_second() };
+        let rate = measured.unwrap_or_else(|| self.expected_rate(in_flight));
         Admission::Refused { wait: self.turns.give_turn(now, device, rate, rng) }
     }
 
@@ -135,7 +147,7 @@ impl LoadControl {
             .service
             .has_enough_measurements()
             .then(|| self.service.forecast(&load).mean * self.service.load_factor(batch.in_flight));
-        self.hints.observe_batch(batch.records, batch.duration, expected);
+        self.hints.observe_batch(batch.records, batch.duration, expected, &self.limits);
         let measured =
             Measured { elapsed: batch.duration, inexact: Duration::ZERO, under_way: batch.in_flight };
         self.service.record_response(&load, measured, self.limits.time_limit);
@@ -143,31 +155,42 @@ impl LoadControl {
 
     /// What responses say now. `devices` have batches in flight.
     pub(crate) fn hints(&self, devices: usize) -> LoadHints {
-        self.hints.estimate(&self.limits, devices)
+        self.hints.estimate(&self.limits, &self.service, devices)
     }
 
-    /// Whether one more batch beside `in_flight` others would not end in time.
-    fn is_too_slow(&self, in_flight: usize) -> bool {
-        in_flight >= IN_FLIGHT_FOR_FORECAST_MIN
-            && self
-                .expected_seconds(in_flight + 1)
-                .is_some_and(|seconds| seconds > self.limits.time_limit.as_secs_f64() * TIME_LIMIT_SHARE)
+    /// Learns how large the body of a batch is on its way.
+    pub(crate) fn record_upload(&mut self, body_bytes: usize, records: usize) {
+        self.hints.observe_upload(body_bytes, records);
     }
 
-    /// How long a usual batch takes if so many are under way.
-    fn expected_seconds(&self, in_flight: usize) -> Option<f64> {
-        let records = self.hints.usual_records().filter(|_| self.service.has_enough_measurements())?;
-        let factor = self.service.load_factor(to_float(in_flight));
-        Some(self.service.forecast_usual(records).mean * factor)
+    /// Whether one more batch beside `in_flight` others would not end in time because of these. A batch that is too slow
+    /// on its own would be too slow later, too.
+    fn is_load_too_high(&self, body_bytes: Option<usize>, in_flight: usize) -> bool {
+        if in_flight < IN_FLIGHT_FOR_FORECAST_MIN {
+            return false;
+        }
+        let Some(alone) = self.expected_seconds_alone(self.hints.expected_records(body_bytes)) else {
+            return false;
+        };
+        let limit = self.limits.time_limit.as_secs_f64() * TIME_LIMIT_SHARE;
+        alone <= limit && alone * self.service.load_factor(to_float(in_flight + 1)) > limit
     }
 
-    /// How many batches end in a second while the gateway is busy.
+    /// How long a batch takes without others.
+    fn expected_seconds_alone(&self, records: Option<u64>) -> Option<f64> {
+        let records = records.filter(|_| self.service.has_enough_measurements())?;
+        Some(self.service.forecast_usual(records).mean)
+    }
+
+    /// How many usual batches should end in a second with so many in flight.
     fn expected_rate(&self, in_flight: usize) -> f64 {
-        self.rate.per_second().unwrap_or_else(|| match self.expected_seconds(in_flight) {
+        match self.expected_seconds_alone(self.hints.expected_records(None)) {
             // By Little's law.
-            Some(seconds) if seconds > 0.0 => to_float(in_flight.max(1)) / seconds,
+            Some(seconds) if seconds > 0.0 => {
+                to_float(in_flight.max(1)) / (seconds * self.service.load_factor(to_float(in_flight)))
+            }
             _ => RATE_UNMEASURED,
-        })
+        }
     }
 }
 

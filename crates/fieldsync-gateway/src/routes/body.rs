@@ -58,10 +58,7 @@ impl GatewayState {
         mut payload: Payload,
     ) -> Result<(Bytes, ReservedMemory<'_>), RequestError> {
         let limit = self.body_bytes_max;
-        let content_length = headers
-            .get(CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| text.parse::<usize>().ok());
+        let content_length = parse_content_length(headers);
         if content_length.is_some_and(|length| length > limit) {
             return Err(RequestError::BodyTooLarge { limit });
         }
@@ -83,6 +80,11 @@ impl GatewayState {
             body.extend_from_slice(&chunk);
         }
     }
+}
+
+/// How large the body is, if the head says so.
+pub(super) fn parse_content_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// How long the next part of a body may take, of which so much has arrived.

@@ -27,11 +27,13 @@ use super::batch_processor::{
 use super::batch_validation::{self, ACCEPTED_ENCODINGS, BatchHeaders};
 use super::bearer_token::bearer_token;
 use super::client_certificate::CertificateScope;
+use super::connection_places::ConnectionPlaces;
 use super::device_limit::DeviceLimit;
 use super::fault_injection::{FaultOptions, InjectedFault};
 use super::fleet::Fleet;
 use super::forward_control::ForwardControl;
 use super::ledger::{AppliedRecord, BatchSettlement, LedgerError, PageLimit};
+use super::load_control::BatchHead;
 use super::metrics::Metrics;
 use super::request_error::{RETRY_AFTER_SECONDS, RequestError};
 use super::token_file::{TokenFile, TokenScope};
@@ -68,6 +70,7 @@ pub(crate) struct GatewayState {
     pub(crate) tokens: Option<Arc<TokenFile>>,
     pub(crate) body_bytes_max: usize,
     pub(crate) body_memory: BodyMemory,
+    pub(crate) connections: Arc<ConnectionPlaces>,
     pub(crate) device_limit: Arc<DeviceLimit>,
     pub(crate) forward_control: Arc<ForwardControl>,
     pub(crate) fleet: Arc<Fleet>,
@@ -171,7 +174,9 @@ impl GatewayState {
             .device_limit
             .take_place(headers.device)
             .map_err(|busy| RequestError::DeviceBusy { limit: busy.limit })?;
-        let admitted = self.processor.admit_batch(headers.device, headers.batch, headers.attempt > 1);
+        let head =
+            BatchHead { device: headers.device, body_bytes: body::parse_content_length(request.headers()) };
+        let admitted = self.processor.admit_batch(head, headers.batch, headers.attempt > 1);
         let upload = admitted.await.map_err(|refusal| match refusal {
             AdmissionRefusal::Draining => RequestError::draining(),
             AdmissionRefusal::InFlight => RequestError::Processing(headers.batch),
@@ -185,6 +190,7 @@ impl GatewayState {
             .map_err(|error| LedgerError::Storage(error.into()))??;
         drop(reserved);
         self.metrics.observe_batch(body_bytes, batch.records.len());
+        self.processor.note_upload(body_bytes, batch.records.len());
         match self.faults.draw_fault() {
             InjectedFault::None => {}
             InjectedFault::LoseResponse => {
@@ -200,7 +206,7 @@ impl GatewayState {
             SubmitResult::InFlight => return Err(RequestError::Processing(id)),
             SubmitResult::IdReused => return Err(RequestError::BatchIdReused(id)),
             SubmitResult::Busy => {
-                return Err(RequestError::Busy { wait: self.processor.refuse_batch(headers.device) });
+                return Err(RequestError::Busy { wait: self.processor.refuse_batch(head) });
             }
         };
         drop(upload);

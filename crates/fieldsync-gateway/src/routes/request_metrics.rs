@@ -2,8 +2,8 @@
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::ConnectionType;
 use actix_web::http::header::{ACCEPT, HeaderMap};
+use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 
@@ -16,7 +16,8 @@ use crate::request_error::RequestError;
 /// The end of the pattern of outcome queries.
 const OUTCOME_PATTERN_END: &str = "/{batch_id}";
 
-/// Counts a request with its response, and measures it. A gateway that is ending closes the connection.
+/// Counts a request with its response, and measures it. A gateway that is ending closes the connection, and so does one that
+/// needs its place: connections are scarce, or the device was asked to return later.
 pub(crate) async fn count_request(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -29,7 +30,8 @@ pub(crate) async fn count_request(
     let mut response = next.call(request).await;
     drop(in_flight);
     if let Ok(response) = &mut response {
-        if state.processor.is_draining() {
+        let returns_later = response.status() == StatusCode::TOO_MANY_REQUESTS;
+        if returns_later || state.connections.are_scarce() || state.processor.is_draining() {
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
         let route = label_route(response.request().match_pattern().as_deref());
