@@ -14,12 +14,13 @@ use crate::postgres::Postgres;
 use crate::throughput::file_in;
 use crate::{LedgerKind, Options};
 
-const HEAD: [&str; 11] = [
+const HEAD: [&str; 12] = [
     "ledger, gateways",
     "killed",
     "kills",
     "batches",
-    "requests without a response",
+    "without a response",
+    "not sent",
     "503",
     "outcome queries",
     "sent again",
@@ -137,7 +138,8 @@ fn cells(
         killed.to_owned(),
         recoveries.len().to_string(),
         counts.settled.len().to_string(),
-        counts.unanswered.to_string(),
+        counts.without_response.to_string(),
+        counts.not_sent.to_string(),
         counts.status(503).to_string(),
         counts.queries.to_string(),
         sent_again.to_string(),

@@ -16,7 +16,7 @@ use crate::postgres::Postgres;
 use crate::throughput::file_in;
 use crate::{LedgerKind, Options};
 
-const HEAD: [&str; 15] = [
+const HEAD: [&str; 16] = [
     "ledger",
     "gateways",
     "batches",
@@ -30,6 +30,7 @@ const HEAD: [&str; 15] = [
     "503",
     "Retry-After",
     "unclear",
+    "not sent",
     "lost, twice",
     "peak MiB",
 ];
@@ -95,9 +96,7 @@ fn raise_storm(gateways: &[RunningGateway], options: &Options) -> Storm {
 fn cells(ledger: &str, gateways: usize, storm: &Storm) -> Vec<String> {
     let seconds = |time: Duration| format!("{:.1} s", milliseconds(time) / 1000.0);
     let longest = storm.waits.last().copied().unwrap_or_default();
-    let Counts { unanswered, retry_after, statuses, .. } = &storm.counts;
-    let failed: usize = statuses.range(500..).map(|(_, count)| count).sum();
-    let unclear = unanswered + failed - storm.counts.status(503);
+    let retry_after = &storm.counts.retry_after;
     let ends = [retry_after.first_key_value(), retry_after.last_key_value()];
     let named = ends.map(|end| end.map_or_else(|| "–".to_owned(), |(seconds, _)| seconds.to_string()));
     vec![
@@ -113,7 +112,8 @@ fn cells(ledger: &str, gateways: usize, storm: &Storm) -> Vec<String> {
         storm.counts.status(429).to_string(),
         storm.counts.status(503).to_string(),
         format!("{}–{} s", named[0], named[1]),
-        unclear.to_string(),
+        storm.counts.unclear_requests().to_string(),
+        storm.counts.not_sent.to_string(),
         format!("{}, {}", storm.check.lost + storm.check.unconfirmed, storm.check.twice),
         mib(storm.gateway_memory_kib),
     ]

@@ -29,8 +29,10 @@ pub(crate) struct Counts {
     pub(crate) waits: Vec<Duration>,
     /// Requests with a batch, by the status of their response.
     pub(crate) statuses: BTreeMap<u16, usize>,
-    /// Requests with a batch that had no response.
-    pub(crate) unanswered: usize,
+    /// Requests with a batch that got no response: a gateway may have received them.
+    pub(crate) without_response: usize,
+    /// Requests with a batch for which no gateway accepted a connection.
+    pub(crate) not_sent: usize,
     pub(crate) queries: usize,
     /// Waits by the seconds that the gateway named; 0 where it named none.
     pub(crate) retry_after: BTreeMap<u64, usize>,
@@ -44,9 +46,15 @@ impl Counts {
         self.statuses.get(&status).copied().unwrap_or_default()
     }
 
-    /// Requests with a batch.
+    /// Requests with a batch that were sent.
     pub(crate) fn requests(&self) -> usize {
-        self.statuses.values().sum::<usize>() + self.unanswered
+        self.statuses.values().sum::<usize>() + self.without_response
+    }
+
+    /// Requests with a batch that a gateway may have processed: without a response, or failed other than by a refusal.
+    pub(crate) fn unclear_requests(&self) -> usize {
+        let failed: usize = self.statuses.range(500..).map(|(_, count)| count).sum();
+        self.without_response + failed - self.status(503) + self.status(408)
     }
 }
 
@@ -68,7 +76,8 @@ impl Tally {
         let mut counts = self.counts.borrow_mut();
         match replied {
             Ok(status) => *counts.statuses.entry(status.as_u16()).or_default() += 1,
-            Err(_) => counts.unanswered += 1,
+            Err(ExchangeFailure::Unclear) => counts.without_response += 1,
+            Err(ExchangeFailure::NotSent) => counts.not_sent += 1,
         }
     }
 
