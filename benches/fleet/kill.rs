@@ -36,7 +36,7 @@ enum Victim {
     Database,
 }
 
-/// The servers of a scene.
+/// The servers of a scenario.
 struct Servers {
     gateways: Vec<RunningGateway>,
     setup: GatewaySetup,
@@ -66,7 +66,7 @@ pub(crate) fn print_kills(options: &Options) {
         let setup = options.gateway_setup(&file_in(dir.path()));
         let gateways = vec![RunningGateway::start(&setup, ANY_PORT)];
         let servers = Servers { gateways, setup, postgres: None };
-        table.add_row(run_scene("redb, 1", "the gateway", Victim::Gateway, servers, options));
+        table.add_row(run_scenario("redb, 1", "the gateway", Victim::Gateway, servers, options));
     }
     if options.measures_postgres() {
         let victims = [("one gateway", Victim::Gateway), ("PostgreSQL", Victim::Database)];
@@ -76,13 +76,13 @@ pub(crate) fn print_kills(options: &Options) {
             let setup = options.gateway_setup(&postgres.create_database("fleet"));
             let gateways = (0..2).map(|_| RunningGateway::start(&setup, ANY_PORT)).collect();
             let servers = Servers { gateways, setup, postgres: Some(postgres) };
-            table.add_row(run_scene("PostgreSQL, 2", name, victim, servers, options));
+            table.add_row(run_scenario("PostgreSQL, 2", name, victim, servers, options));
         }
     }
     println!("{table}");
 }
 
-fn run_scene(
+fn run_scenario(
     ledger: &str,
     killed: &str,
     victim: Victim,
@@ -91,8 +91,8 @@ fn run_scene(
 ) -> Vec<String> {
     let addresses = servers.gateways.iter().map(|gateway| gateway.address).collect();
     let plan = options.plan(addresses, options.most_connections());
-    let fleet = Fleet::new(&FleetPlan { devices: options.kill_devices, ..plan });
-    let batches = options.kill_devices * options.kill_batches;
+    let plan = FleetPlan { devices: options.kill_devices, copies_batches: true, ..plan };
+    let (fleet, batches) = (Fleet::new(&plan), plan.total_batches(options.kill_batches));
     let (recoveries, counts, check) = run_fleet(async move {
         let sending = fleet.send_all(options.kill_batches);
         let (mut settled, clock) = (fleet.watch_settled(), fleet.clock());
@@ -113,7 +113,7 @@ fn run_scene(
         };
         let ((), (servers, recoveries)) = tokio::join!(sending, killing);
         let counts = fleet.take_counts();
-        let check = LedgerCheck::run(servers.gateways[0].address, &counts.settled).await;
+        let check = LedgerCheck::run(servers.gateways[0].address, &[&counts]).await;
         (recoveries, counts, check)
     });
     cells(ledger, killed, &recoveries, &counts, check)

@@ -137,7 +137,7 @@ enum LedgerKind {
 impl Options {
     fn plan(&self, gateways: Vec<SocketAddr>, connections: usize) -> FleetPlan {
         let (devices, shape, time_limit) = (self.devices, self.shape(), self.time_limit);
-        FleetPlan { gateways, connections, devices, shape, time_limit }
+        FleetPlan { gateways, connections, devices, shape, time_limit, copies_batches: false }
     }
 
     fn shape(&self) -> BatchShape {

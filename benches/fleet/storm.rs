@@ -86,8 +86,7 @@ fn raise_storm(gateways: &[RunningGateway], options: &Options) -> Storm {
     let (after, counts_after) = load();
     let steady_rates = [before.rate(), after.rate()];
     let ideal = Duration::from_secs_f64(counts.waits.len() as f64 / steady_rates[0].max(steady_rates[1]));
-    let all = [&counts_before, &counts, &counts_after].into_iter().flat_map(|counts| &counts.settled);
-    let check = run_fleet(LedgerCheck::run(addresses[0], all));
+    let check = run_fleet(LedgerCheck::run(addresses[0], &[&counts_before, &counts, &counts_after]));
     let mut waits = counts.waits.clone();
     waits.sort_unstable();
     Storm { ideal, steady_rates, waits, counts, check, gateway_memory_kib }

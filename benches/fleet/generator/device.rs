@@ -57,6 +57,11 @@ impl Device {
         batch
     }
 
+    /// The records of a batch under another batch id.
+    pub(crate) fn copy_batch(&self, batch: &Batch) -> Batch {
+        batch.with_new_id(&mut self.rng.borrow_mut())
+    }
+
     /// The batch that it made last.
     pub(crate) fn last_batch(&self) -> Option<Batch> {
         self.last.get()

@@ -35,6 +35,15 @@ pub(crate) struct FleetPlan {
     pub(crate) shape: BatchShape,
     /// How long a device waits for a response.
     pub(crate) time_limit: Duration,
+    /// Whether the records of each batch are sent under two batch ids at once: they must be applied once.
+    pub(crate) copies_batches: bool,
+}
+
+impl FleetPlan {
+    /// The batches that all devices send together, where each makes so many.
+    pub(crate) fn total_batches(&self, batches: usize) -> usize {
+        self.devices * batches * if self.copies_batches { 2 } else { 1 }
+    }
 }
 
 /// A fleet during one run.
@@ -42,6 +51,7 @@ pub(crate) struct Fleet {
     link: Link,
     devices: Vec<Device>,
     shape: BatchShape,
+    copies_batches: bool,
 }
 
 impl Fleet {
@@ -51,7 +61,7 @@ impl Fleet {
         let pool = ConnectionPool::new(plan.gateways.clone(), plan.connections);
         let link = Link { pool, tally: Tally::new(clock), clock, time_limit: plan.time_limit };
         let devices = (0..plan.devices).map(|number| Device::new(number, fastrand::u64(..))).collect();
-        Rc::new(Self { link, devices, shape: plan.shape })
+        Rc::new(Self { link, devices, shape: plan.shape, copies_batches: plan.copies_batches })
     }
 
     pub(crate) fn clock(&self) -> Clock {
@@ -85,13 +95,19 @@ impl Fleet {
         .await;
     }
 
-    /// All devices begin at once, and each sends so many batches, one after the other.
+    /// All devices begin at once, and each makes and sends so many batches, one after the other.
     pub(crate) async fn send_all(self: &Rc<Self>, batches: usize) {
         self.run_devices(move |fleet, number| async move {
             let device = &fleet.devices[number];
             for _ in 0..batches {
                 let batch = device.next_batch(fleet.shape);
-                device.deliver(&fleet.link, &batch, None).await;
+                if fleet.copies_batches {
+                    let copy = device.copy_batch(&batch);
+                    let deliver = |batch| device.deliver(&fleet.link, batch, None);
+                    tokio::join!(deliver(&batch), deliver(&copy));
+                } else {
+                    device.deliver(&fleet.link, &batch, None).await;
+                }
             }
         })
         .await;

@@ -1,13 +1,14 @@
 //! What the devices of a fleet experienced.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use fieldsync::clock::Clock;
 use fieldsync::protocol::wire::{BatchResponse, RecordStatus};
 use hyper::StatusCode;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::batch::Batch;
 use super::connections::ExchangeFailure;
@@ -36,8 +37,11 @@ pub(crate) struct Counts {
     pub(crate) queries: usize,
     /// Waits by the seconds that the gateway named; 0 where it named none.
     pub(crate) retry_after: BTreeMap<u64, usize>,
-    pub(crate) applied: usize,
-    /// Confirmed by an earlier batch or an earlier response.
+    /// How often each record was applied, by what the gateways reported.
+    applications: HashMap<Uuid, u32>,
+    /// Batches whose results were counted.
+    reported: HashSet<Uuid>,
+    /// Results that repeat an earlier response, or that name an earlier batch.
     pub(crate) repeated: usize,
 }
 
@@ -55,6 +59,29 @@ impl Counts {
     pub(crate) fn unclear_requests(&self) -> usize {
         let failed: usize = self.statuses.range(500..).map(|(_, count)| count).sum();
         self.without_response + failed - self.status(503) + self.status(408)
+    }
+
+    /// Records that the gateways reported as applied more than once.
+    ///
+    /// A ledger whose record ids are unique cannot show that: the second application leaves no second row.
+    pub(crate) fn applied_twice(&self) -> impl Iterator<Item = Uuid> {
+        self.applications.iter().filter(|(_, count)| **count > 1).map(|(id, _)| *id)
+    }
+
+    /// The first response to a batch reports what was applied. A replay counts only where the first one was lost.
+    fn count_results(&mut self, response: &BatchResponse) {
+        let is_new = self.reported.insert(response.batch_id.0);
+        for result in &response.results {
+            match result.status {
+                RecordStatus::Applied if is_new || !response.replayed => {
+                    *self.applications.entry(result.id.0).or_default() += 1;
+                }
+                RecordStatus::Applied | RecordStatus::Duplicate => {}
+                RecordStatus::Rejected | RecordStatus::Retry => panic!("a record was refused: {result:?}"),
+            }
+            let is_repeated = response.replayed || result.status == RecordStatus::Duplicate;
+            self.repeated += usize::from(is_repeated);
+        }
     }
 }
 
@@ -92,13 +119,7 @@ impl Tally {
     /// A batch was confirmed. No record of a fleet gives a reason to refuse it.
     pub(crate) fn settle(&self, batch: &Batch, response: &BatchResponse, latency: Duration) {
         let mut counts = self.counts.borrow_mut();
-        for result in &response.results {
-            match result.status {
-                RecordStatus::Applied if !response.replayed => counts.applied += 1,
-                RecordStatus::Applied | RecordStatus::Duplicate => counts.repeated += 1,
-                RecordStatus::Rejected | RecordStatus::Retry => panic!("a record was refused: {result:?}"),
-            }
-        }
+        counts.count_results(response);
         counts.latencies.push(latency);
         counts.waits.push(self.clock.now());
         counts.settled.push(*batch);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::scenes::{assert_exactly_once, plan, run_scene};
+use super::scenarios::{assert_exactly_once, copying_plan, run_scenario};
 use crate::support::gateway::Gateway;
 use crate::support::wait::directory;
 
@@ -23,9 +23,9 @@ struct Restartable {
 fn a_gateway_that_is_killed_under_load_loses_nothing_that_it_confirmed_and_applies_nothing_twice() {
     let directory = directory();
     let gateway = Gateway::start_at(directory.path(), OUT_OF_THE_WAY, &SLOW);
-    let plan = plan(vec![gateway.address], 60, 20);
+    let plan = copying_plan(vec![gateway.address], 60, 20);
     let servers = Restartable { gateway, directory: directory.path().to_owned() };
-    let (servers, counts) = run_scene(&plan, 5, KILLS, servers, |servers| {
+    let (servers, counts) = run_scenario(&plan, 3, KILLS, servers, |servers| {
         let address = servers.gateway.address.to_string();
         servers.gateway.kill();
         Restartable { gateway: Gateway::start_at(&servers.directory, &address, &SLOW), ..servers }

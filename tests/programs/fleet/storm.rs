@@ -2,7 +2,7 @@
 
 use std::convert::identity;
 
-use super::scenes::{assert_exactly_once, plan, run_scene};
+use super::scenarios::{assert_exactly_once, plan, run_scenario};
 use crate::support::gateway::Gateway;
 use crate::support::wait::directory;
 
@@ -12,7 +12,7 @@ fn a_fleet_that_comes_at_once_is_refused_in_part_and_every_batch_is_applied_once
     // Each batch takes so long that more of them arrive meanwhile than may be in flight.
     let gateway = Gateway::start(directory.path(), &["--record-cost", "40ms"]);
     let plan = plan(vec![gateway.address], 400, 300);
-    let ((), counts) = run_scene(&plan, 1, 0, (), identity);
+    let ((), counts) = run_scenario(&plan, 1, 0, (), identity);
     let refused = counts.status(429) + counts.status(503);
     assert!(refused > 0, "{:?}", counts.statuses);
     let unclear = (counts.without_response, counts.queries, counts.repeated);
