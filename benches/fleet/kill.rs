@@ -7,6 +7,7 @@ use comfy_table::{Table, presets};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
+use crate::aims::Aims;
 use crate::figures::median;
 use crate::gateway::{ANY_PORT, GatewaySetup, RunningGateway};
 use crate::generator::{Counts, Fleet, FleetPlan, LedgerCheck, run_fleet};
@@ -56,7 +57,7 @@ impl Servers {
     }
 }
 
-pub(crate) fn print_kills(options: &Options) {
+pub(crate) fn print_kills(options: &Options, aims: &mut Aims) {
     println!("\n#### kill -9 under load\n");
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header(HEAD);
@@ -66,7 +67,7 @@ pub(crate) fn print_kills(options: &Options) {
         let setup = options.gateway_setup(&file_in(dir.path()));
         let gateways = vec![RunningGateway::start(&setup, ANY_PORT)];
         let servers = Servers { gateways, setup, postgres: None };
-        table.add_row(run_scenario("redb, 1", "the gateway", Victim::Gateway, servers, options));
+        table.add_row(run_scenario("redb, 1", "the gateway", Victim::Gateway, servers, options, aims));
     }
     if options.measures_postgres() {
         let victims = [("one gateway", Victim::Gateway), ("PostgreSQL", Victim::Database)];
@@ -76,7 +77,7 @@ pub(crate) fn print_kills(options: &Options) {
             let setup = options.gateway_setup(&postgres.create_database("fleet"));
             let gateways = (0..2).map(|_| RunningGateway::start(&setup, ANY_PORT)).collect();
             let servers = Servers { gateways, setup, postgres: Some(postgres) };
-            table.add_row(run_scenario("PostgreSQL, 2", name, victim, servers, options));
+            table.add_row(run_scenario("PostgreSQL, 2", name, victim, servers, options, aims));
         }
     }
     println!("{table}");
@@ -88,6 +89,7 @@ fn run_scenario(
     victim: Victim,
     mut servers: Servers,
     options: &Options,
+    aims: &mut Aims,
 ) -> Vec<String> {
     let addresses = servers.gateways.iter().map(|gateway| gateway.address).collect();
     let plan = options.plan(addresses, options.most_connections());
@@ -116,6 +118,12 @@ fn run_scenario(
         let check = LedgerCheck::run(servers.gateways[0].address, &[&counts]).await;
         (recoveries, counts, check)
     });
+    let wrong = check.lost + check.twice + check.unconfirmed;
+    aims.require_at_most(
+        format!("kill of {killed} ({ledger}): records lost, applied twice or unconfirmed"),
+        0.0,
+        wrong as f64,
+    );
     cells(ledger, killed, &recoveries, &counts, check)
 }
 

@@ -10,6 +10,7 @@
     reason = "figures for people"
 )]
 
+mod aims;
 mod bare_handler;
 mod cpu_share;
 mod figures;
@@ -24,12 +25,14 @@ mod throughput;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use tempfile::TempDir;
 
+use aims::Aims;
 use bare_handler::BareHandlerProcess;
 use gateway::GatewaySetup;
 use generator::{BatchShape, FleetPlan};
@@ -166,27 +169,36 @@ impl Options {
     }
 }
 
-fn main() {
+fn main() -> ExitCode {
     let options = Options::parse();
     if let Some(ChildProcess::BareHandler(handler)) = &options.child {
-        return handler.run();
+        handler.run();
+        return ExitCode::SUCCESS;
     }
     if !options.bench {
         println!("nothing is measured here: cargo bench --bench fleet");
-        return;
+        return ExitCode::SUCCESS;
     }
     require_real_disk(&options.dir);
     if options.ledgers.contains(&LedgerKind::Postgres) && !postgres::is_installed() {
         println!("Not measured: PostgreSQL: no server is installed.");
     }
     let tables = if options.table.is_empty() { TableName::value_variants() } else { &options.table };
+    let mut aims = Aims::default();
     for table in tables {
         match table {
-            TableName::Throughput => throughput::print_throughput(&options),
-            TableName::Storm => storm::print_storms(&options),
-            TableName::Kill => kill::print_kills(&options),
+            TableName::Throughput => throughput::print_throughput(&options, &mut aims),
+            TableName::Storm => storm::print_storms(&options, &mut aims),
+            TableName::Kill => kill::print_kills(&options, &mut aims),
         }
     }
+    aims.print();
+    let missed = aims.missed();
+    if missed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("missed: {}", missed.join("; "));
+    ExitCode::FAILURE
 }
 
 /// In memory a sync costs nothing, and all ratios would differ.

@@ -68,7 +68,15 @@ impl Device {
     }
 
     /// Sends a batch until the gateway has confirmed it, first over a connection that the device already has, if any.
-    pub(crate) async fn deliver<'a>(&self, link: &'a Link, batch: &Batch, mut first: Option<Lease<'a>>) {
+    ///
+    /// Returns false if it gave up: a batch that is refused is not sent again after `end`.
+    pub(crate) async fn deliver<'a>(
+        &self,
+        link: &'a Link,
+        batch: &Batch,
+        mut first: Option<Lease<'a>>,
+        end: Option<Duration>,
+    ) -> bool {
         let body = batch.body();
         for attempt in 1.. {
             let mut lease = match first.take() {
@@ -83,25 +91,33 @@ impl Device {
             link.tally.count_request(replied.as_ref().map(|reply| reply.status));
             match replied {
                 Ok(reply) if reply.status == StatusCode::OK => {
-                    return link.tally.settle(batch, &decode_response(batch, &reply), latency);
+                    link.tally.settle(batch, &decode_response(batch, &reply), latency);
+                    return true;
                 }
                 Ok(reply) if is_throttled(reply.status) => {
-                    self.back_off(link, reply.retry_after(), attempt).await;
+                    let wait = self.draw_wait(link, reply.retry_after(), attempt);
+                    // Without a look at the batch: nothing of it is in the ledger.
+                    let is_unseen = reply.status == StatusCode::TOO_MANY_REQUESTS;
+                    if is_unseen && end.is_some_and(|end| link.clock.now() + wait > end) {
+                        return false;
+                    }
+                    sleep(wait).await;
                 }
                 Ok(reply) if is_unclear(reply.status) => {
                     if self.look_up(link, batch, latency).await {
-                        return;
+                        return true;
                     }
                 }
                 Ok(reply) => panic!("a batch got {}: {}", reply.status, String::from_utf8_lossy(&reply.body)),
                 Err(ExchangeFailure::NotSent) => self.back_off(link, None, attempt).await,
                 Err(ExchangeFailure::Unclear) => {
                     if self.look_up(link, batch, latency).await {
-                        return;
+                        return true;
                     }
                 }
             }
         }
+        false
     }
 
     /// Asks for the outcome until it is known. Returns false if the gateway never received the batch.
@@ -126,9 +142,12 @@ impl Device {
     }
 
     async fn back_off(&self, link: &Link, retry_after: Option<u64>, attempt: u32) {
+        sleep(self.draw_wait(link, retry_after, attempt)).await;
+    }
+
+    fn draw_wait(&self, link: &Link, retry_after: Option<u64>, attempt: u32) -> Duration {
         link.tally.count_wait(retry_after);
-        let wait = retry_after.map_or_else(|| self.draw_backoff(attempt), Duration::from_secs);
-        sleep(wait).await;
+        retry_after.map_or_else(|| self.draw_backoff(attempt), Duration::from_secs)
     }
 
     fn draw_backoff(&self, attempt: u32) -> Duration {

@@ -78,7 +78,8 @@ impl Fleet {
         self.link.tally.watch_settled()
     }
 
-    /// All devices send batch after batch until the time is over. Batches that were begun are completed.
+    /// All devices send batch after batch until the time is over. Batches that were begun are
+    /// completed, except those that are refused until later.
     pub(crate) async fn send_for(self: &Rc<Self>, time: Duration) {
         let end = self.link.clock.now() + time;
         self.run_devices(move |fleet, number| async move {
@@ -89,7 +90,9 @@ impl Fleet {
                     return;
                 }
                 let batch = device.next_batch(fleet.shape);
-                device.deliver(&fleet.link, &batch, Some(lease)).await;
+                if !device.deliver(&fleet.link, &batch, Some(lease), Some(end)).await {
+                    return;
+                }
             }
         })
         .await;
@@ -103,10 +106,10 @@ impl Fleet {
                 let batch = device.next_batch(fleet.shape);
                 if fleet.copies_batches {
                     let copy = device.copy_batch(&batch);
-                    let deliver = |batch| device.deliver(&fleet.link, batch, None);
+                    let deliver = |batch| device.deliver(&fleet.link, batch, None, None);
                     tokio::join!(deliver(&batch), deliver(&copy));
                 } else {
-                    device.deliver(&fleet.link, &batch, None).await;
+                    device.deliver(&fleet.link, &batch, None, None).await;
                 }
             }
         })
@@ -124,7 +127,9 @@ impl Fleet {
                 if fleet.link.clock.now() >= end {
                     return;
                 }
-                device.deliver(&fleet.link, &batch, Some(lease)).await;
+                if !device.deliver(&fleet.link, &batch, Some(lease), Some(end)).await {
+                    return;
+                }
             }
         })
         .await;

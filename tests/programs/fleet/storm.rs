@@ -6,6 +6,9 @@ use super::scenarios::{assert_exactly_once, plan, run_scenario};
 use crate::support::gateway::Gateway;
 use crate::support::wait::directory;
 
+/// Devices return in their turn, and are not refused again and again. About two are usual.
+const REQUESTS_PER_BATCH_MAX: usize = 6;
+
 #[test]
 fn a_fleet_that_comes_at_once_is_refused_in_part_and_every_batch_is_applied_once() {
     let directory = directory();
@@ -15,6 +18,8 @@ fn a_fleet_that_comes_at_once_is_refused_in_part_and_every_batch_is_applied_once
     let ((), counts) = run_scenario(&plan, 1, 0, (), identity);
     let refused = counts.status(429) + counts.status(503);
     assert!(refused > 0, "{:?}", counts.statuses);
+    let requests = counts.requests();
+    assert!(requests <= counts.settled.len() * REQUESTS_PER_BATCH_MAX, "{requests}: {:?}", counts.statuses);
     let unclear = (counts.without_response, counts.queries, counts.repeated);
     assert_eq!(unclear, (0, 0, 0), "{:?}", counts.statuses);
     assert_exactly_once(gateway.address, &counts);
