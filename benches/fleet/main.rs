@@ -18,6 +18,7 @@ mod gateway;
 mod generator;
 mod kill;
 mod load;
+mod open_files;
 mod postgres;
 mod script;
 mod storm;
@@ -35,7 +36,7 @@ use tempfile::TempDir;
 use aims::Aims;
 use bare_handler::BareHandlerProcess;
 use gateway::GatewaySetup;
-use generator::{BatchShape, FleetPlan};
+use generator::{BatchShape, FleetPlan, Topology};
 
 /// Loads gateways with a fleet of devices; prints Markdown.
 #[derive(Parser)]
@@ -73,9 +74,12 @@ struct Options {
     /// throughput: sessions of the script
     #[arg(long, default_value_t = 8)]
     script_sessions: usize,
-    /// storm: connections that the devices share
-    #[arg(long, default_value_t = 512)]
-    storm_connections: usize,
+    /// storm: connections that the devices share [default: one for each device, if so many files may be open]
+    #[arg(long)]
+    storm_connections: Option<usize>,
+    /// storm: how long a device keeps its own connection open after the last response, as the daemon does
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    idle_time: Duration,
     /// storm: batches that wait on each device
     #[arg(long, default_value_t = 1)]
     storm_batches: usize,
@@ -138,9 +142,11 @@ enum LedgerKind {
 }
 
 impl Options {
+    /// A fleet that shares so many connections.
     fn plan(&self, gateways: Vec<SocketAddr>, connections: usize) -> FleetPlan {
+        let topology = Topology::Shared(connections);
         let (devices, shape, time_limit) = (self.devices, self.shape(), self.time_limit);
-        FleetPlan { gateways, connections, devices, shape, time_limit, copies_batches: false }
+        FleetPlan { gateways, topology, devices, shape, time_limit, copies_batches: false }
     }
 
     fn shape(&self) -> BatchShape {
@@ -184,6 +190,7 @@ fn main() -> ExitCode {
         println!("Not measured: PostgreSQL: no server is installed.");
     }
     let tables = if options.table.is_empty() { TableName::value_variants() } else { &options.table };
+    open_files::raise_limit();
     let mut aims = Aims::default();
     for table in tables {
         match table {

@@ -12,15 +12,17 @@ use comfy_table::{Table, presets};
 use crate::aims::Aims;
 use crate::figures::{mib, milliseconds, quantile};
 use crate::gateway::{ANY_PORT, RunningGateway};
-use crate::generator::{Counts, Fleet, FleetPlan, LedgerCheck, run_fleet};
+use crate::generator::{Counts, Fleet, FleetPlan, LedgerCheck, Topology, run_fleet};
 use crate::load::{Processes, Work, run_load};
+use crate::open_files::count_connections;
 use crate::postgres::Postgres;
 use crate::throughput::file_in;
 use crate::{LedgerKind, Options};
 
-const HEAD: [&str; 16] = [
+const HEAD: [&str; 17] = [
     "ledger",
     "gateways",
+    "connections",
     "batches",
     "batches/s, steady",
     "ideal",
@@ -37,12 +39,16 @@ const HEAD: [&str; 16] = [
     "peak MiB",
 ];
 
+/// Where the devices share connections: the number of the steady load that counts for the ideal beside the usual one, and
+/// of the storm if there cannot be a connection for each device.
+const SHARED_CONNECTIONS: usize = 512;
 /// The longest wait, to the ideal.
 const WAIT_RATIO_MAX: f64 = 2.0;
 const GATEWAY_MEMORY_MIB_MAX: f64 = 64.0;
 
 /// What a storm showed.
 struct Storm {
+    topology: Topology,
     ideal: Duration,
     /// Before, after, and with the storm's connections.
     steady_rates: [f64; 3],
@@ -98,16 +104,29 @@ pub(crate) fn print_storms(options: &Options, aims: &mut Aims) {
     println!("{table}");
 }
 
+/// Each device has its own connection unless the options say otherwise, or too few files may be open.
+fn choose_topology(options: &Options) -> Topology {
+    if let Some(connections) = options.storm_connections {
+        return Topology::Shared(connections);
+    }
+    let most = count_connections();
+    if most < options.devices {
+        eprintln!("only {most} connections may be open: the devices share {SHARED_CONNECTIONS}");
+        return Topology::Shared(SHARED_CONNECTIONS);
+    }
+    Topology::PerDevice { idle_time: options.idle_time }
+}
+
 fn measure_storm(gateways: &[RunningGateway], options: &Options) -> Storm {
     let addresses: Vec<_> = gateways.iter().map(|gateway| gateway.address).collect();
     let pids = gateways.iter().map(RunningGateway::pid).collect();
     let processes = Processes { gateways: pids, database: None };
     let plan = options.plan(addresses.clone(), options.most_connections());
-    let storm_plan = FleetPlan { connections: options.storm_connections, ..plan.clone() };
+    let topology = choose_topology(options);
     let load = |plan| run_load(plan, Work::New, options.time(), &processes);
     let (before, counts_before) = load(&plan);
 
-    let fleet = Fleet::new(&storm_plan);
+    let fleet = Fleet::new(&FleetPlan { topology, ..plan.clone() });
     run_fleet(fleet.send_all(options.storm_batches));
     let counts = fleet.take_counts();
     // The listing of the ledger needs memory, too, but no device waits for it.
@@ -115,7 +134,9 @@ fn measure_storm(gateways: &[RunningGateway], options: &Options) -> Storm {
 
     let (after, counts_after) = load(&plan);
     // The last, because the gateway reserves turns for devices that it refused, and some of these never return.
-    let (crowded, counts_crowded) = load(&FleetPlan { devices: options.storm_connections, ..storm_plan });
+    let connections = options.storm_connections.unwrap_or(SHARED_CONNECTIONS);
+    let (crowded, counts_crowded) =
+        load(&FleetPlan { devices: connections, topology: Topology::Shared(connections), ..plan.clone() });
     let steady_rates = [before.rate(), after.rate(), crowded.rate()];
     let highest_rate = steady_rates.into_iter().fold(0.0, f64::max);
     let ideal = Duration::from_secs_f64(counts.waits.len() as f64 / highest_rate);
@@ -123,17 +144,24 @@ fn measure_storm(gateways: &[RunningGateway], options: &Options) -> Storm {
     let check = run_fleet(LedgerCheck::run(addresses[0], &fleets));
     let mut waits = counts.waits.clone();
     waits.sort_unstable();
-    Storm { ideal, steady_rates, waits, counts, check, gateway_memory_kib }
+    Storm { topology, ideal, steady_rates, waits, counts, check, gateway_memory_kib }
 }
 
 fn cells(ledger: &str, gateways: usize, storm: &Storm) -> Vec<String> {
     let seconds = |time: Duration| format!("{:.1} s", milliseconds(time) / 1000.0);
+    let connections = match storm.topology {
+        Topology::Shared(connections) => connections.to_string(),
+        Topology::PerDevice { idle_time } => format!("own, {} s idle", idle_time.as_secs()),
+    };
     let retry_after = &storm.counts.retry_after;
-    let ends = [retry_after.first_key_value(), retry_after.last_key_value()];
-    let named = ends.map(|end| end.map_or_else(|| "–".to_owned(), |(seconds, _)| seconds.to_string()));
+    // Waits for which the gateway named no time are at 0.
+    let named = || retry_after.range(1..);
+    let ends = [named().next(), named().next_back()];
+    let ends = ends.map(|end| end.map_or_else(|| "–".to_owned(), |(seconds, _)| seconds.to_string()));
     vec![
         ledger.to_owned(),
         gateways.to_string(),
+        connections,
         storm.waits.len().to_string(),
         storm.steady_rates.map(|rate| format!("{rate:.0}")).join(", "),
         seconds(storm.ideal),
@@ -143,7 +171,7 @@ fn cells(ledger: &str, gateways: usize, storm: &Storm) -> Vec<String> {
         format!("{:.2}", storm.counts.requests() as f64 / storm.waits.len().max(1) as f64),
         storm.counts.status(429).to_string(),
         storm.counts.status(503).to_string(),
-        format!("{}–{} s", named[0], named[1]),
+        format!("{}–{} s", ends[0], ends[1]),
         storm.counts.unclear_requests().to_string(),
         storm.counts.not_sent.to_string(),
         format!("**{}, {}, {}**", storm.check.lost, storm.check.twice, storm.check.unconfirmed),

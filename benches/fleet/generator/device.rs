@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::batch::{Batch, BatchShape, random_id};
-use super::connections::{ConnectionPool, ExchangeFailure, Lease, Reply};
+use super::connections::{Connections, ExchangeFailure, Lease, Reply};
 use super::tally::Tally;
 
 /// Back-off where the gateway names no time: it doubles up to the largest, and half of it is random.
@@ -26,7 +26,7 @@ const BACKOFF_RANGE: (Duration, Duration) = (Duration::from_millis(250), Duratio
 
 /// What a device needs to send.
 pub(crate) struct Link {
-    pub(crate) pool: ConnectionPool,
+    pub(crate) connections: Connections,
     pub(crate) tally: Tally,
     pub(crate) clock: Clock,
     /// How long the device waits for a response.
@@ -34,6 +34,7 @@ pub(crate) struct Link {
 }
 
 pub(crate) struct Device {
+    number: usize,
     id: Uuid,
     name: String,
     rng: RefCell<Rng>,
@@ -44,6 +45,7 @@ impl Device {
     pub(crate) fn new(number: usize, seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         Self {
+            number,
             id: random_id(&mut rng),
             name: format!("device-{number}"),
             rng: RefCell::new(rng),
@@ -81,12 +83,16 @@ impl Device {
         for attempt in 1.. {
             let mut lease = match first.take() {
                 Some(lease) => lease,
-                None => link.pool.lease().await,
+                None => link.connections.lease(self.number).await,
             };
             let request = self.batch_request(batch, attempt, body.clone());
             let began = link.clock.now();
             let replied = lease.exchange(request, link.time_limit).await;
             let latency = link.clock.now().saturating_sub(began);
+            let is_refused = replied.as_ref().is_ok_and(|reply| is_throttled(reply.status));
+            if is_refused && link.connections.closes_on_refusal() {
+                lease.close();
+            }
             drop(lease);
             link.tally.count_request(replied.as_ref().map(|reply| reply.status));
             match replied {
@@ -123,7 +129,7 @@ impl Device {
     /// Asks for the outcome until it is known. Returns false if the gateway never received the batch.
     async fn look_up(&self, link: &Link, batch: &Batch, latency: Duration) -> bool {
         for attempt in 1.. {
-            let mut lease = link.pool.lease().await;
+            let mut lease = link.connections.lease(self.number).await;
             let request = self.outcome_query(batch);
             let replied = lease.exchange(request, link.time_limit).await;
             drop(lease);

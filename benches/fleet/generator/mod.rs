@@ -1,4 +1,4 @@
-//! Plays a fleet of devices over a few hundred connections, with the real wire, on one thread.
+//! Plays a fleet of devices over their own or over shared connections, with the real wire, on one thread.
 //!
 //! A device is a task that makes batches and brings each of them to the gateway. Devices wait for a connection in the
 //! order in which they want to send. The tests of the built programs use this code, too.
@@ -20,7 +20,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 
 pub(crate) use batch::{Batch, BatchShape};
-use connections::ConnectionPool;
+use connections::Connections;
+pub(crate) use connections::Topology;
 use device::{Device, Link};
 pub(crate) use ledger_check::LedgerCheck;
 pub(crate) use tally::Counts;
@@ -30,7 +31,7 @@ use tally::Tally;
 #[derive(Clone)]
 pub(crate) struct FleetPlan {
     pub(crate) gateways: Vec<SocketAddr>,
-    pub(crate) connections: usize,
+    pub(crate) topology: Topology,
     pub(crate) devices: usize,
     pub(crate) shape: BatchShape,
     /// How long a device waits for a response.
@@ -58,8 +59,8 @@ impl Fleet {
     /// The devices are others in each run.
     pub(crate) fn new(plan: &FleetPlan) -> Rc<Self> {
         let clock = Clock::start();
-        let pool = ConnectionPool::new(plan.gateways.clone(), plan.connections);
-        let link = Link { pool, tally: Tally::new(clock), clock, time_limit: plan.time_limit };
+        let connections = Connections::new(&plan.gateways, plan.topology, plan.devices);
+        let link = Link { connections, tally: Tally::new(clock), clock, time_limit: plan.time_limit };
         let devices = (0..plan.devices).map(|number| Device::new(number, fastrand::u64(..))).collect();
         Rc::new(Self { link, devices, shape: plan.shape, copies_batches: plan.copies_batches })
     }
@@ -85,7 +86,7 @@ impl Fleet {
         self.run_devices(move |fleet, number| async move {
             let device = &fleet.devices[number];
             loop {
-                let lease = fleet.link.pool.lease().await;
+                let lease = fleet.link.connections.lease(number).await;
                 if fleet.link.clock.now() >= end {
                     return;
                 }
@@ -112,6 +113,7 @@ impl Fleet {
                     device.deliver(&fleet.link, &batch, None, None).await;
                 }
             }
+            fleet.link.connections.end_idle(number).await;
         })
         .await;
     }
@@ -123,7 +125,7 @@ impl Fleet {
             let device = &fleet.devices[number];
             let batch = device.last_batch().unwrap_or_else(|| device.next_batch(fleet.shape));
             loop {
-                let lease = fleet.link.pool.lease().await;
+                let lease = fleet.link.connections.lease(number).await;
                 if fleet.link.clock.now() >= end {
                     return;
                 }

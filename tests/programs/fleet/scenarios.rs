@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::generator::{BatchShape, Counts, Fleet, FleetPlan, LedgerCheck, run_fleet};
+use super::generator::{BatchShape, Counts, Fleet, FleetPlan, LedgerCheck, Topology, run_fleet};
 
 /// No scenario takes longer on a working machine.
 const SCENARIO_DEADLINE: Duration = Duration::from_mins(5);
@@ -15,8 +15,13 @@ pub(crate) const SHAPE: BatchShape = BatchShape { records: 5, record_bytes: 400 
 
 /// A fleet for these gateways.
 pub(crate) fn plan(gateways: Vec<SocketAddr>, devices: usize, connections: usize) -> FleetPlan {
-    let time_limit = SCENARIO_DEADLINE;
-    FleetPlan { gateways, connections, devices, shape: SHAPE, time_limit, copies_batches: false }
+    let (topology, time_limit) = (Topology::Shared(connections), SCENARIO_DEADLINE);
+    FleetPlan { gateways, topology, devices, shape: SHAPE, time_limit, copies_batches: false }
+}
+
+/// A fleet whose devices have a connection each, and keep it for some time after the last response.
+pub(crate) fn direct_plan(gateways: Vec<SocketAddr>, devices: usize, idle_time: Duration) -> FleetPlan {
+    FleetPlan { topology: Topology::PerDevice { idle_time }, ..plan(gateways, devices, devices) }
 }
 
 /// A fleet that sends all records under two batch ids at once. Whether a record is applied twice shows in the responses
