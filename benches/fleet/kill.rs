@@ -7,6 +7,7 @@ use comfy_table::{Table, presets};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
+use crate::aims::Aims;
 use crate::figures::median;
 use crate::gateway::{ANY_PORT, GatewaySetup, RunningGateway};
 use crate::generator::{Counts, Fleet, FleetPlan, LedgerCheck, run_fleet};
@@ -14,12 +15,13 @@ use crate::postgres::Postgres;
 use crate::throughput::file_in;
 use crate::{LedgerKind, Options};
 
-const HEAD: [&str; 11] = [
+const HEAD: [&str; 12] = [
     "ledger, gateways",
     "killed",
     "kills",
     "batches",
-    "requests without a response",
+    "without a response",
+    "not sent",
     "503",
     "outcome queries",
     "sent again",
@@ -35,7 +37,7 @@ enum Victim {
     Database,
 }
 
-/// The servers of a scene.
+/// The servers of a scenario.
 struct Servers {
     gateways: Vec<RunningGateway>,
     setup: GatewaySetup,
@@ -55,7 +57,7 @@ impl Servers {
     }
 }
 
-pub(crate) fn print_kills(options: &Options) {
+pub(crate) fn print_kills(options: &Options, aims: &mut Aims) {
     println!("\n#### kill -9 under load\n");
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header(HEAD);
@@ -65,7 +67,7 @@ pub(crate) fn print_kills(options: &Options) {
         let setup = options.gateway_setup(&file_in(dir.path()));
         let gateways = vec![RunningGateway::start(&setup, ANY_PORT)];
         let servers = Servers { gateways, setup, postgres: None };
-        table.add_row(run_scene("redb, 1", "the gateway", Victim::Gateway, servers, options));
+        table.add_row(run_scenario("redb, 1", "the gateway", Victim::Gateway, servers, options, aims));
     }
     if options.measures_postgres() {
         let victims = [("one gateway", Victim::Gateway), ("PostgreSQL", Victim::Database)];
@@ -75,23 +77,24 @@ pub(crate) fn print_kills(options: &Options) {
             let setup = options.gateway_setup(&postgres.create_database("fleet"));
             let gateways = (0..2).map(|_| RunningGateway::start(&setup, ANY_PORT)).collect();
             let servers = Servers { gateways, setup, postgres: Some(postgres) };
-            table.add_row(run_scene("PostgreSQL, 2", name, victim, servers, options));
+            table.add_row(run_scenario("PostgreSQL, 2", name, victim, servers, options, aims));
         }
     }
     println!("{table}");
 }
 
-fn run_scene(
+fn run_scenario(
     ledger: &str,
     killed: &str,
     victim: Victim,
     mut servers: Servers,
     options: &Options,
+    aims: &mut Aims,
 ) -> Vec<String> {
     let addresses = servers.gateways.iter().map(|gateway| gateway.address).collect();
     let plan = options.plan(addresses, options.most_connections());
-    let fleet = Fleet::new(&FleetPlan { devices: options.kill_devices, ..plan });
-    let batches = options.kill_devices * options.kill_batches;
+    let plan = FleetPlan { devices: options.kill_devices, copies_batches: true, ..plan };
+    let (fleet, batches) = (Fleet::new(&plan), plan.total_batches(options.kill_batches));
     let (recoveries, counts, check) = run_fleet(async move {
         let sending = fleet.send_all(options.kill_batches);
         let (mut settled, clock) = (fleet.watch_settled(), fleet.clock());
@@ -112,9 +115,15 @@ fn run_scene(
         };
         let ((), (servers, recoveries)) = tokio::join!(sending, killing);
         let counts = fleet.take_counts();
-        let check = LedgerCheck::run(servers.gateways[0].address, &counts.settled).await;
+        let check = LedgerCheck::run(servers.gateways[0].address, &[&counts]).await;
         (recoveries, counts, check)
     });
+    let wrong = check.lost + check.twice + check.unconfirmed;
+    aims.require_at_most(
+        format!("kill of {killed} ({ledger}): records lost, applied twice or unconfirmed"),
+        0.0,
+        wrong as f64,
+    );
     cells(ledger, killed, &recoveries, &counts, check)
 }
 
@@ -137,7 +146,8 @@ fn cells(
         killed.to_owned(),
         recoveries.len().to_string(),
         counts.settled.len().to_string(),
-        counts.unanswered.to_string(),
+        counts.without_response.to_string(),
+        counts.not_sent.to_string(),
         counts.status(503).to_string(),
         counts.queries.to_string(),
         sent_again.to_string(),

@@ -10,6 +10,7 @@
     reason = "figures for people"
 )]
 
+mod aims;
 mod bare_handler;
 mod cpu_share;
 mod figures;
@@ -17,6 +18,7 @@ mod gateway;
 mod generator;
 mod kill;
 mod load;
+mod open_files;
 mod postgres;
 mod script;
 mod storm;
@@ -24,15 +26,17 @@ mod throughput;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use tempfile::TempDir;
 
+use aims::Aims;
 use bare_handler::BareHandlerProcess;
 use gateway::GatewaySetup;
-use generator::{BatchShape, FleetPlan};
+use generator::{BatchShape, FleetPlan, Topology};
 
 /// Loads gateways with a fleet of devices; prints Markdown.
 #[derive(Parser)]
@@ -70,9 +74,12 @@ struct Options {
     /// throughput: sessions of the script
     #[arg(long, default_value_t = 8)]
     script_sessions: usize,
-    /// storm: connections that the devices share
-    #[arg(long, default_value_t = 512)]
-    storm_connections: usize,
+    /// storm: connections that the devices share [default: one for each device, if so many files may be open]
+    #[arg(long)]
+    storm_connections: Option<usize>,
+    /// storm: how long a device keeps its own connection open after the last response, as the daemon does
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    idle_time: Duration,
     /// storm: batches that wait on each device
     #[arg(long, default_value_t = 1)]
     storm_batches: usize,
@@ -135,9 +142,11 @@ enum LedgerKind {
 }
 
 impl Options {
+    /// A fleet that shares so many connections.
     fn plan(&self, gateways: Vec<SocketAddr>, connections: usize) -> FleetPlan {
+        let topology = Topology::Shared(connections);
         let (devices, shape, time_limit) = (self.devices, self.shape(), self.time_limit);
-        FleetPlan { gateways, connections, devices, shape, time_limit }
+        FleetPlan { gateways, topology, devices, shape, time_limit, copies_batches: false }
     }
 
     fn shape(&self) -> BatchShape {
@@ -166,27 +175,37 @@ impl Options {
     }
 }
 
-fn main() {
+fn main() -> ExitCode {
     let options = Options::parse();
     if let Some(ChildProcess::BareHandler(handler)) = &options.child {
-        return handler.run();
+        handler.run();
+        return ExitCode::SUCCESS;
     }
     if !options.bench {
         println!("nothing is measured here: cargo bench --bench fleet");
-        return;
+        return ExitCode::SUCCESS;
     }
     require_real_disk(&options.dir);
     if options.ledgers.contains(&LedgerKind::Postgres) && !postgres::is_installed() {
         println!("Not measured: PostgreSQL: no server is installed.");
     }
     let tables = if options.table.is_empty() { TableName::value_variants() } else { &options.table };
+    open_files::raise_limit();
+    let mut aims = Aims::default();
     for table in tables {
         match table {
-            TableName::Throughput => throughput::print_throughput(&options),
-            TableName::Storm => storm::print_storms(&options),
-            TableName::Kill => kill::print_kills(&options),
+            TableName::Throughput => throughput::print_throughput(&options, &mut aims),
+            TableName::Storm => storm::print_storms(&options, &mut aims),
+            TableName::Kill => kill::print_kills(&options, &mut aims),
         }
     }
+    aims.print();
+    let missed = aims.missed();
+    if missed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("missed: {}", missed.join("; "));
+    ExitCode::FAILURE
 }
 
 /// In memory a sync costs nothing, and all ratios would differ.

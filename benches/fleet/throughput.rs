@@ -4,6 +4,7 @@ use std::path::Path;
 
 use comfy_table::{Table, presets};
 
+use crate::aims::Aims;
 use crate::figures::{median, mib, milliseconds, quantile, ratio_text};
 use crate::gateway::{ANY_PORT, GatewaySetup, RunningGateway};
 use crate::generator::FleetPlan;
@@ -26,23 +27,60 @@ const HEAD: [&str; 11] = [
     "CPU ms per batch: gateways, database, generator",
 ];
 
+/// Most connections, to one connection.
+const GROUP_COMMIT_RATIO_MIN: f64 = 3.0;
+/// A gateway without its writes, to the bare handler.
+const HANDLER_RATIO_MIN: f64 = 0.6;
+/// A gateway with PostgreSQL, to the script.
+const SCRIPT_RATIO_MIN: f64 = 0.5;
+/// Two gateways, to one.
+const TWO_GATEWAYS_RATIO_MIN: f64 = 1.0;
+/// The same where the database has the processors for itself.
+const UNCONTENDED_RATIO_MIN: f64 = 1.3;
+
 /// A way to process batches, with its phases in each round.
 struct Row {
     name: &'static str,
     gateways: usize,
     connections: usize,
-    /// The row to which it is compared.
-    reference: Option<usize>,
+    reference: Option<Reference>,
     phases: Vec<Phase>,
 }
 
+/// The row to which another is compared.
+#[derive(Clone, Copy)]
+struct Reference {
+    row: usize,
+    /// The ratio that is required.
+    aim: Option<f64>,
+}
+
 impl Row {
-    fn new(name: &'static str, gateways: usize, connections: usize, reference: Option<usize>) -> Self {
-        Self { name, gateways, connections, reference, phases: Vec::new() }
+    fn new(name: &'static str, gateways: usize, connections: usize) -> Self {
+        Self { name, gateways, connections, reference: None, phases: Vec::new() }
+    }
+
+    fn compare_to(self, row: usize, aim: Option<f64>) -> Self {
+        Self { reference: Some(Reference { row, aim }), ..self }
+    }
+
+    /// The ratio to another row in each round.
+    fn ratios_to(&self, other: &Self) -> Vec<f64> {
+        self.phases.iter().zip(&other.phases).map(|(phase, other)| phase.rate() / other.rate()).collect()
+    }
+
+    /// The other row, as the table names it.
+    fn name_reference(&self, reference: &Self) -> String {
+        match reference.gateways {
+            0 => reference.name.to_owned(),
+            _ if reference.name != self.name => reference.name.to_owned(),
+            1 if self.gateways == 2 => "one gateway".to_owned(),
+            _ => format!("{} connection(s)", reference.connections),
+        }
     }
 }
 
-pub(crate) fn print_throughput(options: &Options) {
+pub(crate) fn print_throughput(options: &Options, aims: &mut Aims) {
     println!("\n#### Throughput\n");
     let mut sections = Vec::new();
     if options.ledgers.contains(&LedgerKind::Redb) {
@@ -56,10 +94,19 @@ pub(crate) fn print_throughput(options: &Options) {
     table.load_style(presets::ASCII_MARKDOWN).set_header(HEAD);
     for rows in &sections {
         for row in rows {
+            require_ratio(row, rows, aims);
             table.add_row(cells(row, rows));
         }
     }
     println!("{table}");
+}
+
+fn require_ratio(row: &Row, rows: &[Row], aims: &mut Aims) {
+    let Some(Reference { row: number, aim: Some(aim) }) = row.reference else { return };
+    let (name, reference) = (row.name, row.name_reference(&rows[number]));
+    let name =
+        format!("{name}, {} gateway(s), {} connections: ratio to {reference}", row.gateways, row.connections);
+    aims.require_at_least(name, aim, median(row.ratios_to(&rows[number])));
 }
 
 /// One gateway with a file, at each number of connections.
@@ -69,7 +116,12 @@ fn measure_redb(options: &Options) -> Vec<Row> {
     let processes = Processes { gateways: vec![gateway.pid()], database: None };
     let mut rows: Vec<Row> = (0..)
         .zip(&options.connections)
-        .map(|(number, connections)| Row::new("redb", 1, *connections, (number > 0).then_some(0)))
+        .map(|(number, connections)| {
+            let is_most = *connections == options.most_connections();
+            let aim = is_most.then_some(GROUP_COMMIT_RATIO_MIN);
+            let row = Row::new("redb", 1, *connections);
+            if number > 0 { row.compare_to(0, aim) } else { row }
+        })
         .collect();
     for round in 1..=options.rounds {
         for row in &mut rows {
@@ -92,8 +144,8 @@ fn measure_without_ledger(options: &Options) -> Vec<Row> {
     let handler = RunningGateway::start(&handler, ANY_PORT);
     let connections = options.most_connections();
     let mut rows = vec![
-        Row::new("bare handler", 1, connections, None),
-        Row::new("known batches", 1, connections, Some(0)),
+        Row::new("bare handler", 1, connections),
+        Row::new("known batches", 1, connections).compare_to(0, Some(HANDLER_RATIO_MIN)),
     ];
     for round in 1..=options.rounds {
         for (row, server) in rows.iter_mut().zip([&handler, &gateway]) {
@@ -114,10 +166,14 @@ fn measure_postgres(options: &Options) -> Vec<Row> {
     let store = postgres.create_database("fleet");
     let gateways = [(); 2].map(|()| start_gateway(options, &store));
     let connections = options.most_connections();
+    let two_gateways = match options.gateway_share {
+        Some(_) => UNCONTENDED_RATIO_MIN,
+        None => TWO_GATEWAYS_RATIO_MIN,
+    };
     let mut rows = vec![
-        Row::new("script", 0, script.sessions, None),
-        Row::new("PostgreSQL", 1, connections, Some(0)),
-        Row::new("PostgreSQL", 2, connections, Some(1)),
+        Row::new("script", 0, script.sessions),
+        Row::new("PostgreSQL", 1, connections).compare_to(0, Some(SCRIPT_RATIO_MIN)),
+        Row::new("PostgreSQL", 2, connections).compare_to(1, Some(two_gateways)),
     ];
     for round in 1..=options.rounds {
         for row in &mut rows {
@@ -155,17 +211,9 @@ fn cells(row: &Row, rows: &[Row]) -> Vec<String> {
     let per_batch = |time: &dyn Fn(&Phase) -> std::time::Duration| {
         format!("{:.2}", middle(&|phase| milliseconds(time(phase)) / phase.batches.max(1) as f64))
     };
-    let reference = row.reference.map(|number| &rows[number]);
-    let ratios = |reference: &Row| {
-        let pairs = row.phases.iter().zip(&reference.phases);
-        ratio_text(&pairs.map(|(phase, other)| phase.rate() / other.rate()).collect::<Vec<_>>())
-    };
-    let to = reference.map_or_else(String::new, |reference| match reference.gateways {
-        0 => reference.name.to_owned(),
-        _ if reference.name != row.name => reference.name.to_owned(),
-        1 if row.gateways == 2 => "one gateway".to_owned(),
-        _ => format!("{} connection(s)", reference.connections),
-    });
+    let reference = row.reference.map(|reference| &rows[reference.row]);
+    let ratios = |reference: &Row| ratio_text(&row.ratios_to(reference));
+    let to = reference.map_or_else(String::new, |reference| row.name_reference(reference));
     let cpu = [
         per_batch(&|phase| phase.cpu.gateways),
         per_batch(&|phase| phase.cpu.database),

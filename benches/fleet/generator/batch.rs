@@ -41,6 +41,11 @@ impl Batch {
         Self { id: random_id(rng), device, shape, created_at_ms, seed: rng.u64(..) }
     }
 
+    /// The same records under another batch id, as from a device that lost track of the first.
+    pub(crate) fn with_new_id(&self, rng: &mut Rng) -> Self {
+        Self { id: random_id(rng), ..*self }
+    }
+
     /// The ids of its records, in order.
     pub(crate) fn record_ids(&self) -> impl Iterator<Item = Uuid> {
         let mut rng = Rng::with_seed(self.seed);

@@ -1,9 +1,13 @@
-//! The connections that the devices share, as behind a proxy: each carries one request at a time, and whoever waits
-//! longest gets the next one that is free.
+//! The connections of the devices: each carries one request at a time, and the device that waits longest gets the next one
+//! that is free.
+//!
+//! Either all devices share some connections, as behind a proxy, or each has its own, as where devices connect to the
+//! gateway directly. The gateway limits open connections, so the two differ in a storm.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,14 +18,62 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// A listener on this machine accepts at once, or is gone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Which connections there are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Topology {
+    /// So many, which all devices share and which stay open.
+    Shared(usize),
+    /// One for each device, used as the daemon does: closed when a gateway refuses a batch, and kept for this time after the
+    /// last response.
+    PerDevice { idle_time: Duration },
+}
+
+/// All pools of a fleet: one, or one for each device.
+pub(crate) struct Connections {
+    pools: Vec<ConnectionPool>,
+    topology: Topology,
+}
+
+impl Connections {
+    /// They are spread evenly over the gateways, and opened when they are needed.
+    pub(crate) fn new(gateways: &[SocketAddr], topology: Topology, devices: usize) -> Self {
+        let addresses: Rc<[SocketAddr]> = gateways.into();
+        let pools = match topology {
+            Topology::Shared(connections) => vec![ConnectionPool::new(addresses, 0, connections)],
+            Topology::PerDevice { .. } => {
+                (0..devices).map(|device| ConnectionPool::new(Rc::clone(&addresses), device, 1)).collect()
+            }
+        };
+        Self { pools, topology }
+    }
+
+    /// Waits for a connection that the device may use.
+    pub(crate) async fn lease(&self, device: usize) -> Lease<'_> {
+        self.pools[device % self.pools.len()].lease().await
+    }
+
+    /// Whether a device closes its connection when its batch is refused.
+    pub(crate) fn closes_on_refusal(&self) -> bool {
+        matches!(self.topology, Topology::PerDevice { .. })
+    }
+
+    /// A device that has nothing more to send keeps its own connection open for a while.
+    pub(crate) async fn end_idle(&self, device: usize) {
+        let Topology::PerDevice { idle_time } = self.topology else { return };
+        let mut lease = self.lease(device).await;
+        sleep(idle_time).await;
+        lease.close();
+    }
+}
+
 /// A bounded number of connections to the gateways.
-pub(crate) struct ConnectionPool {
-    addresses: Vec<SocketAddr>,
+struct ConnectionPool {
+    addresses: Rc<[SocketAddr]>,
     permits: Semaphore,
     idle: RefCell<VecDeque<Slot>>,
 }
@@ -57,15 +109,15 @@ pub(crate) enum ExchangeFailure {
 }
 
 impl ConnectionPool {
-    /// The connections are spread evenly over the gateways, and opened when they are needed.
-    pub(crate) fn new(addresses: Vec<SocketAddr>, connections: usize) -> Self {
-        let slot = |number: usize| Slot { gateway: number % addresses.len(), connection: None };
+    fn new(addresses: Rc<[SocketAddr]>, first_gateway: usize, connections: usize) -> Self {
+        let gateways = addresses.len();
+        let slot = |number: usize| Slot { gateway: (first_gateway + number) % gateways, connection: None };
         let idle = (0..connections).map(slot).collect();
         Self { permits: Semaphore::new(connections), idle: RefCell::new(idle), addresses }
     }
 
     /// Waits for a connection that is free.
-    pub(crate) async fn lease(&self) -> Lease<'_> {
+    async fn lease(&self) -> Lease<'_> {
         let permit = self.permits.acquire().await.expect("the semaphore is never closed");
         let slot = self.idle.borrow_mut().pop_front().expect("there are as many slots as permits");
         Lease { pool: self, slot: Some(slot), _permit: permit }
@@ -121,6 +173,13 @@ impl Lease<'_> {
         let reply = timeout(limit, exchange).await.ok().flatten().ok_or(ExchangeFailure::Unclear)?;
         slot.connection = Some(sender);
         Ok(reply)
+    }
+
+    /// Closes the connection; the next request opens another.
+    pub(crate) fn close(&mut self) {
+        if let Some(slot) = &mut self.slot {
+            slot.connection = None;
+        }
     }
 }
 

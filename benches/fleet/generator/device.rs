@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::batch::{Batch, BatchShape, random_id};
-use super::connections::{ConnectionPool, ExchangeFailure, Lease, Reply};
+use super::connections::{Connections, ExchangeFailure, Lease, Reply};
 use super::tally::Tally;
 
 /// Back-off where the gateway names no time: it doubles up to the largest, and half of it is random.
@@ -26,7 +26,7 @@ const BACKOFF_RANGE: (Duration, Duration) = (Duration::from_millis(250), Duratio
 
 /// What a device needs to send.
 pub(crate) struct Link {
-    pub(crate) pool: ConnectionPool,
+    pub(crate) connections: Connections,
     pub(crate) tally: Tally,
     pub(crate) clock: Clock,
     /// How long the device waits for a response.
@@ -34,6 +34,7 @@ pub(crate) struct Link {
 }
 
 pub(crate) struct Device {
+    number: usize,
     id: Uuid,
     name: String,
     rng: RefCell<Rng>,
@@ -44,6 +45,7 @@ impl Device {
     pub(crate) fn new(number: usize, seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         Self {
+            number,
             id: random_id(&mut rng),
             name: format!("device-{number}"),
             rng: RefCell::new(rng),
@@ -57,52 +59,77 @@ impl Device {
         batch
     }
 
+    /// The records of a batch under another batch id.
+    pub(crate) fn copy_batch(&self, batch: &Batch) -> Batch {
+        batch.with_new_id(&mut self.rng.borrow_mut())
+    }
+
     /// The batch that it made last.
     pub(crate) fn last_batch(&self) -> Option<Batch> {
         self.last.get()
     }
 
     /// Sends a batch until the gateway has confirmed it, first over a connection that the device already has, if any.
-    pub(crate) async fn deliver<'a>(&self, link: &'a Link, batch: &Batch, mut first: Option<Lease<'a>>) {
+    ///
+    /// Returns false if it gave up: a batch that is refused is not sent again after `end`.
+    pub(crate) async fn deliver<'a>(
+        &self,
+        link: &'a Link,
+        batch: &Batch,
+        mut first: Option<Lease<'a>>,
+        end: Option<Duration>,
+    ) -> bool {
         let body = batch.body();
         for attempt in 1.. {
             let mut lease = match first.take() {
                 Some(lease) => lease,
-                None => link.pool.lease().await,
+                None => link.connections.lease(self.number).await,
             };
             let request = self.batch_request(batch, attempt, body.clone());
             let began = link.clock.now();
             let replied = lease.exchange(request, link.time_limit).await;
             let latency = link.clock.now().saturating_sub(began);
+            let is_refused = replied.as_ref().is_ok_and(|reply| is_throttled(reply.status));
+            if is_refused && link.connections.closes_on_refusal() {
+                lease.close();
+            }
             drop(lease);
             link.tally.count_request(replied.as_ref().map(|reply| reply.status));
             match replied {
                 Ok(reply) if reply.status == StatusCode::OK => {
-                    return link.tally.settle(batch, &decode_response(batch, &reply), latency);
+                    link.tally.settle(batch, &decode_response(batch, &reply), latency);
+                    return true;
                 }
                 Ok(reply) if is_throttled(reply.status) => {
-                    self.back_off(link, reply.retry_after(), attempt).await;
+                    let wait = self.draw_wait(link, reply.retry_after(), attempt);
+                    // Without a look at the batch: nothing of it is in the ledger.
+                    let is_unseen = reply.status == StatusCode::TOO_MANY_REQUESTS;
+                    if is_unseen && end.is_some_and(|end| link.clock.now() + wait > end) {
+                        return false;
+                    }
+                    sleep(wait).await;
                 }
                 Ok(reply) if is_unclear(reply.status) => {
                     if self.look_up(link, batch, latency).await {
-                        return;
+                        return true;
                     }
                 }
                 Ok(reply) => panic!("a batch got {}: {}", reply.status, String::from_utf8_lossy(&reply.body)),
                 Err(ExchangeFailure::NotSent) => self.back_off(link, None, attempt).await,
                 Err(ExchangeFailure::Unclear) => {
                     if self.look_up(link, batch, latency).await {
-                        return;
+                        return true;
                     }
                 }
             }
         }
+        false
     }
 
     /// Asks for the outcome until it is known. Returns false if the gateway never received the batch.
     async fn look_up(&self, link: &Link, batch: &Batch, latency: Duration) -> bool {
         for attempt in 1.. {
-            let mut lease = link.pool.lease().await;
+            let mut lease = link.connections.lease(self.number).await;
             let request = self.outcome_query(batch);
             let replied = lease.exchange(request, link.time_limit).await;
             drop(lease);
@@ -121,9 +148,12 @@ impl Device {
     }
 
     async fn back_off(&self, link: &Link, retry_after: Option<u64>, attempt: u32) {
+        sleep(self.draw_wait(link, retry_after, attempt)).await;
+    }
+
+    fn draw_wait(&self, link: &Link, retry_after: Option<u64>, attempt: u32) -> Duration {
         link.tally.count_wait(retry_after);
-        let wait = retry_after.map_or_else(|| self.draw_backoff(attempt), Duration::from_secs);
-        sleep(wait).await;
+        retry_after.map_or_else(|| self.draw_backoff(attempt), Duration::from_secs)
     }
 
     fn draw_backoff(&self, attempt: u32) -> Duration {

@@ -1,6 +1,6 @@
-//! Compares what the devices were told with what the ledger holds.
+//! Compares the responses that the devices got with what the ledger holds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use super::batch::Batch;
+use super::tally::Counts;
 
 const LEDGER_PATH: &str = "/ledger";
 
@@ -25,7 +26,7 @@ pub(crate) struct LedgerCheck {
     pub(crate) confirmed: usize,
     /// Confirmed, but not in the ledger.
     pub(crate) lost: usize,
-    /// In the ledger more than once.
+    /// In the ledger more than once, or reported as applied more than once.
     pub(crate) twice: usize,
     /// In the ledger, but never confirmed.
     pub(crate) unconfirmed: usize,
@@ -37,16 +38,19 @@ struct LedgerLine {
 }
 
 impl LedgerCheck {
-    /// Reads the ledger of a gateway, to which only these batches were sent.
-    pub(crate) async fn run(gateway: SocketAddr, settled: impl IntoIterator<Item = &Batch>) -> Self {
-        let mut rows = read_ledger(gateway).await;
-        let mut check = Self { twice: rows.values().filter(|rows| **rows > 1).count(), ..Self::default() };
-        for id in settled.into_iter().flat_map(Batch::record_ids) {
-            check.confirmed += 1;
-            check.lost += usize::from(rows.remove(&id).is_none());
+    /// Reads the ledger of a gateway, to which only these fleets sent.
+    pub(crate) async fn run(gateway: SocketAddr, fleets: &[&Counts]) -> Self {
+        let rows = read_ledger(gateway).await;
+        let settled = fleets.iter().flat_map(|counts| &counts.settled);
+        let confirmed: HashSet<Uuid> = settled.flat_map(Batch::record_ids).collect();
+        let listed_twice = rows.iter().filter(|(_, rows)| **rows > 1).map(|(id, _)| *id);
+        let applied_twice = fleets.iter().flat_map(|counts| counts.applied_twice());
+        Self {
+            confirmed: confirmed.len(),
+            lost: confirmed.iter().filter(|id| !rows.contains_key(id)).count(),
+            twice: listed_twice.chain(applied_twice).collect::<HashSet<Uuid>>().len(),
+            unconfirmed: rows.keys().filter(|id| !confirmed.contains(id)).count(),
         }
-        check.unconfirmed = rows.len();
-        check
     }
 }
 
