@@ -1,5 +1,6 @@
 //! Gateways that share a ledger in PostgreSQL. They need its server: `.ci/run` shows how to run them.
 
+mod clocks;
 mod conformance;
 mod destination;
 mod devices;

@@ -54,7 +54,7 @@ const DELETE_DEAD_KEYS: &str =
     "DELETE FROM fieldsync.delivery_keys WHERE lease_until < clock_timestamp() - interval '1 hour'";
 const DELETE_OLD_SENT: &str = "
     DELETE FROM fieldsync.deliveries WHERE id IN (
-        SELECT id FROM fieldsync.deliveries WHERE lease_until < to_timestamp($1 / 1000.0)
+        SELECT id FROM fieldsync.deliveries WHERE lease_until < clock_timestamp() - $1 * interval '1 millisecond'
         LIMIT $2 FOR UPDATE SKIP LOCKED
     )";
 
@@ -134,10 +134,9 @@ pub(super) async fn record_verdicts(
     batch: &ValidatedBatch,
     delivery: DeliveryId,
     verdicts: &[StoredVerdict],
-    now: i64,
 ) -> Result<(), OperationError> {
     let transaction = session.begin().await?;
-    insert_delivered(&transaction, batch, verdicts, now).await?;
+    insert_delivered(&transaction, batch, verdicts).await?;
     let records = verdicts.iter().filter_map(|verdict| batch.records.get(verdict.position));
     let ids: Vec<Uuid> = records.map(|record| record.id.0).collect();
     release_records(&transaction, delivery, &ids, &[]).await?;
@@ -151,26 +150,30 @@ pub(super) async fn finish_delivery(
     delivery: DeliveryId,
     verdicts: &[StoredVerdict],
     response: &BatchResponse,
-    now: i64,
 ) -> Result<BatchSettlement, OperationError> {
     let transaction = session.begin().await?;
-    insert_delivered(&transaction, batch, verdicts, now).await?;
+    insert_delivered(&transaction, batch, verdicts).await?;
     release_keys(&transaction, batch, delivery, &key_digests(batch.records.iter())).await?;
     let is_uncertain = |verdict: &&StoredVerdict| verdict.outcome == DeliveryOutcome::Uncertain;
     let uncertain = verdicts.iter().filter(is_uncertain);
     let sent: Vec<Uuid> =
         uncertain.filter_map(|verdict| Some(batch.records.get(verdict.position)?.id.0)).collect();
     release_records(&transaction, delivery, &record_ids(batch), &sent).await?;
-    let settlement = store_final_response(&transaction, batch, response, now).await?;
+    let settlement = store_final_response(&transaction, batch, response).await?;
     transaction.commit().await?;
     Ok(settlement)
 }
 
-/// Forgets up to `max` records that were sent before this time, and the keys that gateways leased which died. Returns how
-/// many records.
-pub(super) async fn prune_sent(session: &DbSession, before: i64, max: i64) -> Result<u64, OperationError> {
+/// Forgets up to `max` records that were sent longer ago than `retention`, and the keys that gateways leased which died.
+/// Returns how many records.
+pub(super) async fn prune_sent(
+    session: &DbSession,
+    retention: Duration,
+    max: i64,
+) -> Result<u64, OperationError> {
     session.client.execute_typed(DELETE_DEAD_KEYS, &[]).await?;
-    Ok(session.client.execute_typed(DELETE_OLD_SENT, &[(&before, Type::INT8), (&max, Type::INT8)]).await?)
+    let retention = duration_to_ms(retention);
+    Ok(session.client.execute_typed(DELETE_OLD_SENT, &[(&retention, Type::INT8), (&max, Type::INT8)]).await?)
 }
 
 /// Stores what the destination has, and the payloads of what was not known before if they are to be forwarded.
@@ -178,7 +181,6 @@ async fn insert_delivered(
     transaction: &Client,
     batch: &ValidatedBatch,
     verdicts: &[StoredVerdict],
-    now: i64,
 ) -> Result<(), OperationError> {
     let (mut delivered, mut receipts) = (Vec::new(), Vec::new());
     for verdict in verdicts {
@@ -192,7 +194,7 @@ async fn insert_delivered(
     if delivered.is_empty() {
         return Ok(());
     }
-    let new = insert_records(transaction, batch, &delivered, &receipts, now).await?;
+    let new = insert_records(transaction, batch, &delivered, &receipts).await?;
     if new.len() < delivered.len() {
         let RecordColumns { ids, digests, .. } = RecordColumns::of(&delivered);
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
@@ -201,7 +203,7 @@ async fn insert_delivered(
     }
     if read_forwards(transaction).await? {
         delivered.retain(|record| new.contains_key(&record.id.0));
-        insert_outbox(transaction, batch, &delivered, &new, now).await?;
+        insert_outbox(transaction, batch, &delivered, &new).await?;
     }
     Ok(())
 }
@@ -211,7 +213,6 @@ async fn store_final_response(
     transaction: &Client,
     batch: &ValidatedBatch,
     response: &BatchResponse,
-    now: i64,
 ) -> Result<BatchSettlement, OperationError> {
     if let Some(stored) = load_response(transaction, batch.device.0, batch.id.0).await? {
         if stored.fingerprint != batch.fingerprint || !stored.lacks_receipts() {
@@ -219,7 +220,7 @@ async fn store_final_response(
         }
         delete_response(transaction, batch).await?;
     }
-    if insert_response(transaction, batch, response, now).await? {
+    if insert_response(transaction, batch, response).await? {
         Ok(BatchSettlement::New(response.clone()))
     } else {
         // Another gateway stored one meanwhile: the next attempt finds it.

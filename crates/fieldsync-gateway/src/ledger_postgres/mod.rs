@@ -3,6 +3,8 @@
 //! - A response is sent after its commit is on the server's disk (`synchronous_commit`).
 //! - Any gateways may get the same record, even at the same time: unique rows decide, see [`settle`].
 //! - No row is written by all transactions, and none holds a lock that all need: so gateways do not wait for each other.
+//! - All times that are written, and those that they are compared with, are times of the database: the clocks of
+//!   gateways do not matter.
 //! - A claim on a batch is a row with a lease, and so is the right to forward records, see [`claims`].
 //! - A transaction needs nothing of its session: a pooler in between may share sessions (pgbouncer:
 //!   `pool_mode = transaction`).
@@ -45,7 +47,6 @@ use super::ledger::{
     LedgerOpenError, LedgerSize, PageLimit, StoredResponse, StoredVerdict,
 };
 use super::validated_batch::ValidatedBatch;
-use crate::clock::{millis, wall_ms};
 use crate::model::{BatchId, DeviceId};
 use crate::protocol::wire::BatchResponse;
 
@@ -55,7 +56,8 @@ const WRITERS_MAX: usize = 8;
 
 const DELETE_OLD_RESPONSES: &str = "
     WITH old AS (
-        SELECT device_id, batch_id FROM fieldsync.responses WHERE answered_at_ms < $1
+        SELECT device_id, batch_id FROM fieldsync.responses
+        WHERE answered_at_ms < (extract(epoch FROM statement_timestamp()) * 1000)::bigint - $1
         ORDER BY answered_at_ms LIMIT $2 FOR UPDATE SKIP LOCKED
     )
     DELETE FROM fieldsync.responses USING old
@@ -158,28 +160,25 @@ impl Ledger for PostgresLedger {
             .run_in_any(async |session| settle::load_response(&session.client, device.0, batch.0).await)
     }
 
-    fn settle_batch(&self, batch: &ValidatedBatch, now: u64) -> Result<BatchSettlement, LedgerError> {
-        let now = to_i64(now);
+    fn settle_batch(&self, batch: &ValidatedBatch, _: u64) -> Result<BatchSettlement, LedgerError> {
         self.sessions.run_in_any(async |session| {
             let has_outbox = self.has_outbox.load(Ordering::Relaxed);
             let statement = &self.settle_statements[usize::from(has_outbox)];
-            if let Some(settlement) =
-                settle::settle_new_batch(session, statement, has_outbox, batch, now).await?
-            {
+            if let Some(settlement) = settle::settle_new_batch(session, statement, has_outbox, batch).await? {
                 return Ok(settlement);
             }
-            let (settlement, has_outbox) = settle::settle_batch(session, batch, now).await?;
+            let (settlement, has_outbox) = settle::settle_batch(session, batch).await?;
             self.has_outbox.store(has_outbox, Ordering::Relaxed);
             Ok(settlement)
         })
     }
 
     fn prune_responses(&self, retention: Duration, max: usize) -> Result<usize, LedgerError> {
-        let (before, max_rows) = (to_i64(wall_ms().saturating_sub(millis(retention))), count_to_i64(max));
+        let (retention, max_rows) = (claims::duration_to_ms(retention), count_to_i64(max));
         self.sessions.run_in_any(async |session| {
             let deleted = session
                 .client
-                .execute_typed(DELETE_OLD_RESPONSES, &[(&before, Type::INT8), (&max_rows, Type::INT8)])
+                .execute_typed(DELETE_OLD_RESPONSES, &[(&retention, Type::INT8), (&max_rows, Type::INT8)])
                 .await?;
             claims::delete_dead_claims(&session.client).await?;
             Ok(usize::try_from(deleted).unwrap_or(max))
@@ -187,8 +186,8 @@ impl Ledger for PostgresLedger {
     }
 
     fn prune_records(&self, retention: Duration, max: usize) -> Result<usize, LedgerError> {
-        let before = wall_ms().saturating_sub(millis(retention));
-        self.sessions.run_in_any(async |session| records::prune_records(&session.client, before, max).await)
+        self.sessions
+            .run_in_any(async |session| records::prune_records(&session.client, retention, max).await)
     }
 
     fn applied_after(&self, seq: u64, limit: PageLimit) -> Result<Vec<AppliedRecord>, LedgerError> {
@@ -260,11 +259,10 @@ impl DeliveryLedger for PostgresLedger {
         batch: &ValidatedBatch,
         delivery: DeliveryId,
         verdicts: &[StoredVerdict],
-        now: u64,
+        _: u64,
     ) -> Result<(), LedgerError> {
-        self.sessions.run_in_any(async |session| {
-            delivery::record_verdicts(session, batch, delivery, verdicts, to_i64(now)).await
-        })
+        self.sessions
+            .run_in_any(async |session| delivery::record_verdicts(session, batch, delivery, verdicts).await)
     }
 
     fn finish_delivery(
@@ -273,17 +271,17 @@ impl DeliveryLedger for PostgresLedger {
         delivery: DeliveryId,
         verdicts: &[StoredVerdict],
         response: &BatchResponse,
-        now: u64,
+        _: u64,
     ) -> Result<BatchSettlement, LedgerError> {
         self.sessions.run_in_any(async |session| {
-            delivery::finish_delivery(session, batch, delivery, verdicts, response, to_i64(now)).await
+            delivery::finish_delivery(session, batch, delivery, verdicts, response).await
         })
     }
 
     fn prune_sent(&self, retention: Duration, max: usize) -> Result<usize, LedgerError> {
-        let (before, max_rows) = (to_i64(wall_ms().saturating_sub(millis(retention))), count_to_i64(max));
+        let max_rows = count_to_i64(max);
         self.sessions.run_in_any(async |session| {
-            let deleted = delivery::prune_sent(session, before, max_rows).await?;
+            let deleted = delivery::prune_sent(session, retention, max_rows).await?;
             Ok(usize::try_from(deleted).unwrap_or(max))
         })
     }

@@ -1,13 +1,15 @@
 //! The rows of applied records: their ids and the listing, and where records are forwarded, the outbox.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error as DatabaseError, Row};
 use uuid::Uuid;
 
+use super::claims::duration_to_ms;
 use super::operation_error::OperationError;
-use super::{count_to_i64, to_i64, to_u64};
+use super::{count_to_i64, to_u64};
 use crate::digest::Sha256Digest;
 use crate::ledger::{AppliedRecord, PageLimit};
 use crate::model::{BatchId, DeviceId, RecordId};
@@ -18,15 +20,16 @@ use crate::validated_batch::{KnownRecord, ValidatedBatch, ValidatedRecord};
 const INSERT_RECORDS: &str = "
     WITH numbered AS (
         SELECT nextval('fieldsync.record_seq') AS seq, id, digest, type, key, receipt
-        FROM unnest($4, $5, $6, $7, $8) AS new (id, digest, type, key, receipt)
+        FROM unnest($3, $4, $5, $6, $7) AS new (id, digest, type, key, receipt)
     )
     INSERT INTO fieldsync.records (id, seq, digest, device_id, batch_id, type, key, applied_at_ms, receipt)
-    SELECT id, seq, digest, $1, $2, type, key, $3, receipt FROM numbered ORDER BY id
+    SELECT id, seq, digest, $1, $2, type, key, (extract(epoch FROM statement_timestamp()) * 1000)::bigint, receipt
+    FROM numbered ORDER BY id
     ON CONFLICT DO NOTHING RETURNING id, seq";
 const INSERT_OUTBOX: &str = "
     INSERT INTO fieldsync.outbox (seq, id, device_id, batch_id, type, key, applied_at_ms, payload)
-    SELECT seq, id, $1, $2, type, key, $3, payload
-    FROM unnest($4, $5, $6, $7, $8) AS new (seq, id, type, key, payload)";
+    SELECT seq, id, $1, $2, type, key, (extract(epoch FROM statement_timestamp()) * 1000)::bigint, payload
+    FROM unnest($3, $4, $5, $6, $7) AS new (seq, id, type, key, payload)";
 const SELECT_KNOWN_RECORDS: &str =
     "SELECT id, digest, device_id, receipt FROM fieldsync.records WHERE id = ANY($1)";
 const SELECT_LISTING: &str = "
@@ -39,7 +42,7 @@ const SELECT_LISTING: &str = "
 /// The oldest records, without those whose payload still waits.
 const DELETE_OLD_RECORDS: &str = "
     DELETE FROM fieldsync.records WHERE id IN (
-        SELECT id FROM fieldsync.records WHERE applied_at_ms < $1
+        SELECT id FROM fieldsync.records WHERE applied_at_ms < (extract(epoch FROM statement_timestamp()) * 1000)::bigint - $1
             AND NOT EXISTS (SELECT 1 FROM fieldsync.outbox WHERE outbox.seq = records.seq)
             AND NOT EXISTS (SELECT 1 FROM fieldsync.forward_parked WHERE forward_parked.seq = records.seq)
         ORDER BY applied_at_ms LIMIT $2 FOR UPDATE SKIP LOCKED
@@ -71,14 +74,12 @@ pub(super) async fn insert_records(
     batch: &ValidatedBatch,
     records: &[&ValidatedRecord],
     receipts: &[&str],
-    now: i64,
 ) -> Result<HashMap<Uuid, i64>, OperationError> {
     let columns = RecordColumns::of(records);
     let receipts: Vec<Option<&str>> = (0..records.len()).map(|nth| receipts.get(nth).copied()).collect();
-    let parameters: [(&(dyn ToSql + Sync), Type); 8] = [
+    let parameters: [(&(dyn ToSql + Sync), Type); 7] = [
         (&batch.device.0, Type::UUID),
         (&batch.id.0, Type::UUID),
-        (&now, Type::INT8),
         (&columns.ids, Type::UUID_ARRAY),
         (&columns.digests, Type::BYTEA_ARRAY),
         (&columns.types, Type::TEXT_ARRAY),
@@ -98,7 +99,6 @@ pub(super) async fn insert_outbox(
     batch: &ValidatedBatch,
     records: &[&ValidatedRecord],
     seqs: &HashMap<Uuid, i64>,
-    now: i64,
 ) -> Result<(), OperationError> {
     if records.is_empty() {
         return Ok(());
@@ -106,10 +106,9 @@ pub(super) async fn insert_outbox(
     let columns = RecordColumns::of(records);
     let seqs: Vec<Option<i64>> = columns.ids.iter().map(|id| seqs.get(id).copied()).collect();
     let payloads: Vec<&str> = records.iter().map(|record| record.payload.get()).collect();
-    let parameters: [(&(dyn ToSql + Sync), Type); 8] = [
+    let parameters: [(&(dyn ToSql + Sync), Type); 7] = [
         (&batch.device.0, Type::UUID),
         (&batch.id.0, Type::UUID),
-        (&now, Type::INT8),
         (&seqs, Type::INT8_ARRAY),
         (&columns.ids, Type::UUID_ARRAY),
         (&columns.types, Type::TEXT_ARRAY),
@@ -166,11 +165,15 @@ pub(super) fn decode_record(row: &Row) -> Result<AppliedRecord, DatabaseError> {
     })
 }
 
-/// Forgets records, and returns how many.
-pub(super) async fn prune_records(client: &Client, before: u64, max: usize) -> Result<usize, OperationError> {
-    let (before, rows) = (to_i64(before), count_to_i64(max));
+/// Forgets records that were applied longer ago than `retention`, and returns how many.
+pub(super) async fn prune_records(
+    client: &Client,
+    retention: Duration,
+    max: usize,
+) -> Result<usize, OperationError> {
+    let (retention, rows) = (duration_to_ms(retention), count_to_i64(max));
     let deleted =
-        client.execute_typed(DELETE_OLD_RECORDS, &[(&before, Type::INT8), (&rows, Type::INT8)]).await?;
+        client.execute_typed(DELETE_OLD_RECORDS, &[(&retention, Type::INT8), (&rows, Type::INT8)]).await?;
     Ok(usize::try_from(deleted).unwrap_or(max))
 }
 

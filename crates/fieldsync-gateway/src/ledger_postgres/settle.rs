@@ -28,32 +28,33 @@ use crate::validated_batch::{INVALID_DATA, KnownRecord, ValidatedBatch, Validate
 const SETTLE_NEW_BATCH: [&str; 2] = [
     "
     ), numbered AS (
-        SELECT nextval('fieldsync.record_seq') AS seq, new.*
-        FROM clear CROSS JOIN unnest($7, $8, $9, $10, $11) AS new (id, digest, type, key, payload)
+        SELECT nextval('fieldsync.record_seq') AS seq, now_ms, new.*
+        FROM clear CROSS JOIN unnest($6, $7, $8, $9, $10) AS new (id, digest, type, key, payload)
     ), inserted AS (
         INSERT INTO fieldsync.records (id, seq, digest, device_id, batch_id, type, key, applied_at_ms)
-        SELECT id, seq, digest, $1, $2, type, key, $3 FROM numbered ORDER BY id RETURNING id
+        SELECT id, seq, digest, $1, $2, type, key, now_ms FROM numbered ORDER BY id RETURNING id
     )",
     "
     INSERT INTO fieldsync.responses (device_id, batch_id, fingerprint, answered_at_ms, answer)
-    SELECT $1, $2, $4, $3, $5 FROM clear WHERE (SELECT count(*) FROM inserted) = cardinality($7)",
+    SELECT $1, $2, $3, now_ms, $4 FROM clear WHERE (SELECT count(*) FROM inserted) = cardinality($6)",
 ];
 /// Nothing is written unless all of this holds, and the setting of the commit is made first.
 const CLEAR: &str = "
     clear AS (
-        SELECT 1 AS row WHERE (SELECT setting FROM durable) IS NOT NULL
+        SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS now_ms
+        WHERE (SELECT setting FROM durable) IS NOT NULL
             AND NOT EXISTS (SELECT 1 FROM fieldsync.responses WHERE device_id = $1 AND batch_id = $2)
-            AND NOT EXISTS (SELECT 1 FROM fieldsync.records WHERE id = ANY($6))";
+            AND NOT EXISTS (SELECT 1 FROM fieldsync.records WHERE id = ANY($5))";
 /// Another gateway may forward: its ledger has to get the payloads.
 const UNLESS_FORWARDED: &str = "AND NOT EXISTS (SELECT 1 FROM fieldsync.meta WHERE key = 'forwards')";
 const INTO_OUTBOX: &str = ", handed AS (
         INSERT INTO fieldsync.outbox (seq, id, device_id, batch_id, type, key, applied_at_ms, payload)
-        SELECT seq, id, $1, $2, type, key, $3, payload FROM numbered
+        SELECT seq, id, $1, $2, type, key, now_ms, payload FROM numbered
     )";
 const DELETE_RECORDS: &str = "DELETE FROM fieldsync.records WHERE id = ANY($1)";
 const INSERT_RESPONSE: &str = "
     INSERT INTO fieldsync.responses (device_id, batch_id, fingerprint, answered_at_ms, answer)
-    VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
+    VALUES ($1, $2, $3, (extract(epoch FROM statement_timestamp()) * 1000)::bigint, $4) ON CONFLICT DO NOTHING";
 
 /// The statement that settles a new batch. `has_outbox` says that its payloads are stored.
 pub(super) fn settle_statement(has_outbox: bool) -> String {
@@ -70,7 +71,6 @@ pub(super) async fn settle_new_batch(
     statement: &str,
     has_outbox: bool,
     batch: &ValidatedBatch,
-    now: i64,
 ) -> Result<Option<BatchSettlement>, OperationError> {
     let results = decide_results(batch, &HashMap::new(), |_| true)?;
     let applied = applied_records(batch, &results);
@@ -80,10 +80,9 @@ pub(super) async fn settle_new_batch(
         applied.iter().map(|record| has_outbox.then(|| record.payload.get())).collect();
     let response = BatchResponse { batch_id: batch.id, replayed: false, results };
     let text = serde_json::to_string(&response)?;
-    let parameters: [(&(dyn ToSql + Sync), Type); 11] = [
+    let parameters: [(&(dyn ToSql + Sync), Type); 10] = [
         (&batch.device.0, Type::UUID),
         (&batch.id.0, Type::UUID),
-        (&now, Type::INT8),
         (&batch.fingerprint.as_slice(), Type::BYTEA),
         (&text, Type::TEXT),
         (&valid, Type::UUID_ARRAY),
@@ -112,7 +111,6 @@ pub(super) async fn settle_new_batch(
 pub(super) async fn settle_batch(
     session: &mut DbSession,
     batch: &ValidatedBatch,
-    now: i64,
 ) -> Result<(BatchSettlement, bool), OperationError> {
     let has_outbox = read_forwards(&session.client).await?;
     if let Some(stored) = load_response(&session.client, batch.device.0, batch.id.0).await? {
@@ -120,7 +118,7 @@ pub(super) async fn settle_batch(
     }
     let transaction = session.begin().await?;
     let valid: Vec<&ValidatedRecord> = valid_records(batch).collect();
-    let new = insert_records(&transaction, batch, &valid, &[], now).await?;
+    let new = insert_records(&transaction, batch, &valid, &[]).await?;
     let known_ids: Vec<Uuid> =
         valid.iter().map(|record| record.id.0).filter(|id| !new.contains_key(id)).collect();
     let known = load_known(&transaction, &known_ids).await?;
@@ -133,10 +131,10 @@ pub(super) async fn settle_batch(
         transaction.execute_typed(DELETE_RECORDS, &[(&held, Type::UUID_ARRAY)]).await?;
     }
     if has_outbox {
-        insert_outbox(&transaction, batch, &applied, &new, now).await?;
+        insert_outbox(&transaction, batch, &applied, &new).await?;
     }
     let response = BatchResponse { batch_id: batch.id, replayed: false, results };
-    if !insert_response(&transaction, batch, &response, now).await? {
+    if !insert_response(&transaction, batch, &response).await? {
         // The same batch was settled meanwhile: roll back, and find its response in the next attempt.
         transaction.roll_back().await?;
         return Err(OperationError::Conflict);
@@ -182,14 +180,12 @@ pub(super) async fn insert_response(
     client: &Client,
     batch: &ValidatedBatch,
     response: &BatchResponse,
-    now: i64,
 ) -> Result<bool, OperationError> {
     let text = serde_json::to_string(response)?;
-    let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
+    let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
         (&batch.device.0, Type::UUID),
         (&batch.id.0, Type::UUID),
         (&batch.fingerprint.as_slice(), Type::BYTEA),
-        (&now, Type::INT8),
         (&text, Type::TEXT),
     ];
     Ok(client.execute_typed(INSERT_RESPONSE, &parameters).await? > 0)
