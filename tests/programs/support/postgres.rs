@@ -224,13 +224,24 @@ impl Postgres {
         lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
     }
 
-    /// Suspends the server's processes at any point, until the result is dropped.
-    pub(crate) fn freeze(&self, database: &str) -> SuspendedProcesses {
-        let text = format!(
-            "SELECT pid FROM pg_stat_activity WHERE datname = '{database}' AND pid <> pg_backend_pid()"
-        );
-        let backends = self.query("postgres", &text);
-        SuspendedProcesses::new(backends.lines().map(|pid| pid.parse().unwrap()).collect())
+    /// Suspends the server's processes at any point, until the result is dropped. The system still accepts connections
+    /// for it.
+    pub(crate) fn freeze(&self) -> SuspendedProcesses {
+        let pid = self.server.as_ref().expect("the server runs").0.id();
+        // The first one starts the others.
+        let mut suspended = SuspendedProcesses::new(vec![pid]);
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let children = children.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+        suspended.0.append(&mut SuspendedProcesses::new(children).0);
+        suspended
+    }
+
+    /// Runs statements in a session of its own, which lasts until the result is dropped.
+    pub(crate) fn run_in_background(&self, database: &str, text: &str) -> Guard {
+        let url = format!("{}/{database}", url_at(self.port));
+        let mut command = Command::new(program_path("psql"));
+        command.args(["-X", "-q", "-c", text, &url]);
+        Guard(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
     /// Ends all sessions with a database.

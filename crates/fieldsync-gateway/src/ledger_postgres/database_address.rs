@@ -5,8 +5,8 @@
 //! is treated as `verify-full`, and so is any URL with `sslrootcert`: certificate and name are then checked, and
 //! nothing is sent unencrypted. `$PGPASSWORD` is used if the URL has no password.
 //!
-//! Several hosts are tried in their order, and the first is used that accepts writes. `prepared_statements=true` is for
-//! connections without a pooler, or with one that knows statements by name.
+//! Of several hosts, the first is used that accepts writes, see [`super::host_connector`].
+//! `prepared_statements=true` is for connections without a pooler, or with one that knows statements by name.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -68,7 +68,10 @@ pub(crate) enum DatabaseUrlError {
 
 /// A database, and how to connect to it.
 pub(crate) struct DatabaseAddress {
-    pub(super) config: Config,
+    /// One for each host.
+    pub(super) hosts: Vec<Config>,
+    /// For a session with one of several hosts.
+    pub(super) host_timeout: Option<Duration>,
     pub(super) tls: ClientConfig,
     /// Whether statements may have names in a session.
     pub(super) prepares_statements: bool,
@@ -94,32 +97,41 @@ impl DatabaseAddress {
 
     /// Reads the URL.
     pub(crate) fn parse(store: &str, password: Option<&str>) -> Result<Self, DatabaseUrlError> {
-        let (url, parameters) = UrlParameters::split_from_url(store)?;
-        let mut config: Config = url.parse().map_err(|_| DatabaseUrlError::Url)?;
-        if let (None, Some(password)) = (config.get_password(), password) {
-            config.password(password);
+        let (urls, parameters) = UrlParameters::split_from_url(store)?;
+        let parse = |url: &String| url.parse::<Config>().map_err(|_| DatabaseUrlError::Url);
+        let mut hosts = urls.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        let host_timeout = hosts.first().and_then(|config| config.get_connect_timeout().copied());
+        for config in &mut hosts {
+            complete_config(config, parameters.mode, password);
         }
-        if config.get_application_name().is_none() {
-            config.application_name(APPLICATION_NAME);
-        }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_TIMEOUT);
-        }
-        config
-            .ssl_mode(parameters.mode)
-            // A read-only server would fail every batch.
-            .target_session_attrs(TargetSessionAttrs::ReadWrite)
-            .keepalives_idle(KEEPALIVE_IDLE_TIME)
-            .keepalives_interval(KEEPALIVE_INTERVAL)
-            .keepalives_retries(KEEPALIVE_PROBES_MAX)
-            .tcp_user_timeout(KEEPALIVE_IDLE_TIME);
         Ok(Self {
             prepares_statements: parameters.prepares_statements,
             tls: parameters.into_tls_config()?,
-            name: describe_database(&config),
-            config,
+            name: describe_database(&hosts),
+            hosts,
+            host_timeout,
         })
     }
+}
+
+fn complete_config(config: &mut Config, mode: SslMode, password: Option<&str>) {
+    if let (None, Some(password)) = (config.get_password(), password) {
+        config.password(password);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name(APPLICATION_NAME);
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_TIMEOUT);
+    }
+    config
+        .ssl_mode(mode)
+        // A read-only server would fail every batch.
+        .target_session_attrs(TargetSessionAttrs::ReadWrite)
+        .keepalives_idle(KEEPALIVE_IDLE_TIME)
+        .keepalives_interval(KEEPALIVE_INTERVAL)
+        .keepalives_retries(KEEPALIVE_PROBES_MAX)
+        .tcp_user_timeout(KEEPALIVE_IDLE_TIME);
 }
 
 /// The parameters of a URL that the driver does not know, or not all values of.
@@ -131,8 +143,8 @@ struct UrlParameters {
 }
 
 impl UrlParameters {
-    /// Removes these parameters from the URL.
-    fn split_from_url(store: &str) -> Result<(String, Self), DatabaseUrlError> {
+    /// Removes these parameters from the URL, and returns that of each host.
+    fn split_from_url(store: &str) -> Result<(Vec<String>, Self), DatabaseUrlError> {
         let rest = strip_scheme(store).ok_or(DatabaseUrlError::Url)?;
         // As in the driver, the first `@` ends the password.
         let (credentials, place) = rest.split_at(rest.find('@').map_or(0, |at| at + 1));
@@ -168,7 +180,10 @@ impl UrlParameters {
             }
             parameters.mode = SslMode::Require;
         }
-        Ok((format!("{}{credentials}{place}?{}", URL_SCHEMES[0], others.join("&")), parameters))
+        let (hosts, path) = place.split_at(place.find('/').unwrap_or(place.len()));
+        let others = others.join("&");
+        let url_of = |host| format!("{}{credentials}{host}{path}?{others}", URL_SCHEMES[0]);
+        Ok((hosts.split(',').map(url_of).collect(), parameters))
     }
 
     fn set_mode(&mut self, mode: &str) -> Result<(), DatabaseUrlError> {
@@ -215,12 +230,11 @@ fn strip_scheme(store: &str) -> Option<&str> {
     })
 }
 
-fn describe_database(config: &Config) -> String {
-    let hosts: Vec<String> = config
-        .get_hosts()
+fn describe_database(configs: &[Config]) -> String {
+    let hosts: Vec<String> = configs
         .iter()
-        .enumerate()
-        .map(|(nth, host)| {
+        .flat_map(|config| config.get_hosts().iter().enumerate().map(move |(nth, host)| (config, nth, host)))
+        .map(|(config, nth, host)| {
             let host = match host {
                 Host::Tcp(name) => name.clone(),
                 Host::Unix(path) => path.display().to_string(),
@@ -229,7 +243,11 @@ fn describe_database(config: &Config) -> String {
             port.map_or(host.clone(), |port| format!("{host}:{port}"))
         })
         .collect();
-    format!("postgres://{}/{}", hosts.join(","), config.get_dbname().unwrap_or_default())
+    format!(
+        "postgres://{}/{}",
+        hosts.join(","),
+        configs.first().and_then(Config::get_dbname).unwrap_or_default()
+    )
 }
 
 /// Accepts any certificate, for encryption without verification.
@@ -291,9 +309,9 @@ mod tests {
             ("postgres://db/x?sslmode=require&sslrootcert=%2Fetc%2Fca.pem", SslMode::Require, true),
         ];
         for (url, mode, verified) in cases {
-            let (rest, tls) = UrlParameters::split_from_url(url).unwrap();
+            let (urls, tls) = UrlParameters::split_from_url(url).unwrap();
             assert_eq!((tls.mode, tls.is_verified), (mode, verified), "{url}");
-            assert!(!rest.contains("ssl"), "{rest}");
+            assert!(urls.iter().all(|url| !url.contains("ssl")), "{urls:?}");
         }
         let (_, tls) = UrlParameters::split_from_url(cases[cases.len() - 1].0).unwrap();
         assert_eq!(tls.roots.unwrap().to_str(), Some("/etc/ca.pem"));
@@ -317,8 +335,11 @@ mod tests {
         for attributes in ["any", "primary", "read-write"] {
             let url = format!("postgres://one:1,two:2/x?target_session_attrs={attributes}");
             let address = DatabaseAddress::parse(&url, None).unwrap();
-            assert_eq!(address.config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
-            assert_eq!((address.config.get_hosts().len(), address.prepares_statements), (2, false));
+            for (host, port) in address.hosts.iter().zip([1, 2]) {
+                assert_eq!(host.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+                assert_eq!((host.get_hosts().len(), host.get_ports()), (1, &[port][..]));
+            }
+            assert_eq!((address.hosts.len(), address.prepares_statements), (2, false));
         }
         let parse = |parameter: &str| DatabaseAddress::parse(&format!("postgres://db/x?{parameter}"), None);
         assert!(matches!(parse("target_session_attrs=standby"), Err(DatabaseUrlError::SessionAttributes(_))));
@@ -337,7 +358,7 @@ mod tests {
     fn the_password_variable_is_for_urls_without_a_password() {
         let password = |url| {
             let address = DatabaseAddress::parse(url, Some("theirs")).unwrap();
-            address.config.get_password().map(<[u8]>::to_vec)
+            address.hosts[0].get_password().map(<[u8]>::to_vec)
         };
         assert_eq!(password("postgres://crm@db/x").unwrap(), b"theirs");
         assert_eq!(password("postgres://crm:mine@db/x").unwrap(), b"mine");

@@ -16,6 +16,7 @@ mod database_address;
 mod delivery;
 mod device_table;
 mod devices;
+mod host_connector;
 mod lane_changes;
 mod lane_tables;
 mod leases;

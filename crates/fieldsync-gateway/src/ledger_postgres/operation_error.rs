@@ -19,6 +19,8 @@ pub(super) enum OperationError {
     Conflict,
     /// The server accepts no writes: another server may, or this one later.
     ReadOnly,
+    /// A server does not respond.
+    NoResponse,
     /// The tables have another layout now.
     SchemaChanged(i64),
 }
@@ -53,7 +55,7 @@ impl OperationError {
         match self {
             Self::Conflict => RetryAdvice::Retry,
             Self::ReadOnly => RetryAdvice::Reconnect,
-            Self::SchemaChanged(_) => RetryAdvice::Later,
+            Self::NoResponse | Self::SchemaChanged(_) => RetryAdvice::Later,
             Self::Encoding(_) => RetryAdvice::Never,
             Self::Database(error) => match error.code() {
                 Some(state) => advice_for_state(state),
@@ -78,6 +80,7 @@ impl OperationError {
             Self::Database(error) => RedactedDbError::new(&error).into(),
             Self::Conflict => "other gateways were faster every time".into(),
             Self::ReadOnly => "the database is read-only".into(),
+            Self::NoResponse => "the database does not respond".into(),
             Self::SchemaChanged(found) => {
                 format!("the tables now have schema {found}; this program knows schema {SCHEMA}").into()
             }

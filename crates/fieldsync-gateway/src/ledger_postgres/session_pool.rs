@@ -1,15 +1,16 @@
 //! Sessions with the database: created, reused, limited in time, and dropped.
 //!
 //! - Every operation ends within its time limit, whatever the server or the network does. After the limit the
-//!   session is dropped, and the server rolls back what was not committed.
+//!   session is given up, and the server rolls back what was not committed. Its connection counts until it has ended,
+//!   see [`super::host_connector`].
 //! - An operation that failed for an external cause is repeated, [`ATTEMPTS_MAX`] times in all: after a conflict
 //!   with another gateway in the same session, after a lost connection in a new one. So every operation must
 //!   allow for having been executed before, also after a commit whose response was lost.
-//! - There are at most [`SESSIONS_MAX`]; an operation waits for one within its time limit. None of them has a state between two transactions, so
+//! - At most [`CONNECTIONS_MAX`] operations run; another one waits within its time limit. None of them has a state between two transactions, so
 //!   that a pooler may run each transaction in another session of the server: no settings, no locks, and unless the
 //!   URL allows it, no statements with a name.
-//! - A thread of their own drives all sessions all the time. So a dropped session ends at once, and releases
-//!   the rows that other gateways wait for.
+//! - A thread of their own drives all sessions all the time. So a session that is dropped ends as soon as the server
+//!   has responded to its last statement, and releases the rows that other gateways wait for.
 //! - Each new session checks the layout of the tables: another release may have changed it meanwhile.
 
 use std::collections::HashMap;
@@ -21,13 +22,12 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{Semaphore, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Statement};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::database_address::DatabaseAddress;
+use super::host_connector::{CONNECTIONS_MAX, HostConnector};
 use super::operation_error::{OperationError, RetryAdvice};
 use super::schema::{self, SCHEMA};
 use crate::ledger::LedgerError;
@@ -35,15 +35,12 @@ use crate::ledger::LedgerError;
 /// No operation takes longer.
 pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 const ATTEMPTS_MAX: u32 = 5;
-/// Connections of a gateway: the default limit of PostgreSQL, 100, has room for several gateways.
-const SESSIONS_MAX: usize = 16;
 /// How long preparing the tables may take: a migration copies every record of the ledger.
 const PREPARATION_TIMEOUT: Duration = Duration::from_hours(6);
 
-/// One session; dropping it ends it at once.
+/// One session; dropping it ends it.
 pub(super) struct DbSession {
     pub(super) client: Client,
-    connection: JoinHandle<()>,
     /// Since an operation began a transaction, and until it ended it.
     pub(super) is_in_transaction: bool,
     prepares_statements: bool,
@@ -67,12 +64,6 @@ impl DbSession {
         let statement = self.client.prepare_typed(text, types).await?;
         self.prepared.insert(text.to_owned(), statement.clone());
         Ok(Some(statement))
-    }
-}
-
-impl Drop for DbSession {
-    fn drop(&mut self) {
-        self.connection.abort();
     }
 }
 
@@ -112,8 +103,8 @@ pub(super) struct SessionPool {
     /// `None` once the pool is closed.
     thread: RwLock<Option<SessionThread>>,
     closing: watch::Sender<bool>,
-    address: DatabaseAddress,
-    /// One for each session that may be in use.
+    connector: HostConnector,
+    /// One for each operation that may run.
     turns: Semaphore,
     idle: Mutex<Vec<DbSession>>,
     /// The tables exist and have a known layout.
@@ -125,8 +116,8 @@ impl SessionPool {
         Ok(Self {
             thread: RwLock::new(Some(SessionThread::start()?)),
             closing: watch::Sender::new(false),
-            address,
-            turns: Semaphore::new(SESSIONS_MAX),
+            connector: HostConnector::new(address),
+            turns: Semaphore::new(CONNECTIONS_MAX),
             idle: Mutex::default(),
             is_prepared: AtomicBool::new(false),
         })
@@ -139,7 +130,7 @@ impl SessionPool {
 
     /// Where the database is, for people.
     pub(super) fn database_name(&self) -> &str {
-        &self.address.name
+        &self.connector.address().name
     }
 
     /// Runs an operation in any session.
@@ -176,8 +167,12 @@ impl SessionPool {
     pub(super) fn close(&self) {
         self.closing.send_replace(true);
         let thread = self.thread.write().unwrap_or_else(PoisonError::into_inner).take();
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.drop_idle_sessions();
         drop(thread);
+    }
+
+    fn drop_idle_sessions(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn block_on<T>(
@@ -192,7 +187,11 @@ impl SessionPool {
             tokio::select! {
                 biased;
                 result = timeout(limit, operation) => {
-                    result.unwrap_or_else(|elapsed| Err(LedgerError::Unreachable(elapsed.into())))
+                    result.unwrap_or_else(|elapsed| {
+                        // Their server may be the one that does not respond.
+                        self.drop_idle_sessions();
+                        Err(LedgerError::Unreachable(elapsed.into()))
+                    })
                 }
                 _ = closing.wait_for(|closing| *closing) => Err(LedgerError::Closed),
             }
@@ -231,17 +230,10 @@ impl SessionPool {
     }
 
     async fn connect_session(&self) -> Result<DbSession, OperationError> {
-        let tls = MakeRustlsConnect::new(self.address.tls.clone());
-        let (client, connection) = self.address.config.connect(tls).await?;
-        let connection = tokio::spawn(async move {
-            // The operation that waits for a response gets the error, too.
-            drop(connection.await);
-        });
         let session = DbSession {
-            client,
-            connection,
+            client: self.connector.connect().await?,
             is_in_transaction: false,
-            prepares_statements: self.address.prepares_statements,
+            prepares_statements: self.connector.address().prepares_statements,
             prepared: HashMap::new(),
         };
         if self.is_prepared.load(Ordering::Relaxed) {

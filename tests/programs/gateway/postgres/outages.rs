@@ -128,7 +128,7 @@ fn a_frozen_database_delays_no_request_for_long_and_is_used_again_afterwards() {
     let gateway = Gateway::start_on(&postgres.create("sync"), &[]);
     let (before, during) = (Batch::of(&["{}"]), Batch::of(&["{}"]));
     gateway.post(&before).batch();
-    let frozen = postgres.freeze("sync");
+    let frozen = postgres.freeze();
     assert_eq!(gateway.get("/healthz").status, 503);
     assert_eq!(gateway.post(&during).code(), "LEDGER_UNREACHABLE");
     drop(frozen);
@@ -136,6 +136,43 @@ fn a_frozen_database_delays_no_request_for_long_and_is_used_again_afterwards() {
         Some(gateway.post(&during)).filter(|response| response.status == 200)
     });
     assert_eq!(gateway.applied_ids(), [before.ids(), during.ids()].concat());
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn statements_that_hang_in_the_database_do_not_use_up_its_connections() {
+    const SENDERS: usize = 12;
+    const CONNECTIONS_MAX: usize = 16;
+    let postgres = Postgres::start();
+    let gateway = Gateway::start_on(&postgres.create("sync"), &[]);
+    gateway.post(&Batch::of(&["{}"])).batch();
+    let lock = "BEGIN; LOCK TABLE fieldsync.records; SELECT pg_sleep(600)";
+    let locking = postgres.run_in_background("sync", lock);
+    let is_locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted
+        AND relation = 'fieldsync.records'::regclass";
+    wait_for("the lock", || (postgres.query("sync", is_locked) == "1").then_some(()));
+    let connections = || {
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'fieldsync-gateway'";
+        postgres.query("postgres", count).parse::<usize>().unwrap()
+    };
+    thread::scope(|scope| {
+        for _ in 0..SENDERS {
+            scope.spawn(|| {
+                // Each of them waits for the time limit of an operation.
+                for _ in 0..3 {
+                    assert_eq!(gateway.post(&Batch::of(&["{}"])).code(), "LEDGER_UNREACHABLE");
+                    assert!(connections() <= CONNECTIONS_MAX);
+                }
+            });
+        }
+    });
+    drop(locking);
+    // Its server process waits for the end of the sleep otherwise.
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK TABLE%'";
+    postgres.query("postgres", end);
+    wait_for("a batch to be taken", || {
+        Some(gateway.post(&Batch::of(&["{}"]))).filter(|response| response.status == 200)
+    });
 }
 
 #[test]
