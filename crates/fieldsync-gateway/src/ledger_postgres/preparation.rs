@@ -3,6 +3,10 @@
 //! Gateways may start together. Those that create tables at the same time get an error, except one, and find its
 //! tables in their next attempt.
 
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error as DatabaseError};
@@ -16,6 +20,11 @@ use super::schema::{
     SET_FORWARDS, has_table, read_version,
 };
 use super::session_pool::DbSession;
+use crate::service_manager::report_long_start;
+
+/// How much more time each report to systemd asks for, and how often it is sent during a migration.
+const START_EXTENSION: Duration = Duration::from_mins(2);
+const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Whether a database can hold the ledger.
 pub(super) enum SchemaCheck {
@@ -51,7 +60,7 @@ pub(super) async fn prepare_tables(
     };
     match version {
         None => create_tables(session).await?,
-        Some(OLD_SCHEMA) => migrate_tables(session, forwards).await?,
+        Some(OLD_SCHEMA) => extend_start_during(migrate_tables(session, forwards)).await?,
         Some(SCHEMA) => {}
         Some(other) => return Ok(SchemaCheck::UnknownVersion(other)),
     }
@@ -59,6 +68,18 @@ pub(super) async fn prepare_tables(
         session.client.execute_typed(SET_FORWARDS, &[]).await?;
     }
     Ok(SchemaCheck::Ready)
+}
+
+/// Without more time, systemd ends the gateway during the migration of a large ledger, and the next start begins with it
+/// from nothing.
+async fn extend_start_during<T>(migration: impl Future<Output = T>) -> T {
+    let mut migration = pin!(migration);
+    loop {
+        report_long_start("Converting the ledger in the database", START_EXTENSION);
+        if let Ok(done) = timeout(REPORT_INTERVAL, &mut migration).await {
+            return done;
+        }
+    }
 }
 
 async fn create_tables(session: &mut DbSession) -> Result<(), OperationError> {
