@@ -72,9 +72,9 @@ pub(super) async fn migrate_tables(session: &mut DbSession, forwards: bool) -> R
     transaction.batch_execute(CREATE_RECORD_INDEXES).await?;
     transaction.query_typed_one(CONTINUE_SEQUENCE, &[]).await?;
     let forwarded: i64 = transaction.query_typed_one(SELECT_FORWARDED, &[]).await?.try_get(0)?;
-    // Without a gateway that ever forwarded, nothing waits for that.
-    if forwards || forwarded > 0 {
-        transaction.execute_typed(COPY_OUTBOX, &[(&forwarded, Type::INT8)]).await?;
+    // Another gateway may forward, and may not have handed on a record so far.
+    let waiting = transaction.execute_typed(COPY_OUTBOX, &[(&forwarded, Type::INT8)]).await?;
+    if forwards || waiting > 0 {
         transaction.execute_typed(SET_FORWARDS, &[]).await?;
     }
     transaction.batch_execute(DROP_OLD_TABLES).await?;
@@ -82,5 +82,12 @@ pub(super) async fn migrate_tables(session: &mut DbSession, forwards: bool) -> R
     transaction.execute_typed(update, &[(&SCHEMA, Type::INT8)]).await?;
     transaction.commit().await?;
     tracing::info!(from = OLD_SCHEMA, to = SCHEMA, records, "tables of the ledger migrated");
+    if waiting > 0 && !forwards {
+        tracing::warn!(
+            waiting,
+            "payloads were kept for a gateway that forwards records; if none is to, see how to stop forwarding in \
+             the documentation of the server"
+        );
+    }
     Ok(())
 }

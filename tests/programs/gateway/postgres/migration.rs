@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use crate::gateway::receiver::{PARKED_KEYS, PARKED_RECORDS, REFUSED, Taken, WAITING};
 use crate::support::device::{Batch, Record};
-use crate::support::gateway::Gateway;
+use crate::support::gateway::{ANY_PORT, Gateway, command};
 use crate::support::http::statuses;
+use crate::support::notify::NotifySocket;
 use crate::support::postgres::Postgres;
 use crate::support::server::ScriptedServer;
 use crate::support::wait::{directory, wait_for};
@@ -106,25 +107,63 @@ fn a_ledger_of_schema_1_keeps_its_records_responses_receipts_and_what_waits() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_ledger_of_the_first_gateways_that_never_forwarded_keeps_no_payload() {
+fn a_ledger_of_the_first_gateways_that_never_forwarded_keeps_every_payload() {
     let postgres = Postgres::start();
     let first = "ALTER TABLE fieldsync.records DROP COLUMN device_id, DROP COLUMN receipt;
         DROP TABLE fieldsync.deliveries, fieldsync.delivery_keys, fieldsync.token_requests;
         DROP TABLE fieldsync.forward_lanes, fieldsync.forward_parked;
         UPDATE fieldsync.counters SET seq = 0 WHERE name = 'forwarded'";
     let store = old_ledger(&postgres, first);
-    let gateway = Gateway::start_on(&store, &[]);
+    let directory = directory();
+    let log = directory.path().join("log");
+    let gateway = Gateway::start_logging(&store, &log, &[]);
+    assert!(std::fs::read_to_string(log).unwrap().contains("payloads were kept"));
     assert_eq!(gateway.ledger().len(), 10);
-    for table in ["outbox", "forward_parked", "deliveries"] {
-        assert_eq!(count(&postgres, table), "0", "{table}");
+    for (table, rows) in [("outbox", "10"), ("forward_parked", "0"), ("deliveries", "0")] {
+        assert_eq!(count(&postgres, table), rows, "{table}");
     }
     gateway.post(&Batch::of(&["{}"])).batch();
-    assert_eq!((count(&postgres, "outbox"), count(&postgres, "records")), ("0".into(), "11".into()));
+    assert_eq!((count(&postgres, "outbox"), count(&postgres, "records")), ("11".into(), "11".into()));
+    // A gateway that forwards, and starts later, hands on all of them.
+    let taken = Taken::default();
+    let receiver = taken.clone();
+    let server =
+        ScriptedServer::start(move |request| receiver.by_record(request, |_| json!({"status": "applied"})));
+    let _forwarder = Gateway::start_on(&store, &["--forward", &server.url()]);
+    wait_for("all records", || (taken.len() == 11).then_some(()));
     // The rows of records that were added later tell devices apart, too.
     let mut stranger = Batch::with(vec![Record { id: record_id(1), ..Record::new("{\"n\":1}") }]);
     assert_eq!(gateway.post(&stranger).batch().results[0].code.as_deref(), Some("ID_OF_OTHER_DEVICE"));
     stranger = Batch { device: DEVICE.parse().unwrap(), ..stranger.again() };
     assert_eq!(gateway.post(&stranger).batch().results[0].code.as_deref(), Some("ID_CONFLICT"));
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_ledger_of_schema_1_from_which_all_was_forwarded_keeps_no_payload() {
+    let postgres = Postgres::start();
+    let store = old_ledger(&postgres, "UPDATE fieldsync.counters SET seq = 10 WHERE name = 'forwarded'");
+    let gateway = Gateway::start_on(&store, &[]);
+    gateway.post(&Batch::of(&["{}"])).batch();
+    assert_eq!((count(&postgres, "outbox"), gateway.ledger().len()), ("0".into(), 11));
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_migration_extends_the_time_that_systemd_allows_for_the_start() {
+    let postgres = Postgres::start();
+    let store = old_ledger(&postgres, "");
+    let directory = directory();
+    let mut socket = NotifySocket::new(directory.path());
+    let mut command = command(&store, ANY_PORT, &[]);
+    command.env("NOTIFY_SOCKET", &socket.path);
+    let _gateway = Gateway::start_by(command);
+    socket.wait_for("READY=1");
+    let lines = socket.received_lines();
+    let place = |start: &str| lines.iter().position(|line| line.starts_with(start));
+    for line in ["STATUS=Converting the ledger", "EXTEND_TIMEOUT_USEC="] {
+        assert!(place(line).is_some_and(|at| Some(at) < place("READY=1")), "{lines:?}");
+    }
 }
 
 #[test]
