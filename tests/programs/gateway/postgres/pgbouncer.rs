@@ -11,7 +11,8 @@ use crate::support::postgres::{LEDGERS_VARIABLE, POOLER_VARIABLE, Postgres};
 use super::suite::run_promises;
 
 /// Tests of several gateways that share a ledger.
-const SHARED_LEDGERS: [&str; 4] = [
+const SHARED_LEDGERS: [&str; 5] = [
+    "gateway::postgres::conformance::",
     "gateway::postgres::destination::",
     "gateway::postgres::forwarding::",
     "gateway::postgres::migration::",
@@ -26,7 +27,12 @@ fn gateways_share_a_ledger_behind_a_pooler() {
     let ran = command.env(POOLER_VARIABLE, "1").env_remove(LEDGERS_VARIABLE).output().unwrap();
     let said = String::from_utf8_lossy(&ran.stdout);
     assert!(ran.status.success(), "{said}");
-    assert!(said.contains("shared::the_same_batch_at_three_gateways_at_once_is_settled_once"), "{said}");
+    for test in [
+        "conformance::every_point_holds_for_two_gateways_behind_a_load_balancer",
+        "shared::the_same_batch_at_three_gateways_at_once_is_settled_once",
+    ] {
+        assert!(said.contains(&format!("{test} ... ok")), "{said}");
+    }
 }
 
 #[test]
