@@ -45,8 +45,9 @@ const CLEAR: &str = "
         WHERE (SELECT setting FROM durable) IS NOT NULL
             AND NOT EXISTS (SELECT 1 FROM fieldsync.responses WHERE device_id = $1 AND batch_id = $2)
             AND NOT EXISTS (SELECT 1 FROM fieldsync.records WHERE id = ANY($5))";
-/// Another gateway may forward: its ledger has to get the payloads.
-const UNLESS_FORWARDED: &str = "AND NOT EXISTS (SELECT 1 FROM fieldsync.meta WHERE key = 'forwards')";
+/// Gateways may begin and end to forward while this one runs.
+const IF_NOT_FORWARDED: &str = "AND NOT EXISTS (SELECT 1 FROM fieldsync.meta WHERE key = 'forwards')";
+const IF_FORWARDED: &str = "AND EXISTS (SELECT 1 FROM fieldsync.meta WHERE key = 'forwards')";
 const INTO_OUTBOX: &str = ", handed AS (
         INSERT INTO fieldsync.outbox (seq, id, device_id, batch_id, type, key, applied_at_ms, payload)
         SELECT seq, id, $1, $2, type, key, now_ms, payload FROM numbered
@@ -59,11 +60,12 @@ const INSERT_RESPONSE: &str = "
 /// The statement that settles a new batch. `has_outbox` says that its payloads are stored.
 pub(super) fn settle_statement(has_outbox: bool) -> String {
     let [start, end] = SETTLE_NEW_BATCH;
-    let (condition, outbox) = if has_outbox { ("", INTO_OUTBOX) } else { (UNLESS_FORWARDED, "") };
+    let (condition, outbox) = if has_outbox { (IF_FORWARDED, INTO_OUTBOX) } else { (IF_NOT_FORWARDED, "") };
     format!("WITH {DURABLE_COMMIT}, {CLEAR} {condition} {start} {outbox} {end}")
 }
 
-/// Settles a batch by one statement. Returns `None`, and has stored nothing, if it or one of its records is known.
+/// Settles a batch by one statement. Returns `None`, and has stored nothing, if it or one of its records is known, or if payloads
+/// have to be treated otherwise.
 ///
 /// The statement is that of [`settle_statement`] with this `has_outbox`.
 pub(super) async fn settle_new_batch(

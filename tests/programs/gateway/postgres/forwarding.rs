@@ -7,7 +7,7 @@ use crate::gateway::receiver::{PARKED_RECORDS, REFUSED, Taken};
 use crate::support::device::{Batch, Record};
 use crate::support::gateway::Gateway;
 use crate::support::postgres::Postgres;
-use crate::support::server::ScriptedServer;
+use crate::support::server::{Reply, ScriptedServer};
 use crate::support::wait::{directory, wait_for};
 
 const TOKEN: [(&str, &str); 1] = [("authorization", "Bearer s3cret")];
@@ -18,6 +18,28 @@ fn keyed_batch(numbers: std::ops::Range<u64>, device: uuid::Uuid) -> Batch {
         ..Record::new(&format!("{{\"n\":{n},\"bad\":{}}}", n % 100 == 7))
     };
     Batch { device, ..Batch::with(numbers.map(record).collect()) }
+}
+
+/// As the documentation of the server says.
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn gateways_that_run_store_no_payload_once_forwarding_was_ended() {
+    let postgres = Postgres::start();
+    let store = postgres.create("sync");
+    let server = ScriptedServer::start(|_| Reply::text(503, "text/plain", "later"));
+    drop(Gateway::start_on(&store, &["--forward", &server.url()]));
+    let gateway = Gateway::start_on(&store, &[]);
+    let payloads = || postgres.query("sync", "SELECT count(*) FROM fieldsync.outbox");
+    // From the second batch on, the gateway expects that payloads are stored.
+    for _ in 0..3 {
+        gateway.post(&Batch::of(&["{}"])).batch();
+    }
+    assert_eq!(payloads(), "3");
+    postgres.query("sync", "DELETE FROM fieldsync.meta WHERE key = 'forwards'");
+    for _ in 0..3 {
+        gateway.post(&Batch::of(&["{}"])).batch();
+    }
+    assert_eq!(payloads(), "3");
 }
 
 #[test]
