@@ -1,7 +1,8 @@
 //! How lanes change.
 //!
 //! The gateway that forwards and reviews at any gateway change lanes at the same time. Each of these transactions
-//! first locks the rows of its lanes, so that the next statements see what the others committed.
+//! first locks the rows of its lanes, so that the next statements see what the others committed. When a lane is due is a
+//! time of the database; a gateway says how long from now.
 
 use std::collections::HashSet;
 
@@ -20,7 +21,9 @@ const LOCK_LANES: &str =
 const INSERT_LANE: &str = "
     INSERT INTO fieldsync.forward_lanes
         (lane, head_seq, record_id, due_at_ms, attempts, at_ms, code, message, field)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
+    SELECT $1, $2, $3, now_ms + $4, $5, now_ms, $6, $7, $8
+    FROM (SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS now_ms) AS clock
+    ON CONFLICT DO NOTHING";
 const INSERT_PARKED: &str = "
     INSERT INTO fieldsync.forward_parked
         (lane, seq, id, device_id, batch_id, type, key, applied_at_ms, payload)
@@ -32,17 +35,19 @@ pub(super) const DELETE_PARKED: &str = "
     WHERE forward_parked.lane = passed.lane AND forward_parked.seq = passed.seq";
 const HOLD_LANE: &str = "
     UPDATE fieldsync.forward_lanes
-    SET due_at_ms = $3, attempts = attempts + 1, at_ms = $4, code = $5, message = $6, field = $7
+    SET due_at_ms = now_ms + $3, attempts = attempts + 1, at_ms = now_ms, code = $4, message = $5, field = $6
+    FROM (SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS now_ms) AS clock
     WHERE lane = $1 AND head_seq = $2";
 /// The first parked record becomes the first of its lane.
 const ADVANCE_LANES: &str = "
     UPDATE fieldsync.forward_lanes
-    SET head_seq = head.seq, record_id = head.id, due_at_ms = $2, attempts = 0, at_ms = $2,
+    SET head_seq = head.seq, record_id = head.id, due_at_ms = now_ms, attempts = 0, at_ms = now_ms,
         code = NULL, message = NULL, field = NULL
     FROM unnest($1) AS moved (lane) CROSS JOIN LATERAL (
         SELECT seq, id FROM fieldsync.forward_parked WHERE forward_parked.lane = moved.lane
         ORDER BY seq LIMIT 1
     ) AS head
+    CROSS JOIN (SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS now_ms) AS clock
     WHERE forward_lanes.lane = moved.lane AND head_seq <> head.seq";
 const END_LANES: &str = "
     DELETE FROM fieldsync.forward_lanes WHERE lane = ANY($1) AND NOT EXISTS (
@@ -51,8 +56,9 @@ const END_LANES: &str = "
 const LOCK_REFUSED: &str = "
     SELECT lane, head_seq FROM fieldsync.forward_lanes
     WHERE due_at_ms IS NULL AND record_id = ANY($1) ORDER BY lane FOR UPDATE";
-pub(super) const RELEASE_LANES: &str =
-    "UPDATE fieldsync.forward_lanes SET due_at_ms = $2 WHERE lane = ANY($1)";
+pub(super) const RELEASE_LANES: &str = "
+    UPDATE fieldsync.forward_lanes SET due_at_ms = (extract(epoch FROM statement_timestamp()) * 1000)::bigint
+    WHERE lane = ANY($1)";
 pub(super) const REPLACE_PAYLOAD: &str =
     "UPDATE fieldsync.forward_parked SET payload = $3 WHERE lane = $1 AND seq = $2";
 
@@ -85,12 +91,8 @@ async fn lock_lanes(client: &Client, lanes: &Vec<Uuid>) -> Result<(), OperationE
 }
 
 /// Gives each lane its next record, and ends those without one.
-pub(super) async fn advance_lanes(
-    client: &Client,
-    lanes: &Vec<Uuid>,
-    now: i64,
-) -> Result<(), OperationError> {
-    client.execute_typed(ADVANCE_LANES, &[(lanes, Type::UUID_ARRAY), (&now, Type::INT8)]).await?;
+pub(super) async fn advance_lanes(client: &Client, lanes: &Vec<Uuid>) -> Result<(), OperationError> {
+    client.execute_typed(ADVANCE_LANES, &[(lanes, Type::UUID_ARRAY)]).await?;
     client.execute_typed(END_LANES, &[(lanes, Type::UUID_ARRAY)]).await?;
     Ok(())
 }
@@ -117,7 +119,6 @@ async fn block_lanes(
 ) -> Result<(), OperationError> {
     let blocked = settlement.records.iter().filter(|(_, verdict)| *verdict != ForwardVerdict::Passed);
     lock_lanes(transaction, &parked.lanes).await?;
-    let now = to_i64(settlement.now);
     let mut known = HashSet::new();
     for (entry, verdict) in blocked {
         let lane = LaneId::of_record(&entry.record).0;
@@ -125,9 +126,9 @@ async fn block_lanes(
             continue;
         }
         // Behind a lane that a review ended meanwhile, the record is the next of its lane.
-        let (due_at, attempts, reason) = match verdict {
-            ForwardVerdict::Held { due_at, reason } => (due_at.map(to_i64), 1_i64, reason.clone()),
-            ForwardVerdict::Behind | ForwardVerdict::Passed => (Some(now), 0, HoldReason::default()),
+        let (delay, attempts, reason) = match verdict {
+            ForwardVerdict::Held { due_at, reason } => (delay_ms(settlement, *due_at), 1_i64, reason.clone()),
+            ForwardVerdict::Behind | ForwardVerdict::Passed => (Some(0), 0, HoldReason::default()),
         };
         transaction
             .execute_typed(
@@ -136,9 +137,8 @@ async fn block_lanes(
                     (&lane, Type::UUID),
                     (&to_i64(entry.record.seq), Type::INT8),
                     (&entry.record.id.0, Type::UUID),
-                    (&due_at, Type::INT8),
+                    (&delay, Type::INT8),
                     (&attempts, Type::INT8),
-                    (&now, Type::INT8),
                     (&reason.code, Type::TEXT),
                     (&reason.message, Type::TEXT),
                     (&reason.field, Type::TEXT),
@@ -149,17 +149,21 @@ async fn block_lanes(
     parked.execute(transaction, INSERT_PARKED).await
 }
 
+/// How long after the settlement a lane is due. `None` for a record under review.
+fn delay_ms(settlement: &PageSettlement, due_at: Option<u64>) -> Option<i64> {
+    due_at.map(|due_at| to_i64(due_at.saturating_sub(settlement.now)))
+}
+
 /// Takes passed records out of their lanes.
 pub(super) async fn settle_lane_page(
     transaction: &Client,
     settlement: &PageSettlement,
 ) -> Result<(), OperationError> {
-    let now = to_i64(settlement.now);
     let lanes = LaneRows::of(settlement.records.iter().map(|(entry, _)| entry)).lanes;
     lock_lanes(transaction, &lanes).await?;
     let passed = settlement.records.iter().filter(|(_, verdict)| *verdict == ForwardVerdict::Passed);
     LaneRows::of(passed.map(|(entry, _)| entry)).execute(transaction, DELETE_PARKED).await?;
-    advance_lanes(transaction, &lanes, now).await?;
+    advance_lanes(transaction, &lanes).await?;
     for (entry, verdict) in &settlement.records {
         let ForwardVerdict::Held { due_at, reason } = verdict else {
             continue;
@@ -170,8 +174,7 @@ pub(super) async fn settle_lane_page(
                 &[
                     (&LaneId::of_record(&entry.record).0, Type::UUID),
                     (&to_i64(entry.record.seq), Type::INT8),
-                    (&due_at.map(to_i64), Type::INT8),
-                    (&now, Type::INT8),
+                    (&delay_ms(settlement, *due_at), Type::INT8),
                     (&reason.code, Type::TEXT),
                     (&reason.message, Type::TEXT),
                     (&reason.field, Type::TEXT),

@@ -10,7 +10,7 @@ use super::lane_changes::{
     settle_new_page,
 };
 use super::outbox::decode_entry;
-use super::{PostgresLedger, count_to_i64, to_i64, to_u64};
+use super::{PostgresLedger, count_to_i64, to_u64};
 use crate::ledger::{
     HoldReason, LaneCounts, LaneId, LanePage, LaneRecord, PageSettlement, PageSource, RefusedEntry,
     RefusedLedger, ReviewDecision,
@@ -26,17 +26,20 @@ const SELECT_LANE_RECORDS: &str = "
             SELECT parked.*, due_at_ms, CASE WHEN seq = head_seq THEN attempts ELSE 0 END AS attempts
             FROM (
                 SELECT lane, head_seq, due_at_ms, attempts FROM fieldsync.forward_lanes
-                WHERE due_at_ms <= $1 ORDER BY due_at_ms, lane LIMIT $2
+                WHERE due_at_ms <= (extract(epoch FROM statement_timestamp()) * 1000)::bigint
+                ORDER BY due_at_ms, lane LIMIT $1
             ) AS due CROSS JOIN LATERAL (
                 SELECT * FROM fieldsync.forward_parked WHERE forward_parked.lane = due.lane
-                ORDER BY seq LIMIT $4
+                ORDER BY seq LIMIT $3
             ) AS parked
-            ORDER BY due_at_ms, parked.lane, seq LIMIT $2
+            ORDER BY due_at_ms, parked.lane, seq LIMIT $1
         ) AS next
         WINDOW turns AS (ORDER BY due_at_ms, lane, seq)
-    ) AS sized WHERE bytes_before < $3 ORDER BY turn";
-const SELECT_NEXT_DUE: &str =
-    "SELECT min(due_at_ms) FROM fieldsync.forward_lanes WHERE due_at_ms IS NOT NULL";
+    ) AS sized WHERE bytes_before < $2 ORDER BY turn";
+/// How long until then.
+const SELECT_NEXT_DUE: &str = "
+    SELECT min(due_at_ms) - (extract(epoch FROM statement_timestamp()) * 1000)::bigint
+    FROM fieldsync.forward_lanes WHERE due_at_ms IS NOT NULL";
 const SELECT_REFUSED: &str = "
     SELECT seq, id, device_id, batch_id, type, key, applied_at_ms, payload, attempts, at_ms, code, message, field
     FROM (
@@ -86,12 +89,11 @@ impl RefusedLedger for PostgresLedger {
         limit: PageLimit,
         per_lane: usize,
     ) -> Result<LanePage, LedgerError> {
-        let now = to_i64(now);
         let (rows, bytes, per_lane) =
             (count_to_i64(limit.rows), count_to_i64(limit.bytes), count_to_i64(per_lane));
         self.sessions.run_in_any(async |session| {
-            let parameters: [(&(dyn ToSql + Sync), Type); 4] =
-                [(&now, Type::INT8), (&rows, Type::INT8), (&bytes, Type::INT8), (&per_lane, Type::INT8)];
+            let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+                [(&rows, Type::INT8), (&bytes, Type::INT8), (&per_lane, Type::INT8)];
             let found = session.client.query_typed(SELECT_LANE_RECORDS, &parameters).await?;
             let records = found
                 .iter()
@@ -100,8 +102,9 @@ impl RefusedLedger for PostgresLedger {
             if !records.is_empty() {
                 return Ok(LanePage { records, next_due_at: None });
             }
-            let next: Option<i64> = session.client.query_typed_one(SELECT_NEXT_DUE, &[]).await?.try_get(0)?;
-            Ok(LanePage { records, next_due_at: next.map(to_u64) })
+            let delay: Option<i64> =
+                session.client.query_typed_one(SELECT_NEXT_DUE, &[]).await?.try_get(0)?;
+            Ok(LanePage { records, next_due_at: delay.map(|delay| now.saturating_add(to_u64(delay))) })
         })
     }
 
@@ -144,25 +147,17 @@ impl RefusedLedger for PostgresLedger {
         })
     }
 
-    fn review_records(
-        &self,
-        ids: &[RecordId],
-        decision: ReviewDecision,
-        now: u64,
-    ) -> Result<u64, LedgerError> {
-        let now = to_i64(now);
+    fn review_records(&self, ids: &[RecordId], decision: ReviewDecision, _: u64) -> Result<u64, LedgerError> {
         self.sessions.run_in_any(async |session| {
             let transaction = session.begin().await?;
             let rows = lock_refused(&transaction, ids).await?;
             match decision {
                 ReviewDecision::Retry => {
-                    let parameters: [(&(dyn ToSql + Sync), Type); 2] =
-                        [(&rows.lanes, Type::UUID_ARRAY), (&now, Type::INT8)];
-                    transaction.execute_typed(RELEASE_LANES, &parameters).await?;
+                    transaction.execute_typed(RELEASE_LANES, &[(&rows.lanes, Type::UUID_ARRAY)]).await?;
                 }
                 ReviewDecision::Discard => {
                     rows.execute(&transaction, DELETE_PARKED).await?;
-                    advance_lanes(&transaction, &rows.lanes, now).await?;
+                    advance_lanes(&transaction, &rows.lanes).await?;
                 }
             }
             transaction.commit().await?;
@@ -170,8 +165,7 @@ impl RefusedLedger for PostgresLedger {
         })
     }
 
-    fn replace_refused_payload(&self, id: RecordId, payload: &str, now: u64) -> Result<bool, LedgerError> {
-        let now = to_i64(now);
+    fn replace_refused_payload(&self, id: RecordId, payload: &str, _: u64) -> Result<bool, LedgerError> {
         self.sessions.run_in_any(async |session| {
             let transaction = session.begin().await?;
             let rows = lock_refused(&transaction, &[id]).await?;
@@ -182,9 +176,7 @@ impl RefusedLedger for PostgresLedger {
             let row: [(&(dyn ToSql + Sync), Type); 3] =
                 [(lane, Type::UUID), (seq, Type::INT8), (&payload, Type::TEXT)];
             transaction.execute_typed(REPLACE_PAYLOAD, &row).await?;
-            let lane: [(&(dyn ToSql + Sync), Type); 2] =
-                [(&rows.lanes, Type::UUID_ARRAY), (&now, Type::INT8)];
-            transaction.execute_typed(RELEASE_LANES, &lane).await?;
+            transaction.execute_typed(RELEASE_LANES, &[(&rows.lanes, Type::UUID_ARRAY)]).await?;
             transaction.commit().await?;
             Ok(true)
         })

@@ -1,10 +1,15 @@
-//! What decides on deletion is the time of the database, whatever the clocks of gateways show.
+//! What decides on deletion, and on when a record is due, is the time of the database, whatever the clocks of gateways show.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::json;
+
+use crate::gateway::receiver::Taken;
 use crate::support::device::Batch;
 use crate::support::gateway::Gateway;
 use crate::support::postgres::Postgres;
+use crate::support::server::ScriptedServer;
 use crate::support::wait::wait_for;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -59,4 +64,36 @@ fn a_gateway_whose_clock_is_ahead_of_the_database_deletes_nothing_early() {
     }
     assert_eq!(gateway.applied_ids(), batch.ids());
     assert!(gateway.post(&batch).batch().replayed);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_lane_is_due_by_the_clock_of_the_database() {
+    let postgres = Postgres::start();
+    let store = postgres.create("sync");
+    set_clock_behind(&postgres, "sync");
+    let is_first = AtomicBool::new(true);
+    let server = ScriptedServer::start(move |request| {
+        Taken::default().by_record(request, |_| {
+            if is_first.swap(false, Ordering::Relaxed) {
+                json!({"status": "retry"})
+            } else {
+                json!({"status": "applied"})
+            }
+        })
+    });
+    // A trigger keeps what the row of the lane had: it is deleted as soon as the record was sent again.
+    let gateway = Gateway::start_on(&store, &["--forward", &server.url(), "--forward-max-wait", "20ms"]);
+    postgres.query(
+        "sync",
+        "CREATE TABLE public.seen (due_at_ms bigint);
+         CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN INSERT INTO public.seen VALUES (NEW.due_at_ms); RETURN NEW; END';
+         CREATE TRIGGER see BEFORE INSERT ON fieldsync.forward_lanes
+             FOR EACH ROW EXECUTE FUNCTION public.see()",
+    );
+    gateway.post(&Batch::of(&["{}"])).batch();
+    wait_for("the record to be sent again", || (server.requests().len() == 2).then_some(()));
+    let seen: u64 = postgres.query("sync", "SELECT due_at_ms FROM public.seen").parse().unwrap();
+    assert!(seen < now_ms() - (DAYS_BEHIND - 1) * DAY_MS, "{seen}");
 }
