@@ -54,8 +54,10 @@ struct GatewayFlags {
     ///
     /// The URL has the form that psql takes, with sslmode=disable, prefer, require or verify-full, and
     /// sslrootcert=FILE. The password may come from $PGPASSWORD instead. The gateway creates its tables in a schema
-    /// `fieldsync`. It opens up to 13 connections to the database and needs them for itself: a connection pooler in
-    /// between must pool by session (pgbouncer: `pool_mode = session`).
+    /// `fieldsync`. It opens up to 16 connections to each server of the database. A pooler in between may pool by
+    /// transaction (pgbouncer: `pool_mode = transaction`). Without one, or with one that knows statements by name,
+    /// `prepared_statements=true` saves the database work. A URL may name several hosts of a database that fails over:
+    /// the first that accepts writes is used.
     #[arg(long, value_name = "PATH|postgres://…", required_unless_present = "config")]
     store: Option<String>,
 
