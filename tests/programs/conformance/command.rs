@@ -41,6 +41,13 @@ fn without_a_server_no_point_is_judged() {
 }
 
 #[test]
+fn a_server_that_asks_for_endless_waits_is_judged_within_the_time_limit() {
+    let server = FaultyServer::start(&[ServerFault::AsksForEndlessWaits]);
+    let (report, all_hold) = judge(&server.url(), &["--time-limit", "50ms"]);
+    assert!(!all_hold && report.ids("failed").contains(&"sending.applied"), "{report:#?}");
+}
+
+#[test]
 fn people_read_what_was_expected_and_found_and_where_it_is_written() {
     let server = FaultyServer::start(&[ServerFault::PlainNotFound]);
     let ran = run_kit(&[&server.url()]);

@@ -8,7 +8,7 @@
 //! | `point`, `finding` | what a point is, and how it ends |
 //! | `sending`, `answers`, `batches`, `records`, `order`, `lookup`, `hang_up`, `token`, `hostile_*`, `large_input`, `restart` | the points, each list with its checks |
 //! | `sample`, `request`, `encoding` | what the kit sends |
-//! | `server`, `concurrent`, `refusal`, `response` | exchanges with the server, and what points share in judging them |
+//! | `server`, `settling`, `concurrent`, `refusal`, `response` | exchanges with the server, and what points share in judging them |
 //! | `report` | what is printed |
 
 mod answers;
@@ -33,6 +33,7 @@ mod restart;
 mod sample;
 mod sending;
 mod server;
+mod settling;
 mod token;
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! The server under test: connections to it, single requests, and batches until they are settled.
+//! The server under test: connections to it, and single requests.
 //!
 //! Every request has a connection of its own, so that a point can end it at any byte without disturbing another.
 
@@ -14,29 +14,19 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tower_service::Service;
-use uuid::Uuid;
 
 use super::finding::{Finding, PointResult};
 use super::request::{KitRequest, TokenUse, WireBody};
-use super::response::{BatchResults, KitResponse, OutcomeState};
+use super::response::KitResponse;
 use super::sample::{SampleBatch, SampleRecord};
 use crate::causes::with_causes;
-use crate::clock::Clock;
 use crate::http_client::{authorization_value, build_https_connector};
-use crate::model::{BatchId, DeviceId};
 use crate::protocol::wire::MAX_RECORDS;
-use crate::retry_after::parse_retry_after;
 
 /// As devices are configured by default (`server.max_answer_bytes`).
 pub(super) const RESPONSE_BYTES_MAX: usize = 8 << 20;
-/// Between two attempts to find out what became of a batch.
-const QUERY_PAUSE: Duration = Duration::from_millis(20);
-/// A server that is busy without naming a time is asked again after this long.
-const BUSY_PAUSE: Duration = Duration::from_millis(200);
-/// How long a batch may take to be settled, in halves of the time limit: as on a device.
-const SETTLE_HALVES: u32 = 3;
 /// A batch that takes most servers some time.
 const LARGE_BATCH_RECORDS: usize = 500;
 const WRONG_TOKEN: &str = "a-token-that-no-server-knows";
@@ -175,82 +165,6 @@ impl TestedServer {
         self.exchange(self.open().await?, request).await
     }
 
-    /// As [`Self::send_once`], but waits as long as the server is busy (429, 503) and within the time limit.
-    pub(super) async fn send(&self, request: &KitRequest) -> PointResult<KitResponse> {
-        let clock = Clock::start();
-        loop {
-            let response = self.send_once(request).await?;
-            let wait = parse_retry_after(&response.headers).unwrap_or(BUSY_PAUSE).max(BUSY_PAUSE);
-            let is_busy = matches!(response.status.as_u16(), 429 | 503);
-            if !is_busy || clock.now() + wait > self.time_limit {
-                return Ok(response);
-            }
-            sleep(wait).await;
-        }
-    }
-
-    /// What the server knows about a batch.
-    pub(super) async fn look_up(&self, batch: &SampleBatch) -> PointResult<OutcomeState> {
-        let response = self.send(&KitRequest::look_up(batch.device, batch.id)).await?;
-        Ok(response.read_outcome(batch.id))
-    }
-
-    /// Sends a batch, and looks its outcome up or sends it again until it is settled, as a device does.
-    pub(super) async fn submit(&self, batch: &SampleBatch) -> PointResult<BatchResults> {
-        self.settle(&KitRequest::post(batch), batch.device, batch.id).await
-    }
-
-    /// As [`Self::submit`], with a request that stands for the batch.
-    pub(super) async fn settle(
-        &self,
-        request: &KitRequest,
-        device: DeviceId,
-        id: BatchId,
-    ) -> PointResult<BatchResults> {
-        let clock = Clock::start();
-        let mut response = self.send(request).await?;
-        while is_unclear(&response) && clock.now() < self.time_limit * SETTLE_HALVES / 2 {
-            let outcome = self.send(&KitRequest::look_up(device, id)).await?;
-            match outcome.read_outcome(id) {
-                OutcomeState::Completed(results) => return Ok(results),
-                OutcomeState::Unknown | OutcomeState::NoAnswer => response = self.send(request).await?,
-                OutcomeState::Processing => {}
-            }
-            sleep(parse_retry_after(&outcome.headers).unwrap_or(QUERY_PAUSE)).await;
-        }
-        response.read_results(id)
-    }
-
-    /// Looks a batch up until it is no longer being processed.
-    pub(super) async fn await_outcome(&self, batch: &SampleBatch) -> PointResult<OutcomeState> {
-        let clock = Clock::start();
-        loop {
-            let outcome = self.look_up(batch).await?;
-            let is_over = clock.now() > self.time_limit * SETTLE_HALVES / 2;
-            if is_over || !matches!(outcome, OutcomeState::Processing) {
-                return Ok(outcome);
-            }
-            sleep(QUERY_PAUSE).await;
-        }
-    }
-
-    /// Whether the server responds, whatever it says.
-    pub(super) async fn probe(&self) -> PointResult {
-        let query = KitRequest::look_up(DeviceId(Uuid::new_v4()), BatchId::new());
-        self.send(&query).await.map(drop)
-    }
-
-    /// Waits until the server responds, for example after its restart.
-    pub(super) async fn await_response(&self) -> PointResult {
-        let clock = Clock::start();
-        loop {
-            match self.probe().await {
-                Err(_) if clock.now() < self.time_limit => sleep(QUERY_PAUSE).await,
-                ended => return ended,
-            }
-        }
-    }
-
     /// The head of a request as text, for a raw connection; `framing` is the header that delimits the body.
     pub(super) fn raw_head(&self, request: &KitRequest, framing: &str) -> Vec<u8> {
         let mut head =
@@ -297,12 +211,6 @@ impl TestedServer {
             *self.records_max.lock().unwrap_or_else(PoisonError::into_inner) = Some(limit);
         }
     }
-}
-
-/// Responses after which a device looks the outcome up.
-fn is_unclear(response: &KitResponse) -> bool {
-    let status = response.status.as_u16();
-    matches!(status, 408 | 409) || (response.status.is_server_error() && !matches!(status, 501 | 511))
 }
 
 fn no_response(found: &str) -> Finding {

@@ -20,6 +20,9 @@ use books::{Books, Outcome};
 use validation::validate_batch;
 use wire::{Arrived, Response, read_request};
 
+/// 2⁶⁴ − 1.
+const ENDLESS_WAIT_S: &str = "18446744073709551615";
+
 /// What a server can do wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServerFault {
@@ -53,6 +56,8 @@ pub(crate) enum ServerFault {
     OmitsRetryAfter,
     /// Responds to an unknown encoding as to a malformed body.
     UnknownEncodingIs400,
+    /// Never settles a batch, and asks for a wait of as many seconds as the header can name.
+    AsksForEndlessWaits,
 }
 
 /// The server; it listens until it is dropped.
@@ -137,6 +142,14 @@ impl Service {
         let Some(rest) = request.path.strip_prefix(BATCH_PATH) else {
             return Some(Response::error(404, "NOT_FOUND"));
         };
+        if self.has(ServerFault::AsksForEndlessWaits) {
+            let id = rest.trim_start_matches('/');
+            let response = match request.method.as_str() {
+                "GET" => Response::json(202, &json!({"batch_id": id, "state": "processing"})),
+                _ => Response::error(504, "TIMEOUT"),
+            };
+            return Some(response.with("retry-after", ENDLESS_WAIT_S));
+        }
         match (request.method.as_str(), rest.strip_prefix('/')) {
             ("POST", None) => self.take_batch(request, stream),
             ("GET", Some(id)) => Some(self.query_outcome(request, id)),
