@@ -35,6 +35,16 @@ fn a_correct_server_passes_and_only_what_it_lacks_is_skipped() {
     assert_eq!(report.ids("skipped"), ["token.batch", "token.lookup", "restart.replay", "restart.records"]);
 }
 
+#[test]
+fn a_server_that_takes_small_batches_passes() {
+    for choice in [ServerFault::TakesFewRecords, ServerFault::TakesFewBytes] {
+        let server = FaultyServer::start(&[choice]);
+        let (report, all_hold) = judge(&server.url(), &[]);
+        assert!(all_hold, "{choice:?}: {report:#?}");
+        assert!(!report.ids("skipped").contains(&"order.held"), "{report:#?}");
+    }
+}
+
 /// The points that fail with this fault, in one line for each difference to those that should.
 fn compare(fault: ServerFault, expected: &[&str]) -> Option<String> {
     let server = FaultyServer::start(&[fault]);

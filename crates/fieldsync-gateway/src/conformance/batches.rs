@@ -10,6 +10,7 @@ use super::request::KitRequest;
 use super::response::{BatchResults, KitResponse};
 use super::sample::SampleBatch;
 use super::server::TestedServer;
+use super::settling::is_unclear;
 use crate::model::DeviceId;
 use crate::protocol::wire::{BATCH_ID_REUSED, RecordStatus};
 
@@ -141,7 +142,7 @@ async fn concurrent_resends_get_one_response(server: &TestedServer) -> PointResu
         if response.has_results() {
             completed.push(response.read_results(batch.id)?);
         } else {
-            let may_wait = matches!(response.status.as_u16(), 408 | 409 | 429 | 502..=504);
+            let may_wait = is_unclear(&response) || response.status.as_u16() == 429;
             let expected = "results, or 409 while the batch is being processed";
             require(may_wait, expected, || response.describe())?;
         }

@@ -9,6 +9,7 @@
 //! | `sending`, `answers`, `batches`, `records`, `order`, `lookup`, `hang_up`, `token`, `hostile_*`, `large_input`, `restart` | the points, each list with its checks |
 //! | `sample`, `request`, `encoding` | what the kit sends |
 //! | `server`, `settling`, `concurrent`, `refusal`, `response` | exchanges with the server, and what points share in judging them |
+//! | `preparation`, `size_limits` | what is found out before the points |
 //! | `report` | what is printed |
 
 mod answers;
@@ -24,6 +25,7 @@ mod large_input;
 mod lookup;
 mod order;
 mod point;
+mod preparation;
 mod records;
 mod refusal;
 mod report;
@@ -34,6 +36,7 @@ mod sample;
 mod sending;
 mod server;
 mod settling;
+mod size_limits;
 mod token;
 
 use std::fs;
@@ -53,8 +56,8 @@ use crate::exit;
 use crate::http_client::parse_http_url;
 use crate::option_values::PositiveDuration;
 use crate::protocol::wire::BATCH_PATH;
-use finding::Finding;
 use point::Point;
+use preparation::prepare;
 use report::ConformanceReport;
 use server::{ServerAddress, ServerSetupError, TestedServer};
 
@@ -213,8 +216,7 @@ async fn judge_server(command: &ConformanceCommand) -> Result<bool, ConformanceE
         record_type: command.record_type.clone(),
         restart_command: command.restart_command.clone(),
     })?;
-    // Also tells how many records the server takes in a batch.
-    if let Err(Finding::Failed { found: why, .. }) = server.probe().await {
+    if let Err(why) = prepare(&server).await {
         return Err(ConformanceError::Unreachable { url, why });
     }
     let mut report = ConformanceReport::new(url);

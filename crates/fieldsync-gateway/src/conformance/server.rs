@@ -2,7 +2,7 @@
 //!
 //! Every request has a connection of its own, so that a point can end it at any byte without disturbing another.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
@@ -21,14 +21,16 @@ use super::finding::{Finding, PointResult};
 use super::request::{KitRequest, TokenUse, WireBody};
 use super::response::KitResponse;
 use super::sample::{SampleBatch, SampleRecord};
+use super::size_limits::SizeLimits;
 use crate::causes::with_causes;
 use crate::http_client::{authorization_value, build_https_connector};
-use crate::protocol::wire::MAX_RECORDS;
 
 /// As devices are configured by default (`server.max_answer_bytes`).
 pub(super) const RESPONSE_BYTES_MAX: usize = 8 << 20;
 /// A batch that takes most servers some time.
 const LARGE_BATCH_RECORDS: usize = 500;
+/// A device counts the bytes of payloads alone.
+const SAMPLE_PAYLOAD: &str = r#"{"Subject":"Conformance","Amount":120.5}"#;
 const WRONG_TOKEN: &str = "a-token-that-no-server-knows";
 
 /// The server under test, and how to reach it.
@@ -43,8 +45,7 @@ pub(super) struct TestedServer {
     record_type: String,
     /// A shell command that ends the server and starts it again.
     pub(super) restart_command: Option<String>,
-    /// The newest hint of the server: most records in a batch.
-    records_max: Mutex<Option<usize>>,
+    size_limits: Mutex<SizeLimits>,
 }
 
 /// Where the server is, and how to speak to it.
@@ -84,7 +85,7 @@ impl TestedServer {
             time_limit: address.time_limit,
             record_type: address.record_type,
             restart_command: address.restart_command,
-            records_max: Mutex::new(None),
+            size_limits: Mutex::default(),
         })
     }
 
@@ -94,14 +95,14 @@ impl TestedServer {
 
     /// A record that the server should apply.
     pub(super) fn sample_record(&self) -> SampleRecord {
-        SampleRecord::new(&self.record_type, r#"{"Subject":"Conformance","Amount":120.5}"#)
+        SampleRecord::new(&self.record_type, SAMPLE_PAYLOAD)
     }
 
     /// A batch of a new device with so many records, unless the server asks for fewer.
     pub(super) fn sample_batch(&self, records: usize) -> PointResult<SampleBatch> {
         match self.records_max() {
             Some(limit) if limit < records => Err(Finding::skipped(format!(
-                "the server takes {limit} records in a batch (X-Sync-Max-Records), and this needs {records}"
+                "the server takes {limit} records in a batch (by its hints, or by a 413), and this needs {records}"
             ))),
             _ => Ok(SampleBatch::new((0..records).map(|_| self.sample_record()).collect())),
         }
@@ -113,8 +114,18 @@ impl TestedServer {
         SampleBatch::new((0..records).map(|_| self.sample_record()).collect())
     }
 
+    /// Most records that the server takes in a batch, as far as is known.
     pub(super) fn records_max(&self) -> Option<usize> {
-        *self.records_max.lock().unwrap_or_else(PoisonError::into_inner)
+        self.size_limits().records_max(SAMPLE_PAYLOAD.len())
+    }
+
+    /// A batch with so many records got 413.
+    pub(super) fn note_refusal(&self, records: usize) {
+        self.size_limits().note_refusal(records);
+    }
+
+    fn size_limits(&self) -> MutexGuard<'_, SizeLimits> {
+        self.size_limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection for bytes that no client would send.
@@ -156,7 +167,7 @@ impl TestedServer {
         let response = timeout(self.time_limit, exchange)
             .await
             .map_err(|_| no_response("nothing within the time limit"))??;
-        self.note_hint(&response.headers);
+        self.size_limits().note_hints(&response.headers);
         Ok(response)
     }
 
@@ -203,13 +214,6 @@ impl TestedServer {
         };
         headers.extend(token.map(|token| (AUTHORIZATION, token)));
         headers
-    }
-
-    fn note_hint(&self, headers: &HeaderMap) {
-        let hint = headers.get(MAX_RECORDS).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        if let Some(limit) = hint.filter(|limit| *limit > 0) {
-            *self.records_max.lock().unwrap_or_else(PoisonError::into_inner) = Some(limit);
-        }
     }
 }
 

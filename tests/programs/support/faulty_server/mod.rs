@@ -56,6 +56,10 @@ pub(crate) enum ServerFault {
     OmitsRetryAfter,
     /// Responds to an unknown encoding as to a malformed body.
     UnknownEncodingIs400,
+    /// Allowed: refuses more than 100 records with 413, and names no limit.
+    TakesFewRecords,
+    /// Allowed: limits the body, and names a smaller number of bytes of payloads.
+    TakesFewBytes,
     /// Never settles a batch, and asks for a wait of as many seconds as the header can name.
     AsksForEndlessWaits,
 }
@@ -133,6 +137,9 @@ impl Service {
         if is_about_content && self.has(ServerFault::HtmlErrors) {
             response.kind = "text/html";
             response.body = format!("<html><h1>{}</h1></html>", response.status);
+        }
+        if self.has(ServerFault::TakesFewBytes) {
+            response = response.with("x-sync-max-bytes", "4096");
         }
         response.with("accept-encoding", "zstd, gzip").with("x-sync-holds-keys", "true")
     }

@@ -13,6 +13,9 @@ use super::wire::Arrived;
 
 /// The largest body, decoded.
 const BODY_BYTES_MAX: u64 = 16 << 20;
+/// For servers that take less than others.
+const FEW_BYTES: usize = 16 << 10;
+const FEW_RECORDS: usize = 100;
 
 /// A batch that may be applied.
 pub(super) struct AcceptedBatch {
@@ -49,7 +52,13 @@ pub(super) fn validate_batch(request: &Arrived, faults: &[ServerFault]) -> Resul
     if named != ids && !has(ServerFault::IgnoresHeaderMismatch) {
         return Err(INVALID);
     }
+    if has(ServerFault::TakesFewBytes) && body.len() > FEW_BYTES {
+        return Err((413, "BODY_TOO_LARGE"));
+    }
     let Some(Value::Array(records)) = json.get_mut("records").map(Value::take) else { return Err(INVALID) };
+    if has(ServerFault::TakesFewRecords) && records.len() > FEW_RECORDS {
+        return Err((413, "TOO_MANY_RECORDS"));
+    }
     let mut seen = HashSet::new();
     let is_record = |record: &Value| {
         let id = record["id"].as_str().unwrap_or_default();
