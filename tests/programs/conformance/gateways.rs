@@ -11,7 +11,7 @@ use crate::support::wait::directory;
 /// The points that a gateway may be too fast for.
 const ABOUT_PROCESSING: [&str; 3] = ["batches.processing", "lookup.processing", "hang-up.finished"];
 /// Without a destination, a gateway has no receipts.
-const ABOUT_DESTINATIONS: &str = "answers.optional-fields";
+const ABOUT_DESTINATIONS: &str = "responses.optional-fields";
 /// How often the kit restarts the server.
 const RESTARTS: usize = 2;
 

@@ -2,11 +2,14 @@
 //!
 //! Every request has a connection of its own, so that a point can end it at any byte without disturbing another.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::ext::on_informational;
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
 use hyper::{HeaderMap, Request, Uri};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
@@ -40,6 +43,7 @@ pub(super) struct TestedServer {
     origin: Uri,
     /// The path of the batch endpoint.
     path: String,
+    token: Option<Arc<str>>,
     authorization: Option<HeaderValue>,
     pub(super) time_limit: Duration,
     record_type: String,
@@ -68,6 +72,15 @@ pub(super) enum ServerSetupError {
     Token,
 }
 
+/// What happened instead of a response.
+#[derive(Debug, thiserror::Error)]
+enum MissingResponse {
+    #[error("nothing within the time limit")]
+    TimedOut,
+    #[error("{0}")]
+    Lost(String),
+}
+
 /// A connection that has not sent anything.
 pub(super) type RawStream = TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>;
 
@@ -81,6 +94,7 @@ impl TestedServer {
             connector: build_https_connector(address.roots)?,
             origin: address.origin,
             path: address.path,
+            token: address.token.map(Into::into),
             authorization,
             time_limit: address.time_limit,
             record_type: address.record_type,
@@ -152,23 +166,47 @@ impl TestedServer {
     /// Sends a request over this connection and reads the whole response.
     pub(super) async fn exchange(
         &self,
-        mut sender: SendRequest<WireBody>,
+        sender: SendRequest<WireBody>,
         request: &KitRequest,
     ) -> PointResult<KitResponse> {
-        let wire = self.wire_request(request)?;
+        self.try_exchange(sender, request).await?.map_err(|missing| no_response(&missing.to_string()))
+    }
+
+    /// As [`Self::exchange`], with what happened instead of a response.
+    async fn try_exchange(
+        &self,
+        mut sender: SendRequest<WireBody>,
+        request: &KitRequest,
+    ) -> PointResult<Result<KitResponse, MissingResponse>> {
+        let mut wire = self.wire_request(request)?;
+        let has_interim = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&has_interim);
+        on_informational(&mut wire, move |_| seen.store(true, Ordering::Relaxed));
+        let lost = |error: &(dyn Error + 'static)| MissingResponse::Lost(with_causes(error));
         let exchange = async {
-            let response =
-                sender.send_request(wire).await.map_err(|error| no_response(&with_causes(&error)))?;
+            let response = sender.send_request(wire).await.map_err(|error| lost(&error))?;
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| no_response(&with_causes(error.as_ref())))?.to_bytes();
-            Ok(KitResponse { status: parts.status, headers: parts.headers, body })
+            let body = body.map_err(|error| lost(error.as_ref()))?.to_bytes();
+            let has_interim = has_interim.load(Ordering::Relaxed);
+            let token = self.token.clone();
+            Ok(KitResponse { status: parts.status, headers: parts.headers, body, has_interim, token })
         };
-        let response = timeout(self.time_limit, exchange)
-            .await
-            .map_err(|_| no_response("nothing within the time limit"))??;
-        self.size_limits().note_hints(&response.headers);
-        Ok(response)
+        let ended = timeout(self.time_limit, exchange).await.unwrap_or(Err(MissingResponse::TimedOut));
+        if let Ok(response) = &ended {
+            self.size_limits().note_hints(&response.headers);
+        }
+        Ok(ended)
+    }
+
+    /// As [`Self::send_once`], for a body that is so large that the server may end the connection before all of it
+    /// arrived: then, there is no response.
+    pub(super) async fn send_large(&self, request: &KitRequest) -> PointResult<Option<KitResponse>> {
+        match self.try_exchange(self.open().await?, request).await? {
+            Ok(response) => Ok(Some(response)),
+            Err(MissingResponse::Lost(_)) => Ok(None),
+            Err(missing @ MissingResponse::TimedOut) => Err(no_response(&missing.to_string())),
+        }
     }
 
     /// Sends a request once, and returns whatever comes.

@@ -120,7 +120,7 @@ impl TestedServer {
                         format!("{}, and then {}", response.describe(), outcome.describe()),
                     ));
                 }
-                OutcomeState::Unknown | OutcomeState::NoAnswer => response = self.send_first(request).await?,
+                OutcomeState::Unknown | OutcomeState::NotTold => response = self.send_first(request).await?,
                 OutcomeState::Processing => {}
             }
             deadline.pause(parse_retry_after(&outcome.headers).unwrap_or(QUERY_PAUSE)).await;

@@ -26,6 +26,15 @@ pub(super) struct AcceptedBatch {
     pub(super) records: Vec<Value>,
 }
 
+impl AcceptedBatch {
+    /// Whether this body has records with the same ids.
+    pub(super) fn has_records_of(&self, body: &[u8]) -> bool {
+        let ids = |records: &[Value]| records.iter().map(|record| record["id"].clone()).collect::<Vec<_>>();
+        let json: Value = serde_json::from_slice(body).unwrap();
+        json["records"].as_array().is_some_and(|records| ids(records) == ids(&self.records))
+    }
+}
+
 /// Status and code of a refusal.
 type Refusal = (u16, &'static str);
 
