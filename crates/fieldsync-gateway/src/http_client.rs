@@ -46,8 +46,12 @@ pub(crate) fn build_https_connector(
 /// An http or https URL without user and password: logs and the process list would show them.
 pub(crate) fn parse_http_url(url: &str) -> Option<Uri> {
     let uri: Uri = url.parse().ok()?;
-    let has_no_user = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-    (matches!(uri.scheme_str(), Some("http" | "https")) && has_no_user).then_some(uri)
+    let authority = uri.authority()?;
+    let has_no_user = !authority.as_str().contains('@');
+    // A port beyond 65535 would count as none, and 80 or 443 would be used instead.
+    let has_usable_port =
+        authority.as_str() == authority.host() || authority.port_u16().is_some_and(|port| port > 0);
+    (matches!(uri.scheme_str(), Some("http" | "https")) && has_no_user && has_usable_port).then_some(uri)
 }
 
 /// The secret in a file, without white space around it. `None` if there is none.
@@ -61,4 +65,19 @@ pub(crate) fn authorization_value(scheme: &str, token: &str) -> Option<HeaderVal
     let mut value = HeaderValue::from_str(&format!("{scheme} {token}")).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_has_no_user_and_a_port_that_exists() {
+        for url in ["http://host", "https://host/", "http://host:1/path?query", "https://[::1]:65535"] {
+            assert!(parse_http_url(url).is_some(), "{url}");
+        }
+        for url in ["ftp://host", "host", "http://user:password@host", "http://host:99999", "http://host:0"] {
+            assert!(parse_http_url(url).is_none(), "{url}");
+        }
+    }
 }

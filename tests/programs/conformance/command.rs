@@ -14,12 +14,19 @@ fn wrong_usage_is_told_apart_from_a_point_that_fails() {
     let empty = directory.path().join("empty");
     fs::write(&empty, "# no token\n").unwrap();
     let empty = empty.to_str().unwrap();
+    let digests = directory.path().join("digests");
+    let lines = format!("sha256:{}\nf5b3a60e-9d0c-4b5c-8c5e-0a4a3e2d7c11 token\n", "a".repeat(64));
+    fs::write(&digests, lines).unwrap();
+    let digests = digests.to_str().unwrap();
     for arguments in [
         &[][..],
         &["ftp://127.0.0.1"],
         &["http://user:password@127.0.0.1"],
         &["http://127.0.0.1/crm/v2/mobile/sync/batch"],
+        &["http://127.0.0.1:99999"],
         &["http://127.0.0.1", "--path", "batch"],
+        &["http://127.0.0.1", "--path", "/"],
+        &["http://127.0.0.1", "--token-file", digests],
         &["http://127.0.0.1", "--token-file", "/does/not/exist"],
         &["http://127.0.0.1", "--token-file", empty],
         &["http://127.0.0.1", "--ca", empty],
@@ -37,7 +44,38 @@ fn wrong_usage_is_told_apart_from_a_point_that_fails() {
 fn without_a_server_no_point_is_judged() {
     let ran = run_kit(&[&format!("http://{}", free_address())]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
-    assert!(ran.stderr.contains("no server responds at http://127."), "{}", ran.stderr);
+    assert!(ran.stderr.contains("no point was judged at http://127."), "{}", ran.stderr);
+    assert!(ran.stderr.contains("no server responds: "), "{}", ran.stderr);
+    let ran = run_kit(&[&format!("http://{}", free_address()), "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((ran.code, report["points"].as_array().unwrap().len()), (Some(1), 0));
+    assert!(report["error"].as_str().unwrap().contains("no server responds: "), "{report}");
+}
+
+#[test]
+fn a_wrong_token_or_path_is_named_once_instead_of_by_every_point() {
+    let directory = directory();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("token"), "s3cret-token\n").unwrap();
+    fs::write(path("other"), "another-token\n").unwrap();
+    let (token, other) = (path("token"), path("other"));
+    let gateway = Gateway::start(directory.path(), &["--token-file", &token]);
+    for (arguments, expected) in [
+        (&[][..], "requires a token (--token-file): HTTP 401 "),
+        (&["--token-file", &other], "refuses the token of --token-file"),
+        (&["--token-file", &token, "--path", "/other"], "takes no batches at this path (--path): HTTP 404 "),
+    ] {
+        let ran = run_kit(&[&[gateway.url().as_str()], arguments].concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran:?}");
+        assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_server_that_asks_for_endless_waits_is_judged_within_the_time_limit() {
+    let server = FaultyServer::start(&[ServerFault::AsksForEndlessWaits]);
+    let (report, all_hold) = judge(&server.url(), &["--time-limit", "50ms"]);
+    assert!(!all_hold && report.ids("failed").contains(&"sending.applied"), "{report:#?}");
 }
 
 #[test]

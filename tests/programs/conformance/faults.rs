@@ -6,7 +6,7 @@ use super::kit::judge;
 use crate::support::faulty_server::{FaultyServer, ServerFault};
 
 /// Faults, and the points that fail because of them.
-const FAULTS: [(ServerFault, &[&str]); 15] = [
+const FAULTS: [(ServerFault, &[&str]); 22] = [
     (ServerFault::AppliesTwiceConcurrently, &["records.concurrent"]),
     (ServerFault::ForgetsAfterReplay, &["batches.kept"]),
     (ServerFault::ReplaysOtherResults, &["batches.same-results", "lookup.completed"]),
@@ -16,12 +16,19 @@ const FAULTS: [(ServerFault, &[&str]); 15] = [
     (ServerFault::StopsOnHangUp, &["hang-up.finished", "hang-up.at-once"]),
     (ServerFault::PlainNotFound, &["lookup.unknown"]),
     (ServerFault::TakesTruncatedBody, &["hang-up.in-body", "hang-up.in-chunks", "hostile.truncated-json"]),
-    (ServerFault::HtmlErrors, &["answers.errors"]),
+    (ServerFault::HtmlErrors, &["responses.errors"]),
     (ServerFault::DecodesWithoutLimit, &["hostile.decompression-bomb"]),
     (ServerFault::IgnoresHeaderMismatch, &["hostile.other-batch-id", "hostile.other-device-id"]),
     (ServerFault::SharesBatchIds, &["batches.per-device", "lookup.other-device"]),
     (ServerFault::OmitsRetryAfter, &["batches.processing"]),
     (ServerFault::UnknownEncodingIs400, &["hostile.unknown-encoding"]),
+    (ServerFault::ComparesIdsOnly, &["batches.id-reused"]),
+    (ServerFault::MalformedRetryAfter, &["batches.processing"]),
+    (ServerFault::HoldsOneRecord, &["order.held"]),
+    (ServerFault::SendsInterim, &["responses.interim"]),
+    (ServerFault::KeepsRefusedId, &["batches.after-415"]),
+    (ServerFault::StopsAtBomb, &["hostile.decompression-bomb"]),
+    (ServerFault::HangsOnLargeBody, &["large.body"]),
 ];
 /// How many servers are judged at a time.
 const PARALLEL_RUNS: usize = 3;
@@ -35,10 +42,22 @@ fn a_correct_server_passes_and_only_what_it_lacks_is_skipped() {
     assert_eq!(report.ids("skipped"), ["token.batch", "token.lookup", "restart.replay", "restart.records"]);
 }
 
+#[test]
+fn a_server_that_takes_small_batches_passes() {
+    for choice in [ServerFault::TakesFewRecords, ServerFault::TakesFewBytes] {
+        let server = FaultyServer::start(&[choice]);
+        let (report, all_hold) = judge(&server.url(), &[]);
+        assert!(all_hold, "{choice:?}: {report:#?}");
+        assert!(!report.ids("skipped").contains(&"order.held"), "{report:#?}");
+    }
+}
+
 /// The points that fail with this fault, in one line for each difference to those that should.
 fn compare(fault: ServerFault, expected: &[&str]) -> Option<String> {
     let server = FaultyServer::start(&[fault]);
-    let (report, all_hold) = judge(&server.url(), &[]);
+    // Only this fault is found by waiting for the time limit.
+    let time_limit = if fault == ServerFault::HangsOnLargeBody { "15s" } else { "60s" };
+    let (report, all_hold) = judge(&server.url(), &["--time-limit", time_limit]);
     let failed = report.ids("failed");
     let explains = |id: &&str| {
         let point = report.points.iter().find(|point| point.id == *id).unwrap();

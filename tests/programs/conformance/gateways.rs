@@ -11,7 +11,7 @@ use crate::support::wait::directory;
 /// The points that a gateway may be too fast for.
 const ABOUT_PROCESSING: [&str; 3] = ["batches.processing", "lookup.processing", "hang-up.finished"];
 /// Without a destination, a gateway has no receipts.
-const ABOUT_DESTINATIONS: &str = "answers.optional-fields";
+const ABOUT_DESTINATIONS: &str = "responses.optional-fields";
 /// How often the kit restarts the server.
 const RESTARTS: usize = 2;
 
@@ -48,12 +48,11 @@ pub(crate) fn require_conformance(store: &str) {
 /// Every point holds for the server at this URL, except for those about tokens and restarts.
 pub(crate) fn require_conformance_at(url: &str) {
     let (report, all_hold) = judge(url, &[]);
-    assert_conformance(
-        &report,
-        all_hold,
-        &["token.batch", "token.lookup", "restart.replay", "restart.records"],
-    );
+    assert_conformance(&report, all_hold, &WITHOUT_OPTIONS);
 }
+
+/// What a run without options cannot judge.
+const WITHOUT_OPTIONS: [&str; 4] = ["token.batch", "token.lookup", "restart.replay", "restart.records"];
 
 #[track_caller]
 fn assert_conformance(report: &KitReport, all_hold: bool, not_judged: &[&str]) {
@@ -69,4 +68,22 @@ fn assert_conformance(report: &KitReport, all_hold: bool, not_judged: &[&str]) {
 fn every_point_holds_for_a_gateway() {
     let directory = directory();
     require_conformance(directory.path().join("ledger.redb").to_str().unwrap());
+}
+
+#[test]
+fn a_gateway_behind_a_proxy_that_loses_responses_passes() {
+    let directory = directory();
+    let gateway = Gateway::start(directory.path(), &["--fail-rate", "0.4"]);
+    let (report, all_hold) = judge(&gateway.url(), &[]);
+    assert!(all_hold && report.ok > 40, "{report:#?}");
+}
+
+#[test]
+fn the_points_about_processing_are_judged_at_a_slow_gateway() {
+    let directory = directory();
+    let gateway = Gateway::start(directory.path(), &["--record-cost", "1ms"]);
+    let (report, all_hold) = judge(&gateway.url(), &[]);
+    assert!(all_hold, "{report:#?}");
+    let skipped = report.ids("skipped");
+    assert!(!skipped.iter().any(|id| ABOUT_PROCESSING.contains(id)), "{skipped:?}");
 }

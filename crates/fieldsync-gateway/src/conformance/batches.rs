@@ -5,13 +5,15 @@ use uuid::Uuid;
 
 use super::concurrent::{CONCURRENT_REQUESTS, send_at_once};
 use super::finding::{Finding, PointResult, require};
-use super::point::{KNOW_BATCHES, Point};
+use super::point::{KNOW_BATCHES, Point, REFUSE};
 use super::request::KitRequest;
 use super::response::{BatchResults, KitResponse};
-use super::sample::SampleBatch;
+use super::sample::{SampleBatch, SampleRecord};
 use super::server::TestedServer;
+use super::settling::is_unclear;
 use crate::model::DeviceId;
 use crate::protocol::wire::{BATCH_ID_REUSED, RecordStatus};
+use crate::retry_after::parse_retry_after;
 
 const REPLAYED: &str = "HTTP 200 or 207 with the results and `\"replayed\": true`";
 
@@ -39,6 +41,12 @@ pub(super) const POINTS: &[Point] = &[
         title: "A known batch id with another body gets 422 BATCH_ID_REUSED, and nothing of it is applied",
         paragraph: KNOW_BATCHES,
         check: |server| Box::pin(another_body_under_a_known_id_is_refused(server)),
+    },
+    Point {
+        id: "batches.after-415",
+        title: "A batch that got 415 is sent again under its id, and applied",
+        paragraph: REFUSE,
+        check: |server| Box::pin(a_batch_may_be_sent_again_after_415(server)),
     },
     Point {
         id: "batches.per-device",
@@ -69,17 +77,21 @@ async fn a_resend_is_replayed(server: &TestedServer) -> PointResult {
 }
 
 async fn a_replay_has_the_first_results(server: &TestedServer) -> PointResult {
-    let batch = server.sample_batch(1)?;
-    // With a conflict, results of more than one kind.
-    let known = server.sample_batch(1)?;
-    server.submit(&known).await?;
-    let mut batch = known.followed_by(batch.records);
-    if server.records_max().is_none_or(|limit| limit >= 2) {
-        batch.records.push(known.records[0].clone());
-    }
+    let batch = mixed_batch(server).await?;
     let first = server.submit(&batch).await?;
     let again = server.send(&KitRequest::resend(&batch, 2)).await?.read_results(batch.id)?;
     require_same_results(&first, &again)
+}
+
+/// A batch whose results are of several kinds: `applied`, `duplicate` and `rejected`.
+pub(super) async fn mixed_batch(server: &TestedServer) -> PointResult<SampleBatch> {
+    let known = server.sample_batch(1)?;
+    let known = server.sample_batch(2).unwrap_or(known);
+    server.submit(&known).await?;
+    let records = [Some(server.sample_record()), known.records.first().cloned()];
+    let conflict = known.records.get(1).map(SampleRecord::with_other_payload);
+    let records = records.into_iter().chain([conflict]).flatten();
+    Ok(known.followed_by(records.take(server.records_max().unwrap_or(usize::MAX)).collect()))
 }
 
 fn require_same_results(first: &BatchResults, again: &BatchResults) -> PointResult {
@@ -107,15 +119,34 @@ async fn another_body_under_a_known_id_is_refused(server: &TestedServer) -> Poin
     let batch = server.sample_batch(1)?;
     server.submit(&batch).await?;
     let other = SampleBatch { records: vec![server.sample_record()], ..batch.clone() };
-    let response = server.send(&KitRequest::post(&other)).await?;
-    let is_refused =
-        response.status.as_u16() == 422 && response.error_code().as_deref() == Some(BATCH_ID_REUSED);
-    require(is_refused, format!("HTTP 422 with the code {BATCH_ID_REUSED}"), || response.describe())?;
+    let other_payload = SampleBatch { records: vec![batch.records[0].with_other_payload()], ..batch.clone() };
+    for (body, what) in [(&other, "another record"), (&other_payload, "another payload of the record")] {
+        let response = server.send(&KitRequest::post(body)).await?;
+        let is_refused =
+            response.status.as_u16() == 422 && response.error_code().as_deref() == Some(BATCH_ID_REUSED);
+        let expected = format!("HTTP 422 with the code {BATCH_ID_REUSED} for {what}");
+        require(is_refused, expected, || response.describe())?;
+    }
     let results = server.submit(&other.under_new_id()).await?;
     results.require_all(
         &other,
         RecordStatus::Applied,
         "the request that was refused with 422 applied nothing",
+    )
+}
+
+async fn a_batch_may_be_sent_again_after_415(server: &TestedServer) -> PointResult {
+    let batch = server.sample_batch(1)?;
+    let encoded = KitRequest::post(&batch).with_encoded_body("x-conformance", batch.body());
+    let response = server.send(&encoded).await?;
+    if response.status.as_u16() != 415 {
+        return Err(Finding::skipped("an unknown encoding did not get 415 (see hostile.unknown-encoding)"));
+    }
+    let results = server.settle(&KitRequest::resend(&batch, 2), batch.device, batch.id).await?;
+    results.require_all(
+        &batch,
+        RecordStatus::Applied,
+        "devices send it again uncompressed, under the same id",
     )
 }
 
@@ -141,7 +172,7 @@ async fn concurrent_resends_get_one_response(server: &TestedServer) -> PointResu
         if response.has_results() {
             completed.push(response.read_results(batch.id)?);
         } else {
-            let may_wait = matches!(response.status.as_u16(), 408 | 409 | 429 | 502..=504);
+            let may_wait = is_unclear(&response) || response.status.as_u16() == 429;
             let expected = "results, or 409 while the batch is being processed";
             require(may_wait, expected, || response.describe())?;
         }
@@ -171,8 +202,11 @@ async fn a_resend_during_processing_has_to_wait(server: &TestedServer) -> PointR
         ));
     }
     for response in waiting {
-        let has_wait = response.headers.contains_key(RETRY_AFTER);
-        require(has_wait, "`Retry-After` with the 409", || response.describe())?;
+        let has_wait = parse_retry_after(&response.headers).is_some();
+        require(has_wait, "`Retry-After` with seconds or an HTTP date, with the 409", || {
+            let value = response.headers.get(RETRY_AFTER);
+            format!("{value:?} with {}", response.describe())
+        })?;
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ impl KitEncoding {
                 encoder.finish()
             }),
             Self::Gzip => {
-                let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+                let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
                 write_filled(&mut encoder, start, filling, end).and_then(|()| encoder.finish())
             }
         };

@@ -113,7 +113,7 @@ async fn await_start(server: &TestedServer, batch: &SampleBatch) -> PointResult<
             OutcomeState::Processing => return Ok(true),
             OutcomeState::Completed(_) => return Ok(false),
             OutcomeState::Unknown => {}
-            OutcomeState::NoAnswer => {
+            OutcomeState::NotTold => {
                 return Err(Finding::skipped(
                     "outcome queries do not work (see lookup.unknown, lookup.processing)",
                 ));
@@ -128,7 +128,7 @@ fn describe_state(state: &OutcomeState) -> &'static str {
         OutcomeState::Completed(_) => "completed",
         OutcomeState::Processing => "still being processed",
         OutcomeState::Unknown => "unknown",
-        OutcomeState::NoAnswer => "nothing that the protocol has",
+        OutcomeState::NotTold => "nothing that the protocol has",
     }
 }
 

@@ -1,7 +1,7 @@
 //! Points about bodies that no device sends, in plain text.
 
 use super::finding::{PointResult, require};
-use super::point::{ALL_RESPONSES, Point, RESPONSE, SENDING};
+use super::point::{Point, READ_BOUNDED, REFUSE, RESPONSE, SENDING};
 use super::refusal::{require_alive, require_not_applied, require_refused};
 use super::request::KitRequest;
 use super::server::TestedServer;
@@ -14,13 +14,13 @@ pub(super) const POINTS: &[Point] = &[
     Point {
         id: "hostile.truncated-json",
         title: "JSON that breaks off is refused, and nothing of it is applied",
-        paragraph: ALL_RESPONSES,
+        paragraph: REFUSE,
         check: |server| Box::pin(truncated_json_is_refused(server)),
     },
     Point {
         id: "hostile.not-a-batch",
         title: "JSON that is not a batch, and what is not JSON, is refused",
-        paragraph: ALL_RESPONSES,
+        paragraph: REFUSE,
         check: |server| Box::pin(what_is_not_a_batch_is_refused(server)),
     },
     Point {
@@ -32,13 +32,13 @@ pub(super) const POINTS: &[Point] = &[
     Point {
         id: "hostile.utf-8",
         title: "Text that is not UTF-8 is not applied",
-        paragraph: SENDING,
+        paragraph: REFUSE,
         check: |server| Box::pin(text_that_is_not_utf_8_is_not_applied(server)),
     },
     Point {
         id: "hostile.nesting",
         title: "A payload of 100,000 levels does not stop the server",
-        paragraph: ALL_RESPONSES,
+        paragraph: READ_BOUNDED,
         check: |server| Box::pin(deep_nesting_does_not_stop_the_server(server)),
     },
     Point {

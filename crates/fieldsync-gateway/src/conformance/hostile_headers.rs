@@ -3,7 +3,7 @@
 use hyper::Method;
 
 use super::finding::{PointResult, require};
-use super::point::{ALL_RESPONSES, Point, SENDING};
+use super::point::{Point, REFUSE, SENDING};
 use super::refusal::{require_alive, require_not_applied, require_refused};
 use super::request::KitRequest;
 use super::sample::SampleBatch;
@@ -18,19 +18,19 @@ pub(super) const POINTS: &[Point] = &[
     Point {
         id: "hostile.other-batch-id",
         title: "A body with another batch id than the header is refused",
-        paragraph: SENDING,
+        paragraph: REFUSE,
         check: |server| Box::pin(another_batch_id_in_the_body_is_refused(server)),
     },
     Point {
         id: "hostile.other-device-id",
         title: "A body with another device id than the header is refused",
-        paragraph: SENDING,
+        paragraph: REFUSE,
         check: |server| Box::pin(another_device_id_in_the_body_is_refused(server)),
     },
     Point {
         id: "hostile.missing-ids",
-        title: "A batch without a batch id or device id in its headers is refused",
-        paragraph: SENDING,
+        title: "A request without a batch id or device id in its headers is refused",
+        paragraph: REFUSE,
         check: |server| Box::pin(missing_ids_are_refused(server)),
     },
     Point {
@@ -42,7 +42,7 @@ pub(super) const POINTS: &[Point] = &[
     Point {
         id: "hostile.methods",
         title: "Other methods than POST do not apply a batch",
-        paragraph: ALL_RESPONSES,
+        paragraph: REFUSE,
         check: |server| Box::pin(other_methods_are_refused(server)),
     },
 ];
@@ -72,7 +72,9 @@ async fn missing_ids_are_refused(server: &TestedServer) -> PointResult {
         (request.clone().with(DEVICE_ID, "not-an-id"), "`X-Sync-Device-ID: not-an-id`"),
         (request.with(BATCH_ID, b"\xff\xfe"), "bytes that are not text in X-Sync-Batch-ID"),
     ];
-    for (request, what) in requests {
+    let query = KitRequest::look_up(batch.device, batch.id).without(DEVICE_ID);
+    let query = (query, "an outcome query without X-Sync-Device-ID");
+    for (request, what) in requests.into_iter().chain([query]) {
         let response = server.send(&request).await?;
         require(response.status.is_client_error(), format!("a refusal of {what}"), || response.describe())?;
     }

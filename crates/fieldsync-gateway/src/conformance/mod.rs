@@ -6,12 +6,12 @@
 //! | files | content |
 //! |---|---|
 //! | `point`, `finding` | what a point is, and how it ends |
-//! | `sending`, `answers`, `batches`, `records`, `order`, `lookup`, `hang_up`, `token`, `hostile_*`, `large_input`, `restart` | the points, each list with its checks |
+//! | `sending`, `responses`, `batches`, `records`, `order`, `lookup`, `hang_up`, `token`, `hostile_*`, `large_input`, `restart` | the points, each list with its checks |
 //! | `sample`, `request`, `encoding` | what the kit sends |
-//! | `server`, `concurrent`, `refusal`, `response` | exchanges with the server, and what points share in judging them |
-//! | `report` | what is printed |
+//! | `server`, `settling`, `concurrent`, `refusal`, `response` | exchanges with the server, and what points share in judging them |
+//! | `preparation`, `size_limits` | what is found out before the points |
+//! | `report`, `quote` | what is printed |
 
-mod answers;
 mod batches;
 mod concurrent;
 mod encoding;
@@ -24,15 +24,20 @@ mod large_input;
 mod lookup;
 mod order;
 mod point;
+mod preparation;
+mod quote;
 mod records;
 mod refusal;
 mod report;
 mod request;
 mod response;
+mod responses;
 mod restart;
 mod sample;
 mod sending;
 mod server;
+mod settling;
+mod size_limits;
 mod token;
 
 use std::fs;
@@ -52,8 +57,8 @@ use crate::exit;
 use crate::http_client::parse_http_url;
 use crate::option_values::PositiveDuration;
 use crate::protocol::wire::BATCH_PATH;
-use finding::Finding;
 use point::Point;
+use preparation::{PreparationError, prepare};
 use report::ConformanceReport;
 use server::{ServerAddress, ServerSetupError, TestedServer};
 
@@ -63,7 +68,7 @@ pub(crate) const CONFORMANCE_USAGE: u8 = 64;
 /// All points, in the order in which they are judged. Those that may hurt a server come last.
 const SECTIONS: [&[Point]; 13] = [
     sending::POINTS,
-    answers::POINTS,
+    responses::POINTS,
     batches::POINTS,
     records::POINTS,
     order::POINTS,
@@ -122,9 +127,11 @@ pub struct ConformanceCommand {
 /// Why the command failed.
 #[derive(Debug, thiserror::Error)]
 enum ConformanceError {
-    #[error("URL must be an http or https URL of a server, without user, password and path")]
+    #[error(
+        "URL must be an http or https URL of a server, with a port up to 65535 and without user, password and path"
+    )]
     Url,
-    #[error("--path must be a path that begins with a slash")]
+    #[error("--path must be a path below the root that begins with a slash, such as {BATCH_PATH}")]
     Path,
     #[error("cannot read the token file {}", path.display())]
     TokenFile {
@@ -132,7 +139,11 @@ enum ConformanceError {
         #[source]
         source: io::Error,
     },
-    #[error("the token file {} does not hold a token", .0.display())]
+    #[error(
+        "the token file {} has no token for any device in clear text: the kit can use neither a line `sha256:…` \
+         nor one for a single device",
+        .0.display()
+    )]
     NoToken(PathBuf),
     #[error("cannot read the authorities in {}", path.display())]
     AuthorityFile {
@@ -148,8 +159,12 @@ enum ConformanceError {
     },
     #[error(transparent)]
     Setup(#[from] ServerSetupError),
-    #[error("no server responds at {url} ({why}): no point was judged")]
-    Unreachable { url: String, why: String },
+    #[error("no point was judged at {url}")]
+    Unprepared {
+        url: String,
+        #[source]
+        source: PreparationError,
+    },
     #[error("cannot write to standard output")]
     Output(#[from] io::Error),
     #[error("cannot start")]
@@ -166,7 +181,7 @@ impl ConformanceError {
             | Self::AuthorityFile { .. }
             | Self::Authority { .. }
             | Self::Setup(_) => CONFORMANCE_USAGE,
-            Self::Unreachable { .. } | Self::Output(_) | Self::Start(_) => exit::FAILED,
+            Self::Unprepared { .. } | Self::Output(_) | Self::Start(_) => exit::FAILED,
         }
     }
 }
@@ -212,11 +227,14 @@ async fn judge_server(command: &ConformanceCommand) -> Result<bool, ConformanceE
         record_type: command.record_type.clone(),
         restart_command: command.restart_command.clone(),
     })?;
-    // Also tells how many records the server takes in a batch.
-    if let Err(Finding::Failed { found: why, .. }) = server.probe().await {
-        return Err(ConformanceError::Unreachable { url, why });
+    let mut report = ConformanceReport::new(url.clone());
+    if let Err(source) = prepare(&server).await {
+        let error = ConformanceError::Unprepared { url, source };
+        if command.json {
+            report.print_error(with_causes(&error))?;
+        }
+        return Err(error);
     }
-    let mut report = ConformanceReport::new(url);
     for point in SECTIONS.into_iter().flatten() {
         let ended = (point.check)(&server).await;
         report.add(point, ended, token.as_deref(), command.json)?;
@@ -225,11 +243,14 @@ async fn judge_server(command: &ConformanceCommand) -> Result<bool, ConformanceE
     Ok(report.all_hold())
 }
 
-/// The first line that is a token: the file may be that of a gateway.
+/// The first line that is a token for any device: the file may be that of a gateway.
 fn read_token(path: &Path) -> Result<String, ConformanceError> {
     let text = fs::read_to_string(path)
         .map_err(|source| ConformanceError::TokenFile { path: path.into(), source })?;
-    let is_token = |line: &&str| !line.is_empty() && !line.starts_with('#');
+    let is_token = |line: &&str| {
+        let is_usable = !line.starts_with('#') && !line.starts_with("sha256:");
+        is_usable && !line.is_empty() && !line.contains(char::is_whitespace)
+    };
     let token = text.lines().map(str::trim).find(is_token);
     token.map(Into::into).ok_or_else(|| ConformanceError::NoToken(path.into()))
 }

@@ -16,6 +16,9 @@ const OTHER_KEY: &str = "conformance-other-key";
 /// Code of a record behind one of its key that was not applied.
 const HELD: &str = "HELD";
 
+/// How many records stand behind a rejected one.
+const HELD_RECORDS: usize = 3;
+
 pub(super) const POINTS: &[Point] = &[
     Point {
         id: "order.same-key",
@@ -25,7 +28,7 @@ pub(super) const POINTS: &[Point] = &[
     },
     Point {
         id: "order.held",
-        title: "A record behind a rejected one of its key gets retry with HELD, and is not applied",
+        title: "Records behind a rejected one of their key get retry with HELD, and are not applied",
         paragraph: KEEP_ORDER,
         check: |server| Box::pin(a_record_behind_a_rejected_one_is_not_applied(server)),
     },
@@ -89,16 +92,20 @@ async fn records_of_a_key_are_applied(server: &TestedServer) -> PointResult {
 
 async fn a_record_behind_a_rejected_one_is_not_applied(server: &TestedServer) -> PointResult {
     let (first, conflict) = prepare_conflict(server).await?;
-    let behind = server.sample_record().with_key(KEY);
-    let batch = first.followed_by(vec![conflict.clone(), behind.clone()]);
+    // Each is behind one that this batch does not apply: the first behind the rejected record, the others behind `retry`.
+    let count = server.records_max().unwrap_or(usize::MAX).clamp(2, HELD_RECORDS + 1) - 1;
+    let behind: Vec<_> = (0..count).map(|_| server.sample_record().with_key(KEY)).collect();
+    let batch = first.followed_by([std::slice::from_ref(&conflict), &behind[..]].concat());
     let results = submit_behind_conflict(server, &batch, &conflict).await?;
-    let result = results.result_of(behind.id);
-    let is_held = results.status_of(behind.id) == Some(RecordStatus::Retry)
-        && result.is_some_and(|result| result["code"] == HELD);
-    require(is_held, format!("`retry` with the code {HELD} for the record {}", behind.id), || {
-        results.text.clone()
-    })?;
-    let alone = first.followed_by(vec![behind]);
+    for record in &behind {
+        let result = results.result_of(record.id);
+        let is_held = results.status_of(record.id) == Some(RecordStatus::Retry)
+            && result.is_some_and(|result| result["code"] == HELD);
+        require(is_held, format!("`retry` with the code {HELD} for the record {}", record.id), || {
+            results.text.clone()
+        })?;
+    }
+    let alone = first.followed_by(behind);
     let results = server.submit(&alone).await?;
     results.require_all(&alone, RecordStatus::Applied, "it was held and not stored, and arrives alone now")
 }

@@ -26,5 +26,7 @@ pub(super) const LOOK_UP: &str = "Looking up an outcome";
 pub(super) const SERVER_DUTIES: &str = "What the server must do";
 pub(super) const KNOW_BATCHES: &str = "What the server must do: Know batches";
 pub(super) const KNOW_RECORDS: &str = "What the server must do: Know records";
+pub(super) const REFUSE: &str = "What the server must do: Refuse what is not a batch";
+pub(super) const READ_BOUNDED: &str = "What the server must do: Bound what is read";
 pub(super) const FINISH: &str = "What the server must do: Finish what has begun";
 pub(super) const KEEP_ORDER: &str = "What the server must do: Keep the order";

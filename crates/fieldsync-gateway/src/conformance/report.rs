@@ -6,6 +6,10 @@ use serde::Serialize;
 
 use super::finding::{Finding, PointResult};
 use super::point::Point;
+use super::quote::quote;
+
+/// A report has this much of any text: a server may send a lot.
+const TEXT_CHARS_MAX: usize = 2000;
 
 /// How a point ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -25,6 +29,9 @@ pub(super) struct ConformanceReport {
     failed: usize,
     skipped: usize,
     points: Vec<PointReport>,
+    /// Why no point could be judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -43,12 +50,8 @@ struct PointReport {
 }
 
 impl PointReport {
-    /// A server may repeat the token: it is left out.
     fn new(point: &Point, ended: PointResult, token: Option<&str>) -> Self {
-        let redact = |text: String| match token {
-            Some(token) => text.replace(token, "[token]"),
-            None => text,
-        };
+        let redact = |text: String| quote(&text, token, TEXT_CHARS_MAX);
         let report = Self {
             id: point.id,
             title: point.title,
@@ -94,7 +97,7 @@ impl PointReport {
 
 impl ConformanceReport {
     pub(super) fn new(url: String) -> Self {
-        Self { url, ok: 0, failed: 0, skipped: 0, points: Vec::new() }
+        Self { url, ok: 0, failed: 0, skipped: 0, points: Vec::new(), error: None }
     }
 
     /// Adds a point that ended, and prints it unless the report is printed as JSON.
@@ -116,6 +119,12 @@ impl ConformanceReport {
         }
         self.points.push(report);
         Ok(())
+    }
+
+    /// Prints, as JSON, that no point could be judged.
+    pub(super) fn print_error(mut self, error: String) -> io::Result<()> {
+        self.error = Some(error);
+        self.print_end(true)
     }
 
     pub(super) fn print_end(&self, is_json: bool) -> io::Result<()> {

@@ -1,13 +1,15 @@
 //! What a server responded, read as the protocol says.
 
+use std::sync::Arc;
+
 use actix_web::web::Bytes;
 use hyper::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::finding::{Finding, PointResult, require};
+use super::quote::quote;
 use super::sample::SampleBatch;
-use crate::hidden::replace_hidden;
 use crate::model::{BatchId, RecordId};
 use crate::protocol::wire::{ErrorBody, Processing, RecordStatus, UNKNOWN_BATCH};
 
@@ -20,6 +22,10 @@ pub(super) struct KitResponse {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    /// There was a 1xx response before it.
+    pub(super) has_interim: bool,
+    /// What a report must not repeat.
+    pub(super) token: Option<Arc<str>>,
 }
 
 /// The results of a batch.
@@ -40,19 +46,16 @@ pub(super) enum OutcomeState {
     Processing,
     Unknown,
     /// The server has no look-up, or it failed.
-    NoAnswer,
+    NotTold,
 }
 
 impl KitResponse {
     /// Status and start of the body, for a report.
     pub(super) fn describe(&self) -> String {
         let body = String::from_utf8_lossy(self.body.trim_ascii_end());
-        let mut quote: String = body.chars().take(QUOTED_CHARS_MAX).collect();
-        if quote.len() < body.len() {
-            quote.push('…');
-        }
-        let quote = if quote.is_empty() { "without a body" } else { &quote };
-        format!("HTTP {} {}", self.status.as_u16(), replace_hidden(quote))
+        let quoted = quote(&body, self.token.as_deref(), QUOTED_CHARS_MAX);
+        let quoted = if quoted.is_empty() { "without a body" } else { &quoted };
+        format!("HTTP {} {quoted}", self.status.as_u16())
     }
 
     pub(super) fn header(&self, name: &str) -> Option<&str> {
@@ -102,7 +105,7 @@ impl KitResponse {
         {
             OutcomeState::Unknown
         } else {
-            OutcomeState::NoAnswer
+            OutcomeState::NotTold
         }
     }
 }

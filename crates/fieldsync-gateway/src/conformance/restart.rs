@@ -32,9 +32,10 @@ pub(super) const POINTS: &[Point] = &[
 ];
 
 async fn responses_survive_a_restart(server: &TestedServer) -> PointResult {
+    let command = restart_command(server)?;
     let batch = server.sample_batch(1)?;
     let first = server.submit(&batch).await?;
-    restart(server).await?;
+    restart(server, command).await?;
     for request in [KitRequest::resend(&batch, 2), KitRequest::look_up(batch.device, batch.id)] {
         let found = server.send(&request).await?.read_results(batch.id)?;
         let holds = found.is_replayed && found.results == first.results;
@@ -46,18 +47,20 @@ async fn responses_survive_a_restart(server: &TestedServer) -> PointResult {
 }
 
 async fn records_survive_a_restart(server: &TestedServer) -> PointResult {
+    let command = restart_command(server)?;
     let batch = server.sample_batch(1)?;
     server.submit(&batch).await?;
-    restart(server).await?;
+    restart(server, command).await?;
     let results = server.submit(&batch.under_new_id()).await?;
     results.require_all(&batch, RecordStatus::Duplicate, "it was stored before the restart")
 }
 
+fn restart_command(server: &TestedServer) -> PointResult<String> {
+    server.restart_command.clone().ok_or_else(|| Finding::skipped("there is no --restart-command"))
+}
+
 /// Runs the command of the caller, and waits until the server responds.
-async fn restart(server: &TestedServer) -> PointResult {
-    let Some(command) = server.restart_command.clone() else {
-        return Err(Finding::skipped("there is no --restart-command"));
-    };
+async fn restart(server: &TestedServer, command: String) -> PointResult {
     let fail = |found: String| Finding::failed("a --restart-command that ends with exit code 0", found);
     let status = timeout(RESTART_TIMEOUT, spawn_blocking(move || run_command(&command)))
         .await

@@ -1,12 +1,15 @@
-//! The server under test: connections to it, single requests, and batches until they are settled.
+//! The server under test: connections to it, and single requests.
 //!
 //! Every request has a connection of its own, so that a point can end it at any byte without disturbing another.
 
-use std::sync::{Mutex, PoisonError};
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::ext::on_informational;
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
 use hyper::{HeaderMap, Request, Uri};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
@@ -14,31 +17,23 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tower_service::Service;
-use uuid::Uuid;
 
 use super::finding::{Finding, PointResult};
 use super::request::{KitRequest, TokenUse, WireBody};
-use super::response::{BatchResults, KitResponse, OutcomeState};
+use super::response::KitResponse;
 use super::sample::{SampleBatch, SampleRecord};
+use super::size_limits::SizeLimits;
 use crate::causes::with_causes;
-use crate::clock::Clock;
 use crate::http_client::{authorization_value, build_https_connector};
-use crate::model::{BatchId, DeviceId};
-use crate::protocol::wire::MAX_RECORDS;
-use crate::retry_after::parse_retry_after;
 
 /// As devices are configured by default (`server.max_answer_bytes`).
 pub(super) const RESPONSE_BYTES_MAX: usize = 8 << 20;
-/// Between two attempts to find out what became of a batch.
-const QUERY_PAUSE: Duration = Duration::from_millis(20);
-/// A server that is busy without naming a time is asked again after this long.
-const BUSY_PAUSE: Duration = Duration::from_millis(200);
-/// How long a batch may take to be settled, in halves of the time limit: as on a device.
-const SETTLE_HALVES: u32 = 3;
 /// A batch that takes most servers some time.
 const LARGE_BATCH_RECORDS: usize = 500;
+/// A device counts the bytes of payloads alone.
+const SAMPLE_PAYLOAD: &str = r#"{"Subject":"Conformance","Amount":120.5}"#;
 const WRONG_TOKEN: &str = "a-token-that-no-server-knows";
 
 /// The server under test, and how to reach it.
@@ -48,13 +43,13 @@ pub(super) struct TestedServer {
     origin: Uri,
     /// The path of the batch endpoint.
     path: String,
+    token: Option<Arc<str>>,
     authorization: Option<HeaderValue>,
     pub(super) time_limit: Duration,
     record_type: String,
     /// A shell command that ends the server and starts it again.
     pub(super) restart_command: Option<String>,
-    /// The newest hint of the server: most records in a batch.
-    records_max: Mutex<Option<usize>>,
+    size_limits: Mutex<SizeLimits>,
 }
 
 /// Where the server is, and how to speak to it.
@@ -77,6 +72,15 @@ pub(super) enum ServerSetupError {
     Token,
 }
 
+/// What happened instead of a response.
+#[derive(Debug, thiserror::Error)]
+enum MissingResponse {
+    #[error("nothing within the time limit")]
+    TimedOut,
+    #[error("{0}")]
+    Lost(String),
+}
+
 /// A connection that has not sent anything.
 pub(super) type RawStream = TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>;
 
@@ -90,11 +94,12 @@ impl TestedServer {
             connector: build_https_connector(address.roots)?,
             origin: address.origin,
             path: address.path,
+            token: address.token.map(Into::into),
             authorization,
             time_limit: address.time_limit,
             record_type: address.record_type,
             restart_command: address.restart_command,
-            records_max: Mutex::new(None),
+            size_limits: Mutex::default(),
         })
     }
 
@@ -104,14 +109,14 @@ impl TestedServer {
 
     /// A record that the server should apply.
     pub(super) fn sample_record(&self) -> SampleRecord {
-        SampleRecord::new(&self.record_type, r#"{"Subject":"Conformance","Amount":120.5}"#)
+        SampleRecord::new(&self.record_type, SAMPLE_PAYLOAD)
     }
 
     /// A batch of a new device with so many records, unless the server asks for fewer.
     pub(super) fn sample_batch(&self, records: usize) -> PointResult<SampleBatch> {
         match self.records_max() {
             Some(limit) if limit < records => Err(Finding::skipped(format!(
-                "the server takes {limit} records in a batch (X-Sync-Max-Records), and this needs {records}"
+                "the server takes {limit} records in a batch (by its hints, or by a 413), and this needs {records}"
             ))),
             _ => Ok(SampleBatch::new((0..records).map(|_| self.sample_record()).collect())),
         }
@@ -123,8 +128,18 @@ impl TestedServer {
         SampleBatch::new((0..records).map(|_| self.sample_record()).collect())
     }
 
+    /// Most records that the server takes in a batch, as far as is known.
     pub(super) fn records_max(&self) -> Option<usize> {
-        *self.records_max.lock().unwrap_or_else(PoisonError::into_inner)
+        self.size_limits().records_max(SAMPLE_PAYLOAD.len())
+    }
+
+    /// A batch with so many records got 413.
+    pub(super) fn note_refusal(&self, records: usize) {
+        self.size_limits().note_refusal(records);
+    }
+
+    fn size_limits(&self) -> MutexGuard<'_, SizeLimits> {
+        self.size_limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection for bytes that no client would send.
@@ -151,104 +166,52 @@ impl TestedServer {
     /// Sends a request over this connection and reads the whole response.
     pub(super) async fn exchange(
         &self,
-        mut sender: SendRequest<WireBody>,
+        sender: SendRequest<WireBody>,
         request: &KitRequest,
     ) -> PointResult<KitResponse> {
-        let wire = self.wire_request(request)?;
+        self.try_exchange(sender, request).await?.map_err(|missing| no_response(&missing.to_string()))
+    }
+
+    /// As [`Self::exchange`], with what happened instead of a response.
+    async fn try_exchange(
+        &self,
+        mut sender: SendRequest<WireBody>,
+        request: &KitRequest,
+    ) -> PointResult<Result<KitResponse, MissingResponse>> {
+        let mut wire = self.wire_request(request)?;
+        let has_interim = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&has_interim);
+        on_informational(&mut wire, move |_| seen.store(true, Ordering::Relaxed));
+        let lost = |error: &(dyn Error + 'static)| MissingResponse::Lost(with_causes(error));
         let exchange = async {
-            let response =
-                sender.send_request(wire).await.map_err(|error| no_response(&with_causes(&error)))?;
+            let response = sender.send_request(wire).await.map_err(|error| lost(&error))?;
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| no_response(&with_causes(error.as_ref())))?.to_bytes();
-            Ok(KitResponse { status: parts.status, headers: parts.headers, body })
+            let body = body.map_err(|error| lost(error.as_ref()))?.to_bytes();
+            let has_interim = has_interim.load(Ordering::Relaxed);
+            let token = self.token.clone();
+            Ok(KitResponse { status: parts.status, headers: parts.headers, body, has_interim, token })
         };
-        let response = timeout(self.time_limit, exchange)
-            .await
-            .map_err(|_| no_response("nothing within the time limit"))??;
-        self.note_hint(&response.headers);
-        Ok(response)
+        let ended = timeout(self.time_limit, exchange).await.unwrap_or(Err(MissingResponse::TimedOut));
+        if let Ok(response) = &ended {
+            self.size_limits().note_hints(&response.headers);
+        }
+        Ok(ended)
+    }
+
+    /// As [`Self::send_once`], for a body that is so large that the server may end the connection before all of it
+    /// arrived: then, there is no response.
+    pub(super) async fn send_large(&self, request: &KitRequest) -> PointResult<Option<KitResponse>> {
+        match self.try_exchange(self.open().await?, request).await? {
+            Ok(response) => Ok(Some(response)),
+            Err(MissingResponse::Lost(_)) => Ok(None),
+            Err(missing @ MissingResponse::TimedOut) => Err(no_response(&missing.to_string())),
+        }
     }
 
     /// Sends a request once, and returns whatever comes.
     pub(super) async fn send_once(&self, request: &KitRequest) -> PointResult<KitResponse> {
         self.exchange(self.open().await?, request).await
-    }
-
-    /// As [`Self::send_once`], but waits as long as the server is busy (429, 503) and within the time limit.
-    pub(super) async fn send(&self, request: &KitRequest) -> PointResult<KitResponse> {
-        let clock = Clock::start();
-        loop {
-            let response = self.send_once(request).await?;
-            let wait = parse_retry_after(&response.headers).unwrap_or(BUSY_PAUSE).max(BUSY_PAUSE);
-            let is_busy = matches!(response.status.as_u16(), 429 | 503);
-            if !is_busy || clock.now() + wait > self.time_limit {
-                return Ok(response);
-            }
-            sleep(wait).await;
-        }
-    }
-
-    /// What the server knows about a batch.
-    pub(super) async fn look_up(&self, batch: &SampleBatch) -> PointResult<OutcomeState> {
-        let response = self.send(&KitRequest::look_up(batch.device, batch.id)).await?;
-        Ok(response.read_outcome(batch.id))
-    }
-
-    /// Sends a batch, and looks its outcome up or sends it again until it is settled, as a device does.
-    pub(super) async fn submit(&self, batch: &SampleBatch) -> PointResult<BatchResults> {
-        self.settle(&KitRequest::post(batch), batch.device, batch.id).await
-    }
-
-    /// As [`Self::submit`], with a request that stands for the batch.
-    pub(super) async fn settle(
-        &self,
-        request: &KitRequest,
-        device: DeviceId,
-        id: BatchId,
-    ) -> PointResult<BatchResults> {
-        let clock = Clock::start();
-        let mut response = self.send(request).await?;
-        while is_unclear(&response) && clock.now() < self.time_limit * SETTLE_HALVES / 2 {
-            let outcome = self.send(&KitRequest::look_up(device, id)).await?;
-            match outcome.read_outcome(id) {
-                OutcomeState::Completed(results) => return Ok(results),
-                OutcomeState::Unknown | OutcomeState::NoAnswer => response = self.send(request).await?,
-                OutcomeState::Processing => {}
-            }
-            sleep(parse_retry_after(&outcome.headers).unwrap_or(QUERY_PAUSE)).await;
-        }
-        response.read_results(id)
-    }
-
-    /// Looks a batch up until it is no longer being processed.
-    pub(super) async fn await_outcome(&self, batch: &SampleBatch) -> PointResult<OutcomeState> {
-        let clock = Clock::start();
-        loop {
-            let outcome = self.look_up(batch).await?;
-            let is_over = clock.now() > self.time_limit * SETTLE_HALVES / 2;
-            if is_over || !matches!(outcome, OutcomeState::Processing) {
-                return Ok(outcome);
-            }
-            sleep(QUERY_PAUSE).await;
-        }
-    }
-
-    /// Whether the server responds, whatever it says.
-    pub(super) async fn probe(&self) -> PointResult {
-        let query = KitRequest::look_up(DeviceId(Uuid::new_v4()), BatchId::new());
-        self.send(&query).await.map(drop)
-    }
-
-    /// Waits until the server responds, for example after its restart.
-    pub(super) async fn await_response(&self) -> PointResult {
-        let clock = Clock::start();
-        loop {
-            match self.probe().await {
-                Err(_) if clock.now() < self.time_limit => sleep(QUERY_PAUSE).await,
-                ended => return ended,
-            }
-        }
     }
 
     /// The head of a request as text, for a raw connection; `framing` is the header that delimits the body.
@@ -290,19 +253,6 @@ impl TestedServer {
         headers.extend(token.map(|token| (AUTHORIZATION, token)));
         headers
     }
-
-    fn note_hint(&self, headers: &HeaderMap) {
-        let hint = headers.get(MAX_RECORDS).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        if let Some(limit) = hint.filter(|limit| *limit > 0) {
-            *self.records_max.lock().unwrap_or_else(PoisonError::into_inner) = Some(limit);
-        }
-    }
-}
-
-/// Responses after which a device looks the outcome up.
-fn is_unclear(response: &KitResponse) -> bool {
-    let status = response.status.as_u16();
-    matches!(status, 408 | 409) || (response.status.is_server_error() && !matches!(status, 501 | 511))
 }
 
 fn no_response(found: &str) -> Finding {

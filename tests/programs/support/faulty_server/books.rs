@@ -77,7 +77,9 @@ impl Books {
         {
             let mut state = self.lock();
             if let Some(known) = state.batches.get(&key) {
-                if known.body != batch.body && !self.has(ServerFault::IgnoresOtherBody) {
+                let is_same = known.body == batch.body
+                    || (self.has(ServerFault::ComparesIdsOnly) && batch.has_records_of(&known.body));
+                if !is_same && !self.has(ServerFault::IgnoresOtherBody) {
                     return Some(Outcome::IdReused);
                 }
                 return Some(self.repeat(&mut state, &key));
@@ -92,6 +94,12 @@ impl Books {
         let results = self.apply(batch);
         self.lock().batches.get_mut(&key).unwrap().results = Some(results.clone());
         Some(Outcome::Completed { results, is_replayed: false })
+    }
+
+    /// Takes the id as if the batch had been received.
+    pub(super) fn keep_id(&self, device: &str, id: &str) {
+        let entry = BatchEntry { body: Vec::new(), results: Some(Vec::new()) };
+        self.lock().batches.insert(self.entry_key(device, id), entry);
     }
 
     /// What is known about a batch.
@@ -170,7 +178,10 @@ impl Books {
                 _ => self.apply_record(state, record, &batch.device),
             };
             let is_stored = matches!(result["status"].as_str(), Some("applied" | "duplicate"));
-            if !is_stored && !self.has(ServerFault::OvertakesRejected) {
+            let is_held = result["code"] == "HELD";
+            if is_held && self.has(ServerFault::HoldsOneRecord) {
+                blocked.clear();
+            } else if !is_stored && !self.has(ServerFault::OvertakesRejected) {
                 blocked.extend(key);
             }
             result

@@ -18,7 +18,10 @@ use serde_json::{Value, json};
 
 use books::{Books, Outcome};
 use validation::validate_batch;
-use wire::{Arrived, Response, read_request};
+use wire::{Arrived, Response, read_request, send_interim, wait_for_hang_up};
+
+/// 2⁶⁴ − 1.
+const ENDLESS_WAIT_S: &str = "18446744073709551615";
 
 /// What a server can do wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +56,26 @@ pub(crate) enum ServerFault {
     OmitsRetryAfter,
     /// Responds to an unknown encoding as to a malformed body.
     UnknownEncodingIs400,
+    /// Compares the record ids of a known batch id, and nothing else of the body.
+    ComparesIdsOnly,
+    /// Names a time with its 409 that is none.
+    MalformedRetryAfter,
+    /// Holds only one record behind a rejected one.
+    HoldsOneRecord,
+    /// Sends an interim response before each response.
+    SendsInterim,
+    /// Takes the id of a batch that it refuses with 415.
+    KeepsRefusedId,
+    /// Closes the connection instead of refusing a decompression bomb.
+    StopsAtBomb,
+    /// Never responds to a body of more than 16 MiB.
+    HangsOnLargeBody,
+    /// Allowed: refuses more than 100 records with 413, and names no limit.
+    TakesFewRecords,
+    /// Allowed: limits the body, and names a smaller number of bytes of payloads.
+    TakesFewBytes,
+    /// Never settles a batch, and asks for a wait of as many seconds as the header can name.
+    AsksForEndlessWaits,
 }
 
 /// The server; it listens until it is dropped.
@@ -114,6 +137,9 @@ impl Service {
                 return Ok(());
             }
             let Some(response) = self.respond(&request, stream) else { return Ok(()) };
+            if self.has(ServerFault::SendsInterim) {
+                send_interim(stream)?;
+            }
             self.dress(response).send(stream)?;
             if !is_whole {
                 return Ok(());
@@ -129,6 +155,9 @@ impl Service {
             response.kind = "text/html";
             response.body = format!("<html><h1>{}</h1></html>", response.status);
         }
+        if self.has(ServerFault::TakesFewBytes) {
+            response = response.with("x-sync-max-bytes", "4096");
+        }
         response.with("accept-encoding", "zstd, gzip").with("x-sync-holds-keys", "true")
     }
 
@@ -137,6 +166,14 @@ impl Service {
         let Some(rest) = request.path.strip_prefix(BATCH_PATH) else {
             return Some(Response::error(404, "NOT_FOUND"));
         };
+        if self.has(ServerFault::AsksForEndlessWaits) {
+            let id = rest.trim_start_matches('/');
+            let response = match request.method.as_str() {
+                "GET" => Response::json(202, &json!({"batch_id": id, "state": "processing"})),
+                _ => Response::error(504, "TIMEOUT"),
+            };
+            return Some(response.with("retry-after", ENDLESS_WAIT_S));
+        }
         match (request.method.as_str(), rest.strip_prefix('/')) {
             ("POST", None) => self.take_batch(request, stream),
             ("GET", Some(id)) => Some(self.query_outcome(request, id)),
@@ -147,11 +184,24 @@ impl Service {
     fn take_batch(&self, request: &Arrived, stream: &TcpStream) -> Option<Response> {
         let batch = match validate_batch(request, &self.faults) {
             Ok(batch) => batch,
-            Err((status, code)) => return Some(Response::error(status, code)),
+            Err((413, _)) if request.is_encoded() && self.has(ServerFault::StopsAtBomb) => return None,
+            Err((413, _)) if !request.is_encoded() && self.has(ServerFault::HangsOnLargeBody) => {
+                wait_for_hang_up(stream);
+                return None;
+            }
+            Err((status, code)) => {
+                if status == 415 && self.has(ServerFault::KeepsRefusedId) {
+                    self.books.keep_id(request.header("x-sync-device-id"), request.header("x-sync-batch-id"));
+                }
+                return Some(Response::error(status, code));
+            }
         };
         Some(match self.books.submit(&batch, stream)? {
             Outcome::Completed { results, is_replayed } => results_of(&batch.id, &results, is_replayed),
             Outcome::InFlight if self.has(ServerFault::OmitsRetryAfter) => Response::error(409, "PROCESSING"),
+            Outcome::InFlight if self.has(ServerFault::MalformedRetryAfter) => {
+                Response::error(409, "PROCESSING").with("retry-after", "soon")
+            }
             Outcome::InFlight => Response::error(409, "PROCESSING").with("retry-after", "1"),
             Outcome::IdReused => Response::error(422, "BATCH_ID_REUSED"),
         })

@@ -13,6 +13,9 @@ use super::wire::Arrived;
 
 /// The largest body, decoded.
 const BODY_BYTES_MAX: u64 = 16 << 20;
+/// For servers that take less than others.
+const FEW_BYTES: usize = 16 << 10;
+const FEW_RECORDS: usize = 100;
 
 /// A batch that may be applied.
 pub(super) struct AcceptedBatch {
@@ -21,6 +24,15 @@ pub(super) struct AcceptedBatch {
     /// The decoded body.
     pub(super) body: Vec<u8>,
     pub(super) records: Vec<Value>,
+}
+
+impl AcceptedBatch {
+    /// Whether this body has records with the same ids.
+    pub(super) fn has_records_of(&self, body: &[u8]) -> bool {
+        let ids = |records: &[Value]| records.iter().map(|record| record["id"].clone()).collect::<Vec<_>>();
+        let json: Value = serde_json::from_slice(body).unwrap();
+        json["records"].as_array().is_some_and(|records| ids(records) == ids(&self.records))
+    }
 }
 
 /// Status and code of a refusal.
@@ -49,7 +61,13 @@ pub(super) fn validate_batch(request: &Arrived, faults: &[ServerFault]) -> Resul
     if named != ids && !has(ServerFault::IgnoresHeaderMismatch) {
         return Err(INVALID);
     }
+    if has(ServerFault::TakesFewBytes) && body.len() > FEW_BYTES {
+        return Err((413, "BODY_TOO_LARGE"));
+    }
     let Some(Value::Array(records)) = json.get_mut("records").map(Value::take) else { return Err(INVALID) };
+    if has(ServerFault::TakesFewRecords) && records.len() > FEW_RECORDS {
+        return Err((413, "TOO_MANY_RECORDS"));
+    }
     let mut seen = HashSet::new();
     let is_record = |record: &Value| {
         let id = record["id"].as_str().unwrap_or_default();

@@ -21,6 +21,21 @@ impl Arrived {
         let value = self.headers.iter().find(|(known, _)| known == name);
         value.and_then(|(_, value)| str::from_utf8(value).ok()).unwrap_or_default()
     }
+
+    pub(super) fn is_encoded(&self) -> bool {
+        !self.header("content-encoding").is_empty()
+    }
+}
+
+/// A response that is not the last one to its request.
+pub(super) fn send_interim(mut stream: &TcpStream) -> io::Result<()> {
+    stream.write_all(b"HTTP/1.1 103 Early Hints\r\nlink: </style>\r\n\r\n")
+}
+
+/// Waits until the client closes its side.
+pub(super) fn wait_for_hang_up(mut stream: &TcpStream) {
+    // Only the end counts.
+    io::copy(&mut stream, &mut io::sink()).ok();
 }
 
 /// The next request of a connection; `None` at its end.
