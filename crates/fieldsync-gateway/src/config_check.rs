@@ -44,11 +44,6 @@ pub(super) fn find_invalid_values(config: &GatewayConfig) -> Vec<(&'static str, 
             "gateway.keep_records",
             "must be at least `keep_answers`: the records of a batch are known for as long as its response",
         ),
-        (
-            config.fleet.overdue_after.0 >= gateway.keep_records.0,
-            "fleet.overdue_after",
-            "must be shorter than `gateway.keep_records`: devices that are silent for so long are forgotten",
-        ),
         (gateway.max_body_bytes.0 == 0, "gateway.max_body_bytes", "must not be zero"),
         (
             forward.token_file.is_some() && forward.url.is_none(),

@@ -57,12 +57,18 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    pub(crate) fn new(processor: Arc<BatchProcessor>, section: &FleetSection, retention: Duration) -> Self {
+    pub(crate) fn new(
+        processor: Arc<BatchProcessor>,
+        section: &FleetSection,
+        keep_records: Duration,
+    ) -> Self {
+        let overdue_after = section.overdue_after.0;
         Self {
             contacts: DeviceContacts::default(),
             processor,
-            overdue_after: section.overdue_after.0,
-            retention,
+            overdue_after,
+            // A device is overdue for as long again before it is forgotten.
+            retention: keep_records.max(overdue_after.saturating_mul(2)),
             storing: tokio::sync::Mutex::default(),
         }
     }

@@ -204,11 +204,8 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
     }
     .map_err(RunError::Start)?;
     let handle = server.handle();
-    if tokens.is_none() && options.client_ca_file.is_none() && !address.ip().to_canonical().is_loopback() {
-        tracing::warn!(
-            "listening on {address} without --token-file: anyone who can reach this address can send records in the \
-             name of any device, and read the ledger"
-        );
+    if tokens.is_none() && options.client_ca_file.is_none() {
+        warn_of_open_address(address);
     }
     reloader.status = format!("Listening on {scheme}://{address}, destination: {}", config.destination.kind);
     service_manager::report_ready(&reloader.status);
@@ -246,6 +243,15 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
         tracing::warn!("requests in flight did not finish in time; their devices send them again");
         Ok(())
     })
+}
+
+fn warn_of_open_address(address: SocketAddr) {
+    if !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            "listening on {address} without --token-file: anyone who can reach this address can send records in the \
+             name of any device, and read the ledger"
+        );
+    }
 }
 
 /// Waits until the batches that were accepted have ended, then until the server has, for [`DRAIN_TIMEOUT`] at most.

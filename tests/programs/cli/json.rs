@@ -29,6 +29,7 @@ fn json_output_has_the_shapes_of_the_api() {
     assert_eq!(enqueued, json!({"accepted": 1, "duplicates": 0, "ids": [id]}));
     daemon.wait_until_done();
     daemon.wait_for_phase("idle");
+    daemon.wait_until("the alert", |status| status["alerts"] != json!([]));
     assert_eq!(parse_output(&daemon.cli(&["status", "--json"])), daemon.status());
     let listed = parse_output(&daemon.cli(&["list", "--json", "--state", "quarantined"]));
     assert_eq!(listed, json!({"records": [daemon.record(&id)], "next": null}));

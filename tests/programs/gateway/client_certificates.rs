@@ -1,5 +1,6 @@
 //! Certificates of clients that name devices.
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ impl Scene {
         let mut text =
             format!("tls_cert_file = '{cert}'\ntls_key_file = '{key}'\nclient_ca_file = '{clients}'\n");
         if !tokens.is_empty() {
-            text.push_str(&format!("token_file = '{}'\n", setup.place("tokens", tokens)));
+            writeln!(text, "token_file = '{}'", setup.place("tokens", tokens)).unwrap();
         }
         setup.write(&text);
         let gateway = setup.start(&[]);
@@ -97,9 +98,9 @@ fn a_certificate_that_names_devices_acts_for_these_only() {
     let cases = [
         (scene.issue("tablet", &[uri(one.device)]), [true, false]),
         (scene.issue("tablet", &[uri(one.device), uri(other.device)]), [true, true]),
-        (scene.issue(&one.device.to_string(), &[]), [true, false]),
+        (scene.issue(one.device.to_string(), &[]), [true, false]),
         // The alternative name is what counts.
-        (scene.issue(&one.device.to_string(), &[uri(other.device)]), [false, true]),
+        (scene.issue(one.device.to_string(), &[uri(other.device)]), [false, true]),
         // A name that is meant for a device and is none.
         (scene.issue("tablet", &["urn:uuid:tablet".to_owned()]), [false, false]),
         // Other spellings.

@@ -93,7 +93,7 @@ async fn a_batch_is_finished_after_a_hang_up(server: &TestedServer) -> PointResu
             continue;
         }
         drop(stream);
-        let state = server.await_outcome(&batch).await?;
+        let state = server.await_begun_outcome(&batch).await?;
         return match &state {
             OutcomeState::Completed(results) => require_stored(results, &batch),
             state => Err(Finding::failed(

@@ -18,6 +18,8 @@ use crate::retry_after::parse_retry_after;
 
 /// Between two attempts to find out what became of a batch.
 const QUERY_PAUSE: Duration = Duration::from_millis(20);
+/// How long a batch that has begun may be unknown.
+const UNKNOWN_LIMIT: Duration = Duration::from_secs(3);
 /// A server that is busy without naming a time is asked again after this long.
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
 /// A request that always gets a response that says nothing was sent so often.
@@ -134,6 +136,19 @@ impl TestedServer {
         loop {
             let outcome = self.look_up(batch).await?;
             if deadline.is_over() || !matches!(outcome, OutcomeState::Processing) {
+                return Ok(outcome);
+            }
+            deadline.pause(QUERY_PAUSE).await;
+        }
+    }
+
+    /// As [`Self::await_outcome`], for a batch that has begun: of several processes of a server, another one may know it
+    /// a moment later.
+    pub(super) async fn await_begun_outcome(&self, batch: &SampleBatch) -> PointResult<OutcomeState> {
+        let deadline = StepDeadline::after(self.settle_limit().min(UNKNOWN_LIMIT));
+        loop {
+            let outcome = self.await_outcome(batch).await?;
+            if deadline.is_over() || !matches!(outcome, OutcomeState::Unknown) {
                 return Ok(outcome);
             }
             deadline.pause(QUERY_PAUSE).await;

@@ -1,8 +1,8 @@
 //! What decides on deletion, and on when a record is due, is the time of the database, whatever the clocks of gateways show.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use fieldsync::clock::wall_ms;
 use serde_json::json;
 
 use crate::gateway::receiver::Taken;
@@ -15,10 +15,6 @@ use crate::support::wait::wait_for;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// Longer than records and responses are kept.
 const DAYS_BEHIND: u64 = 1000;
-
-fn now_ms() -> u64 {
-    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
-}
 
 /// In this database, the functions of the system that return the time return one that is days behind that of gateways.
 fn set_clock_behind(postgres: &Postgres, database: &str) {
@@ -46,7 +42,7 @@ fn a_gateway_whose_clock_is_ahead_of_the_database_deletes_nothing_early() {
     let times =
         "SELECT applied_at_ms FROM fieldsync.records UNION SELECT answered_at_ms FROM fieldsync.responses";
     for time in postgres.query("sync", times).lines() {
-        assert!(time.parse::<u64>().unwrap() < now_ms() - (DAYS_BEHIND - 1) * DAY_MS, "{time}");
+        assert!(time.parse::<u64>().unwrap() < wall_ms() - (DAYS_BEHIND - 1) * DAY_MS, "{time}");
     }
     drop(gateway);
     // Rows that are old by any clock show that the gateway has searched for old rows.
@@ -95,5 +91,5 @@ fn a_lane_is_due_by_the_clock_of_the_database() {
     gateway.post(&Batch::of(&["{}"])).batch();
     wait_for("the record to be sent again", || (server.requests().len() == 2).then_some(()));
     let seen: u64 = postgres.query("sync", "SELECT due_at_ms FROM public.seen").parse().unwrap();
-    assert!(seen < now_ms() - (DAYS_BEHIND - 1) * DAY_MS, "{seen}");
+    assert!(seen < wall_ms() - (DAYS_BEHIND - 1) * DAY_MS, "{seen}");
 }

@@ -122,7 +122,7 @@ impl Response {
             self.body.len()
         );
         for (name, value) in &self.headers {
-            head += &format!("{name}: {value}\r\n");
+            head.extend([name, ": ", value, "\r\n"]);
         }
         stream.write_all(format!("{head}\r\n{}", self.body).as_bytes())
     }
