@@ -75,7 +75,8 @@ fn a_destination_that_refuses_the_gateway_is_stopped_for_all_until_it_is_mended(
 fn a_throttled_destination_lets_devices_wait_as_long_as_it_says() {
     let directory = directory();
     let crm = Crm::start(&["--retry-after", "30s"]);
-    let gateway = crm.gateway(&ledger_in(directory.path()), directory.path(), "300ms");
+    // Long enough for a slow ledger to begin the delivery.
+    let gateway = crm.gateway(&ledger_in(directory.path()), directory.path(), "3s");
     crm.set_faults(&json!({"throttle": {"next": 1}}));
     // The delivery of this one waits.
     assert_eq!(gateway.post(&accounts(3)).code(), "DESTINATION_SLOW");
