@@ -32,8 +32,10 @@ fn the_alert_rules_are_valid_and_fire_when_they_should() {
     let path = |name: &str| -> PathBuf { repository_file(name) };
     let check = promtool(&["check", "rules", text_of(&path("docs/monitoring/alerts.yml"))], "");
     assert_silent(&check);
-    let test = promtool(&["test", "rules", text_of(&path("tests/promtool/alerts.test.yml"))], "");
-    assert_silent(&test);
+    for tests in ["tests/promtool/alerts.test.yml", "tests/promtool/days.test.yml"] {
+        let test = promtool(&["test", "rules", text_of(&path(tests))], "");
+        assert_silent(&test);
+    }
 }
 
 fn text_of(path: &Path) -> &str {
