@@ -14,7 +14,7 @@ struct Aim {
 }
 
 impl Aims {
-    /// A figure that is no number misses its aim.
+    /// A figure that is not a number misses its aim.
     pub(crate) fn require_at_least(&mut self, name: impl Into<String>, least: f64, found: f64) {
         self.add(name.into(), format!("≥ {least}"), found, found >= least);
     }

@@ -40,7 +40,7 @@ pub(super) async fn list_devices(
     let fleet = &state.fleet;
     fleet.store_entries().await?;
     let now = wall_ms();
-    // Whoever was not in contact for the longest time is first, so the overdue devices are, too.
+    // The device without contact for the longest time is first, and so the overdue ones are.
     let before = overdue.then(|| fleet.overdue_before(now));
     let mut entries = fleet.devices_after(after.map(|mark| mark.0), before, rows + 1).await?;
     let is_last = entries.len() <= rows;
