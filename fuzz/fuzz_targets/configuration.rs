@@ -28,6 +28,8 @@ fuzz_target!(|input: &[u8]| {
         None => (&b""[..], input),
     };
     let Ok(file) = str::from_utf8(file) else { return };
+    // What a variable holds for a key without secrets is shown in messages.
+    let is_shown = find(variables, SECRET.as_bytes()).is_some();
     let variables = variables.split(|byte| *byte == b'\n').filter_map(|line| {
         let at = line.iter().position(|byte| *byte == b'=')?;
         let text = |bytes: &[u8]| std::ffi::OsStr::from_bytes(bytes).to_owned();
@@ -42,7 +44,8 @@ fuzz_target!(|input: &[u8]| {
             assert_eq!(again.to_toml(), printed);
             use_all(&config);
         }
-        Err(error) => assert_hides_secrets(file, &error.to_string()),
+        Err(error) if !is_shown => assert_hides_secrets(file, &error.to_string()),
+        Err(_) => {}
     }
 });
 
