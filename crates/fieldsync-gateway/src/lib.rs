@@ -37,6 +37,7 @@ mod device_contacts;
 mod device_limit;
 mod devices_command;
 mod digest;
+mod failure;
 mod fault_injection;
 mod fleet;
 mod forward;
@@ -66,16 +67,16 @@ mod startup;
 mod token_file;
 mod validated_batch;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
 
-use causes::with_causes;
 use config_file::{ConfigFileError, LoadedConfig};
 use destination::{LocalTokenBudget, ReloadCache};
 use destination_config::DestinationConfigError;
+use failure::report_failure;
 use fieldsync_core::stderr_log::init_stderr_log;
 use fieldsync_core::{causes, clock, config, exit, hidden, model, policy, protocol};
 use forward::ForwardTargetError;
@@ -165,11 +166,7 @@ pub fn run_gateway(options: &GatewayOptions) -> u8 {
     memory::refuse_huge_pages();
     match LoadedConfig::load(options).map_err(RunError::from).and_then(|loaded| run(options, loaded)) {
         Ok(()) => exit::DONE,
-        Err(error) => {
-            // Without standard error, the error cannot be reported.
-            drop(writeln!(io::stderr(), "fieldsync-gateway: {}", with_causes(&error)));
-            error.exit_code()
-        }
+        Err(error) => report_failure(&error, error.exit_code()),
     }
 }
 

@@ -41,7 +41,7 @@ mod size_limits;
 mod token;
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
@@ -54,6 +54,7 @@ use tokio::runtime::Builder;
 use crate::causes::with_causes;
 use crate::client_tls::load_system_roots;
 use crate::exit;
+use crate::failure::report_failure;
 use crate::http_client::parse_http_url;
 use crate::option_values::PositiveDuration;
 use crate::protocol::wire::BATCH_PATH;
@@ -199,11 +200,7 @@ pub fn run_conformance_command(command: &ConformanceCommand) -> u8 {
     match ended {
         Ok(true) => exit::DONE,
         Ok(false) => exit::FAILED,
-        Err(error) => {
-            // Without standard error, the error cannot be reported.
-            drop(writeln!(io::stderr(), "fieldsync-gateway: {}", with_causes(&error)));
-            error.exit_code()
-        }
+        Err(error) => report_failure(&error, error.exit_code()),
     }
 }
 

@@ -2,15 +2,15 @@
 
 mod output;
 
-use std::io::{self, Write};
+use std::io;
 
 use clap::Parser;
 use tokio::runtime::Builder;
 
 use crate::admin::device_shapes::DevicePage;
 use crate::admin_client::{AdminClientError, GatewayArgs};
-use crate::causes::with_causes;
 use crate::exit;
+use crate::failure::report_failure;
 
 /// List the devices, those without contact for the longest time first
 #[derive(Debug, Parser)]
@@ -79,16 +79,10 @@ impl DevicesError {
 /// Runs the command, and returns the exit code for the process.
 pub fn run_devices_command(command: &DevicesCommand) -> u8 {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(DevicesError::Start);
-    let Err(error) = runtime.and_then(|runtime| runtime.block_on(list_devices(command))) else {
-        return exit::DONE;
-    };
-    let code = error.exit_code();
-    if code != exit::DONE {
-        let text = with_causes(&error);
-        // Without standard error, the error cannot be reported.
-        drop(writeln!(io::stderr(), "fieldsync-gateway: {text}"));
+    match runtime.and_then(|runtime| runtime.block_on(list_devices(command))) {
+        Ok(()) => exit::DONE,
+        Err(error) => report_failure(&error, error.exit_code()),
     }
-    code
 }
 
 async fn list_devices(command: &DevicesCommand) -> Result<(), DevicesError> {

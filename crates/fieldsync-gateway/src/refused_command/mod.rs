@@ -4,7 +4,7 @@ mod output;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -12,8 +12,8 @@ use tokio::runtime::Builder;
 
 use crate::admin::shapes::{ChangedRecords, RefusedSelection};
 use crate::admin_client::{AdminClientError, GatewayArgs};
-use crate::causes::with_causes;
 use crate::exit;
+use crate::failure::report_failure;
 use crate::model::RecordId;
 
 /// Review records that the receiver of forwarded records refused
@@ -154,16 +154,10 @@ impl CommandError {
 /// Runs the command, and returns the exit code for the process.
 pub fn run_refused_command(command: &RefusedCommand) -> u8 {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(CommandError::Start);
-    let Err(error) = runtime.and_then(|runtime| runtime.block_on(run_verb(&command.verb))) else {
-        return exit::DONE;
-    };
-    let code = error.exit_code();
-    if code != exit::DONE {
-        let text = with_causes(&error);
-        // Without standard error, the error cannot be reported.
-        drop(writeln!(io::stderr(), "fieldsync-gateway: {text}"));
+    match runtime.and_then(|runtime| runtime.block_on(run_verb(&command.verb))) {
+        Ok(()) => exit::DONE,
+        Err(error) => report_failure(&error, error.exit_code()),
     }
-    code
 }
 
 async fn run_verb(verb: &RefusedVerb) -> Result<(), CommandError> {
