@@ -1,6 +1,7 @@
 //! How many batches a gateway settles, with both ledgers, and how that compares.
 
 use std::path::Path;
+use std::slice;
 
 use comfy_table::{Table, presets};
 
@@ -26,6 +27,9 @@ const HEAD: [&str; 11] = [
     "peak MiB",
     "CPU ms per batch: gateways, database, generator",
 ];
+
+/// The row of the gateway that prepares its statements once for each connection.
+const PREPARED: &str = "PostgreSQL, prepared";
 
 /// Most connections, to one connection.
 const GROUP_COMMIT_RATIO_MIN: f64 = 3.0;
@@ -159,12 +163,13 @@ fn measure_without_ledger(options: &Options) -> Vec<Row> {
     rows
 }
 
-/// The script, then one and two gateways with the same number of connections in all.
+/// The script, then one and two gateways with the same number of connections in all, and one that prepares its statements.
 fn measure_postgres(options: &Options) -> Vec<Row> {
     let postgres = Postgres::start(&options.dir, options.database_cpus.as_deref());
     let script = Script::new(postgres.create_database("script"), options.script_sessions);
     let store = postgres.create_database("fleet");
     let gateways = [(); 2].map(|()| start_gateway(options, &store));
+    let prepared = start_gateway(options, &format!("{store}?prepared_statements=true"));
     let connections = options.most_connections();
     let two_gateways = match options.gateway_share {
         Some(_) => UNCONTENDED_RATIO_MIN,
@@ -174,11 +179,15 @@ fn measure_postgres(options: &Options) -> Vec<Row> {
         Row::new("script", 0, script.sessions),
         Row::new("PostgreSQL", 1, connections).compare_to(0, Some(SCRIPT_RATIO_MIN)),
         Row::new("PostgreSQL", 2, connections).compare_to(1, Some(two_gateways)),
+        Row::new(PREPARED, 1, connections).compare_to(0, Some(SCRIPT_RATIO_MIN)),
     ];
     for round in 1..=options.rounds {
         for row in &mut rows {
             eprintln!("round {round}: {}, {} gateways", row.name, row.gateways);
-            let used = &gateways[..row.gateways];
+            let used = match row.name {
+                PREPARED => slice::from_ref(&prepared),
+                _ => &gateways[..row.gateways],
+            };
             let pids = used.iter().map(RunningGateway::pid).collect();
             let processes = Processes { gateways: pids, database: Some(postgres.pid()) };
             if used.is_empty() {
