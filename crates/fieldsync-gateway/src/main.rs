@@ -7,12 +7,6 @@ use fieldsync_gateway::{
     GatewayCommand, parse_command_line, run_conformance_command, run_devices_command, run_gateway,
     run_refused_command, write_manual,
 };
-use mimalloc::MiMalloc;
-
-/// Threads of the ledger free what others allocated, which costs the allocator of the C library a third of the
-/// throughput.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Prints the manual page; packages are built with it.
 const MANUAL: &str = "--manual";
