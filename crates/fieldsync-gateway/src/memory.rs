@@ -2,7 +2,7 @@
 
 use nix::sys::prctl::set_thp_disable;
 
-/// The allocator asks for huge pages, of which many small buffers of many threads use a small part each. To be called
+/// Where the system gives huge pages to everyone, many small buffers of many threads use a small part of each. To be called
 /// before there are other threads.
 pub(super) fn refuse_huge_pages() {
     if let Err(error) = set_thp_disable(true) {
