@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -20,6 +21,8 @@ const HANG_UPS: usize = 3;
 const HANG_UP_WAIT: Duration = Duration::from_secs(2);
 /// More than any response to a request that broke off.
 const HANG_UP_BYTES_MAX: u64 = 1 << 20;
+/// How a response with a 5xx begins.
+const SERVER_ERROR: &[u8] = b"HTTP/1.1 5";
 
 pub(super) const POINTS: &[Point] = &[
     Point {
@@ -88,8 +91,8 @@ async fn send_whole(server: &TestedServer, batch: &SampleBatch) -> PointResult<R
 async fn a_batch_is_finished_after_a_hang_up(server: &TestedServer) -> PointResult {
     for _ in 0..HANG_UPS {
         let batch = server.large_batch();
-        let stream = send_whole(server, &batch).await?;
-        if !await_start(server, &batch).await? {
+        let mut stream = send_whole(server, &batch).await?;
+        if !await_start(server, &batch, &mut stream).await? {
             continue;
         }
         drop(stream);
@@ -102,17 +105,32 @@ async fn a_batch_is_finished_after_a_hang_up(server: &TestedServer) -> PointResu
             )),
         };
     }
-    Err(Finding::skipped("the server was too fast: no batch was being processed at the hang-up"))
+    Err(Finding::skipped(
+        "no batch was being processed at the hang-up: the server was too fast, or responded with 5xx",
+    ))
 }
 
-/// Waits until a batch is being processed. False if it is completed already.
-async fn await_start(server: &TestedServer, batch: &SampleBatch) -> PointResult<bool> {
+/// Waits until a batch is being processed. False if it is completed already, or was lost: a proxy responds with 5xx, and the
+/// server does not know the batch.
+async fn await_start(
+    server: &TestedServer,
+    batch: &SampleBatch,
+    stream: &mut RawStream,
+) -> PointResult<bool> {
     let clock = Clock::start();
+    let mut response = Vec::new();
     while clock.now() < server.time_limit {
         match server.look_up(batch).await? {
             OutcomeState::Processing => return Ok(true),
             OutcomeState::Completed(_) => return Ok(false),
-            OutcomeState::Unknown => {}
+            OutcomeState::Unknown => {
+                // The query after the response decides.
+                if response.starts_with(SERVER_ERROR) {
+                    return Ok(false);
+                }
+                // Without data, this ends at once.
+                drop(stream.take(HANG_UP_BYTES_MAX).read_buf(&mut response).now_or_never());
+            }
             OutcomeState::NotTold => {
                 return Err(Finding::skipped(
                     "outcome queries do not work (see lookup.unknown, lookup.processing)",
