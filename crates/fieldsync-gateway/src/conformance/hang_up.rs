@@ -128,8 +128,10 @@ async fn await_start(
                 if response.starts_with(SERVER_ERROR) {
                     return Ok(false);
                 }
-                // Without data, this ends at once.
-                drop(stream.take(HANG_UP_BYTES_MAX).read_buf(&mut response).now_or_never());
+                if response.len() < SERVER_ERROR.len() {
+                    // Without data, this ends at once.
+                    drop(stream.read_buf(&mut response).now_or_never());
+                }
             }
             OutcomeState::NotTold => {
                 return Err(Finding::skipped(
