@@ -28,9 +28,6 @@ const HEAD: [&str; 11] = [
     "CPU ms per batch: gateways, database, generator",
 ];
 
-/// The row of the gateway that prepares its statements once for each connection.
-const PREPARED: &str = "PostgreSQL, prepared";
-
 /// Most connections, to one connection.
 const GROUP_COMMIT_RATIO_MIN: f64 = 3.0;
 /// A gateway without its writes, to the bare handler.
@@ -179,15 +176,12 @@ fn measure_postgres(options: &Options) -> Vec<Row> {
         Row::new("script", 0, script.sessions),
         Row::new("PostgreSQL", 1, connections).compare_to(0, Some(SCRIPT_RATIO_MIN)),
         Row::new("PostgreSQL", 2, connections).compare_to(1, Some(two_gateways)),
-        Row::new(PREPARED, 1, connections).compare_to(0, Some(SCRIPT_RATIO_MIN)),
+        Row::new("PostgreSQL, prepared", 1, connections).compare_to(0, Some(SCRIPT_RATIO_MIN)),
     ];
+    let used = [&gateways[..0], &gateways[..1], &gateways[..], slice::from_ref(&prepared)];
     for round in 1..=options.rounds {
-        for row in &mut rows {
+        for (row, used) in rows.iter_mut().zip(used) {
             eprintln!("round {round}: {}, {} gateways", row.name, row.gateways);
-            let used = match row.name {
-                PREPARED => slice::from_ref(&prepared),
-                _ => &gateways[..row.gateways],
-            };
             let pids = used.iter().map(RunningGateway::pid).collect();
             let processes = Processes { gateways: pids, database: Some(postgres.pid()) };
             if used.is_empty() {
