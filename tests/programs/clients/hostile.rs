@@ -23,7 +23,7 @@ fn always(act: Act) -> ScriptedSocket {
 
 #[track_caller]
 fn assert_reads(language: Language, act: Act, expected: &Value) {
-    let socket = always(act.clone());
+    let socket = always(act);
     let found = Adapter::start(language, &socket.path()).call(&status());
     assert_eq!(&found, expected);
 }

@@ -44,8 +44,8 @@ impl RawRequest {
     }
 
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        let lines = self.head.split("\r\n").filter_map(|line| line.split_once(':'));
-        lines.filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next()
+        let mut lines = self.head.split("\r\n").filter_map(|line| line.split_once(':'));
+        lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
     }
 
     /// The path, with its query.
