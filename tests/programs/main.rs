@@ -3,6 +3,7 @@
 
 mod alerts;
 mod cli;
+mod clients;
 mod compression;
 mod conformance;
 mod crash;

@@ -118,7 +118,7 @@ impl Gate {
         self.0.1.notify_all();
     }
 
-    pub(super) fn wait_until_open(&self) {
+    pub(crate) fn wait_until_open(&self) {
         let open = self.0.0.lock().unwrap();
         drop(self.0.1.wait_while(open, |open| !*open).unwrap());
     }
