@@ -1019,14 +1019,16 @@ struct event_parser {
     struct buffer name;
     struct buffer data;
     int has_data;
-    /* Stays over connections. */
+    /* Of the event that is being read. */
     struct buffer id;
+    /* Of the last event that has ended. Stays over connections. */
+    struct buffer last_id;
     int64_t retry_ms;
     size_t max_bytes;
 };
 
-/* For a new connection. */
-static void reset_parser(struct event_parser *parser)
+/* For a new connection. Returns 0 if there is not enough memory. */
+static int reset_parser(struct event_parser *parser)
 {
     clear(&parser->pending);
     clear(&parser->line);
@@ -1037,6 +1039,8 @@ static void reset_parser(struct event_parser *parser)
     parser->is_after_return = 0;
     parser->has_data = 0;
     parser->retry_ms = -1;
+    clear(&parser->id);
+    return append(&parser->id, parser->last_id.data == NULL ? "" : parser->last_id.data, parser->last_id.length);
 }
 
 static void release_parser(struct event_parser *parser)
@@ -1046,6 +1050,7 @@ static void release_parser(struct event_parser *parser)
     release(&parser->name);
     release(&parser->data);
     release(&parser->id);
+    release(&parser->last_id);
 }
 
 /* Takes what arrived. All events of earlier bytes must have been read. */
@@ -1149,9 +1154,15 @@ static int parse_event(struct event_parser *parser, struct fieldsync_error *erro
             if (!is_ok) {
                 return -1;
             }
-        } else if (parser->has_data) {
-            return 1;
         } else {
+            clear(&parser->last_id);
+            if (!append(&parser->last_id, parser->id.data, parser->id.length)) {
+                fail_memory(error);
+                return -1;
+            }
+            if (parser->has_data) {
+                return 1;
+            }
             clear(&parser->name);
         }
     }
@@ -1985,11 +1996,10 @@ enum fieldsync_error_kind fieldsync_open_events(struct fieldsync_client *client,
     stream->parser.max_bytes = client->max_response_bytes;
     stream->room = (char *)malloc(READ_BYTES);
     succeed(&stream->last_failure);
-    if (stream->room == NULL || !append_text(&stream->parser.id, last_event_id)) {
+    if (stream->room == NULL || !append_text(&stream->parser.last_id, last_event_id) || !reset_parser(&stream->parser)) {
         fieldsync_close_events(stream);
         return fail_memory(error);
     }
-    reset_parser(&stream->parser);
     *events = stream;
     return succeed(error);
 }
@@ -2065,8 +2075,7 @@ static enum fieldsync_error_kind connect_events(struct fieldsync_events *events,
     events->head_sent = 0;
     events->response_deadline = now_ms() + ATTEMPT_LIMIT_MS;
     reset_response(&events->response, events->client->max_response_bytes);
-    reset_parser(&events->parser);
-    if (!build_head(&events->head, &request, events->parser.id.data)) {
+    if (!reset_parser(&events->parser) || !build_head(&events->head, &request, events->parser.last_id.data)) {
         return fail_memory(error);
     }
     return FIELDSYNC_OK;
@@ -2141,7 +2150,7 @@ static enum fieldsync_error_kind deliver_event(struct fieldsync_events *events, 
     }
     events->delay_ms = events->min_delay_ms;
     events->is_delivered = 1;
-    event->id = parser->id.data;
+    event->id = parser->last_id.data;
     event->event = parser->name.length > 0 ? parser->name.data : "message";
     event->data_json = parser->data.data;
     return succeed(error);

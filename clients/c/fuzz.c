@@ -77,7 +77,7 @@ static size_t count_events(const char *bytes, size_t count, size_t piece)
     int parsed = 0;
     memset(&parser, 0, sizeof parser);
     parser.max_bytes = FUZZ_MAX_BYTES;
-    reset_parser(&parser);
+    require(reset_parser(&parser));
     while (at < count && parsed >= 0) {
         size_t next = count - at < piece ? count - at : piece;
         require(push_event_bytes(&parser, bytes + at, next));

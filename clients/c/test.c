@@ -409,9 +409,8 @@ static const char *parse_stream(const char *stream, size_t bytes, size_t piece, 
     int parsed = 0;
     memset(&parser, 0, sizeof parser);
     parser.max_bytes = 100;
-    reset_parser(&parser);
     clear(out);
-    CHECK(append_text(&parser.id, "") && append_text(out, ""), "memory");
+    CHECK(append_text(&parser.last_id, "") && reset_parser(&parser) && append_text(out, ""), "memory");
     while (parsed >= 0 && at < bytes) {
         size_t count = bytes - at < piece ? bytes - at : piece;
         char *copy = (char *)malloc(count);
@@ -420,7 +419,7 @@ static const char *parse_stream(const char *stream, size_t bytes, size_t piece, 
         free(copy);
         at += count;
         while ((parsed = parse_event(&parser, &error)) > 0) {
-            CHECK(append_text(out, parser.id.data) && append_text(out, "|") &&
+            CHECK(append_text(out, parser.last_id.data) && append_text(out, "|") &&
                       append(out, parser.name.data, parser.name.length) && append_text(out, "|") &&
                       append(out, parser.data.data, parser.data.length) && append_text(out, ";"),
                   "memory");
@@ -429,6 +428,10 @@ static const char *parse_stream(const char *stream, size_t bytes, size_t piece, 
     }
     if (parsed < 0) {
         CHECK(append_text(out, "refused"), "memory");
+    }
+    if (strcmp(parser.id.data, parser.last_id.data) != 0) {
+        CHECK(append_text(out, "unfinished ") && append_text(out, parser.id.data), "memory");
+        CHECK(reset_parser(&parser) && strcmp(parser.id.data, parser.last_id.data) == 0, "a new connection");
     }
     if (parser.retry_ms >= 0) {
         char text[32];
@@ -457,6 +460,7 @@ static void events_are_parsed_in_pieces_of_any_size(void)
         {STREAM("\xef\xbb\xbf" "data: 1\n\n\xef\xbb\xbf" "data: 2\n\n"), "||1;"},
         {STREAM("retry: 250\nretry: 1x\nretry: -5\nretry\ndata: 1\n\n"), "||1;retry 250"},
         {STREAM("data: 1\n"), ""},
+        {STREAM("id: 1\ndata: 1\n\nid: 2\n\nid: 3\ndata: 3\n"), "1||1;unfinished 3"},
         {STREAM("data: 1\n\r"), "||1;"},
         {STREAM("data: 1\r\n\r\ndata: 2\r\n\n"), "||1;||2;"},
         {STREAM("data: 12345678901234567890123456789012345678901234567890\ndata: 1234567890123456789012345678901234567890123456789012\n\n"), "refused"},

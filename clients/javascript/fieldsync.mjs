@@ -268,16 +268,22 @@ export function formatId(timeMs, random) {
  */
 export class EventParser {
   #decoder = new TextDecoder();
-  #text = '';
-  /** Up to here, `#text` has no end of a line. */
-  #scanned = 0;
+  /**
+   * The pieces of a line whose end has not arrived.
+   * @type {string[]}
+   */
+  #line = [];
   #afterCarriageReturn = false;
   #event = '';
   /** @type {string[]} */
   #data = [];
+  /** Of the line and of the data. */
   #heldChars = 0;
+  /** Of the event that is being read. */
   #id;
   #maxChars;
+  /** The id of the last event that has ended. */
+  lastEventId;
   /** @type {number | null} */
   retryMs = null;
 
@@ -286,6 +292,7 @@ export class EventParser {
    * @param {number} maxChars The largest event.
    */
   constructor(lastEventId = '', maxChars = DEFAULT_MAX_RESPONSE_BYTES) {
+    this.lastEventId = lastEventId;
     this.#id = lastEventId;
     this.#maxChars = maxChars;
   }
@@ -295,30 +302,35 @@ export class EventParser {
    * @returns {Generator<{id: string, event: string, data: string}>}
    */
   *push(bytes) {
-    this.#text += this.#decoder.decode(bytes, { stream: true });
-    let start = 0;
-    for (let at = this.#scanned; at < this.#text.length; at += 1) {
-      const char = this.#text.charCodeAt(at);
-      if (char !== 10 && char !== 13) {
-        this.#afterCarriageReturn = false;
+    const text = this.#decoder.decode(bytes, { stream: true });
+    let start = this.#afterCarriageReturn && text.startsWith('\n') ? 1 : 0;
+    this.#afterCarriageReturn &&= text === '';
+    for (const end of text.matchAll(/\r\n|\r|\n/g)) {
+      if (end.index < start) {
         continue;
       }
-      const isSecondOfTwo = char === 10 && this.#afterCarriageReturn && at === start;
-      this.#afterCarriageReturn = char === 13;
-      const line = this.#text.slice(start, at);
-      start = at + 1;
-      if (isSecondOfTwo) {
-        continue;
-      }
+      this.#hold(text.slice(start, end.index));
+      start = end.index + end[0].length;
+      this.#afterCarriageReturn = end[0] === '\r' && start === text.length;
+      const line = this.#line.join('');
+      this.#line = [];
+      this.#heldChars -= line.length;
       const event = this.#readLine(line);
       if (event) {
         yield event;
       }
     }
-    this.#text = this.#text.slice(start);
-    this.#scanned = this.#text.length;
-    if (this.#scanned + this.#heldChars > this.#maxChars) {
+    this.#hold(text.slice(start));
+  }
+
+  /** @param {string} piece */
+  #hold(piece) {
+    this.#heldChars += piece.length;
+    if (this.#heldChars > this.#maxChars) {
       throw new ProtocolError(`an event is larger than ${this.#maxChars} characters`);
+    }
+    if (piece !== '') {
+      this.#line.push(piece);
     }
   }
 
@@ -336,9 +348,6 @@ export class EventParser {
     } else if (field === 'data') {
       this.#data.push(value);
       this.#heldChars += value.length + 1;
-      if (this.#heldChars > this.#maxChars) {
-        throw new ProtocolError(`an event is larger than ${this.#maxChars} characters`);
-      }
     } else if (field === 'id' && !value.includes('\0')) {
       this.#id = value;
     } else if (field === 'retry' && /^[0-9]{1,9}$/.test(value)) {
@@ -353,6 +362,7 @@ export class EventParser {
     this.#event = '';
     this.#data = [];
     this.#heldChars = 0;
+    this.lastEventId = this.#id;
     return hasData ? event : null;
   }
 }
@@ -742,15 +752,13 @@ export class Client {
       let cause = null;
       /** @type {import('node:http').IncomingMessage | null} */
       let response = null;
+      const parser = new EventParser(lastEventId, this.#maxResponseBytes);
       try {
         response = await this.#openEvents(lastEventId, limit);
-        const parser = new EventParser(lastEventId, this.#maxResponseBytes);
         for await (const chunk of response) {
           for (const { id, event, data } of parser.push(chunk)) {
             minDelayMs = Math.min(parser.retryMs ?? minDelayMs, MAX_RECONNECT_MS);
             delayMs = minDelayMs;
-            // First, so that an event that was delivered is not delivered again.
-            lastEventId = id;
             yield { id, event, data: parseJson(data) };
           }
         }
@@ -759,6 +767,7 @@ export class Client {
       } finally {
         response?.destroy();
       }
+      lastEventId = parser.lastEventId;
       limit.throwIfCallerAborted();
       if (limit.signal.aborted) {
         throw new TimeLimitError('the time limit is over', { cause });
@@ -951,12 +960,20 @@ export class Client {
           request.destroy(new ProtocolError('there are too many interim responses'));
         }
       });
-      request.on('response', (response) => {
+      /** @type {import('node:http').IncomingMessage | null} */
+      let response = null;
+      request.on('response', (received) => {
         // The daemon sends a body at once, and a stream of events has no end.
         clearTimeout(timer);
-        resolve(response);
+        response = received;
+        resolve(received);
       });
-      request.on('error', (error) => reject(this.#explain(error, isConnected)));
+      request.on('error', (error) => {
+        const explained = this.#explain(error, isConnected);
+        reject(explained);
+        // Otherwise, the reader of the body would learn only that the connection was lost.
+        response?.destroy(/** @type {Error} */ (explained));
+      });
       request.end(body);
     });
   }

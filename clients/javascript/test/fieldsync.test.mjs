@@ -61,6 +61,14 @@ for (const [name, text, expected] of streams) {
   });
 }
 
+test('an id counts once its event has ended', () => {
+  const parser = new EventParser('a-0');
+  parse(['id: a-1\ndata: 1\n'], parser);
+  assert.equal(parser.lastEventId, 'a-0');
+  parse(['\nid: a-2\n\nid: a-3\ndata: 3\n'], parser);
+  assert.equal(parser.lastEventId, 'a-2');
+});
+
 test('the delay of retry is taken if it is a number', () => {
   const parser = new EventParser();
   parse(['retry: 250\n', 'retry: soon\n'], parser);
