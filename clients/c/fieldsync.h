@@ -103,7 +103,7 @@ enum fieldsync_error_kind fieldsync_new_id(struct fieldsync_client *client, char
 
 /* A record to enqueue. Set all members that are not used to zero. */
 struct fieldsync_record {
-    /* A UUID that identifies the record for ever. If it is empty, fieldsync_enqueue makes one and writes it here. */
+    /* A UUID that identifies the record forever. If it is empty, fieldsync_enqueue makes one and writes it here. */
     char id[FIELDSYNC_ID_BYTES];
     /* What kind of record it is. */
     const char *type;

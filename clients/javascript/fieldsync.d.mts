@@ -152,7 +152,7 @@ export class Client {
   /**
    * Follows the events of the daemon, and reconnects after the last event when the stream ends.
    *
-   * It ends when the loop over it ends, at an error that a repetition does not mend, at the time limit (the default is
+   * It ends when the loop over it ends, at an error that a repetition does not correct, at the time limit (the default is
    * none), and when the signal aborts. To end it from outside the loop, abort the signal.
    *
    * @param [options] `lastEventId`: the last event that was processed.
@@ -175,7 +175,7 @@ export type NewRecord = {
   key?: string;
   /** 0 to 9; 9 goes first, the default is 5. */
   priority?: number;
-  /** A UUID that identifies the record for ever; the client makes one if it is missing. */
+  /** A UUID that identifies the record forever; the client makes one if it is missing. */
   id?: string;
 };
 

@@ -38,7 +38,7 @@ const MAX_INTERIM_RESPONSES = 32;
 /** Node.js fires longer timers at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
-/** States that a record keeps until a person decides, or for ever. */
+/** States that a record keeps until a person decides, or forever. */
 const END_STATES = Object.freeze(['SYNCED', 'QUARANTINED', 'DISCARDED']);
 
 /**
@@ -49,7 +49,7 @@ const END_STATES = Object.freeze(['SYNCED', 'QUARANTINED', 'DISCARDED']);
  * @property {object} payload Any JSON object.
  * @property {string} [key] Records with the same key are sent in order.
  * @property {number} [priority] 0 to 9; 9 goes first, the default is 5.
- * @property {string} [id] A UUID that identifies the record for ever; the client makes one if it is missing.
+ * @property {string} [id] A UUID that identifies the record forever; the client makes one if it is missing.
  *
  * @typedef {object} EnqueueResult
  * @property {number} accepted Records that are new to the daemon.
@@ -724,7 +724,7 @@ export class Client {
   /**
    * Follows the events of the daemon, and reconnects after the last event when the stream ends.
    *
-   * It ends when the loop over it ends, at an error that a repetition does not mend, at the time limit (the default is
+   * It ends when the loop over it ends, at an error that a repetition does not correct, at the time limit (the default is
    * none), and when the signal aborts. To end it from outside the loop, abort the signal.
    *
    * @param {CallOptions & {lastEventId?: string | null}} [options] `lastEventId`: the last event that was processed.
