@@ -6,7 +6,8 @@
  *
  * Threads: a client, and the event streams that were opened from it, are for one thread at a time; different clients
  * are independent. Only fieldsync_cancel may be called from other threads and from signal handlers. There is no global
- * state, no thread is started, no signal is changed or raised, and nothing is printed.
+ * state, no thread is started, no signal is changed or raised, and nothing is printed. After fork(), the child makes a
+ * client of its own: that of its parent would repeat ids.
  *
  * Texts: all texts are UTF-8 and end with a zero byte. Those that a call returns belong to the caller, who frees them as
  * the comment at the call says.
