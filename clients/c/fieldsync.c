@@ -1381,7 +1381,11 @@ static int open_socket(struct fieldsync_client *client, struct failure *failure,
         fail(error, FIELDSYNC_CONNECTION_FAILED,
              "the socket %s may not be opened; is the user a member of the group fieldsync?", client->socket_path);
     } else {
-        fail(error, FIELDSYNC_CONNECTION_FAILED, "there is no daemon at %s: error %d", client->socket_path, code);
+        const char *reason = code == ENOENT         ? "the socket does not exist"
+                             : code == ECONNREFUSED ? "nothing listens at the socket"
+                                                    : "the connection failed";
+        fail(error, FIELDSYNC_CONNECTION_FAILED, "there is no daemon at %s: %s (error %d)", client->socket_path, reason,
+             code);
     }
     return -1;
 }
