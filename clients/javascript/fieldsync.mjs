@@ -8,6 +8,7 @@
  */
 
 import { randomFillSync } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { request as httpRequest } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -537,7 +538,11 @@ class CallLimit {
     if (timeLimitMs <= MAX_TIMER_MS) {
       this.#timer = setTimeout(this.#onAbort, timeLimitMs);
     }
-    caller?.addEventListener('abort', this.#onAbort, { once: true });
+    if (caller) {
+      // Node.js 18 prints a warning otherwise when many calls have the same signal; newer versions do not.
+      setMaxListeners(0, caller);
+      caller.addEventListener('abort', this.#onAbort, { once: true });
+    }
   }
 
   get signal() {
