@@ -1,6 +1,8 @@
 //! One program with two names, as packages have it: the daemon is a link to the command line. Also what it holds open.
 
+use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::support::daemon::{Counts, Home, leave_surroundings};
@@ -50,11 +52,17 @@ fn an_idle_daemon_holds_few_descriptors() {
     if !nix::unistd::geteuid().is_root() {
         return;
     }
-    // Those of cargo are inherited, and are pipes; the connections of this test end.
-    wait_for("few descriptors", || {
-        let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.child.0.id())).unwrap();
-        let open = open.flatten().filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok());
-        let own = open.filter(|target| !target.to_string_lossy().starts_with("pipe:")).count();
+    let pid = daemon.child.0.id().to_string();
+    wait_for("few descriptors, once the connections of this test have ended", || {
+        // What the daemon inherited from this process is not its own.
+        let inherited = open_files("self");
+        let own = open_files(&pid).into_iter().filter(|file| !inherited.contains(file)).count();
         (own <= DESCRIPTORS_MAX).then_some(())
     });
+}
+
+/// What the descriptors of a process lead to.
+fn open_files(process: &str) -> Vec<PathBuf> {
+    let descriptors = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    descriptors.flatten().filter_map(|descriptor| fs::read_link(descriptor.path()).ok()).collect()
 }
