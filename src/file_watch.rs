@@ -8,14 +8,13 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use tokio::io::unix::AsyncFd;
 
-use crate::async_fd::watch_readable;
+use crate::async_fd::{Registered, watch_readable};
 
 /// Replacing a file takes several steps: how long to wait after the first one.
 pub(crate) const SETTLE_TIME: Duration = Duration::from_millis(100);
@@ -24,8 +23,7 @@ const SYMLINKS_MAX: usize = 40;
 
 /// A watch on some files.
 pub(crate) struct FileWatch {
-    inotify: Inotify,
-    events: AsyncFd<OwnedFd>,
+    inotify: AsyncFd<Registered<Inotify>>,
     /// The watched names, each with its directory.
     names: BTreeSet<(WatchDescriptor, OsString)>,
 }
@@ -33,9 +31,8 @@ pub(crate) struct FileWatch {
 impl FileWatch {
     /// Watches from now on.
     pub(crate) fn on<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        let events = watch_readable(inotify.as_fd().try_clone_to_owned()?)?;
-        let mut watch = Self { inotify, events, names: BTreeSet::new() };
+        let inotify = watch_readable(Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?)?;
+        let mut watch = Self { inotify, names: BTreeSet::new() };
         for path in paths {
             watch.watch_path(&std::path::absolute(path)?);
         }
@@ -45,8 +42,8 @@ impl FileWatch {
     /// Ends when something happened to one of the files. The change may not be complete: see [`SETTLE_TIME`].
     pub(crate) async fn changed(&self) -> io::Result<()> {
         loop {
-            let mut ready = self.events.readable().await?;
-            let read = ready.try_io(|_| Ok(self.inotify.read_events()?));
+            let mut ready = self.inotify.readable().await?;
+            let read = ready.try_io(|inotify| Ok(inotify.get_ref().0.read_events()?));
             // An error of `try_io` means that there was nothing to read.
             if let Ok(events) = read
                 && events?.iter().any(|event| self.is_relevant(event))
@@ -103,7 +100,7 @@ impl FileWatch {
             | AddWatchFlags::IN_DELETE_SELF
             | AddWatchFlags::IN_MOVE_SELF
             | AddWatchFlags::IN_ONLYDIR;
-        match self.inotify.add_watch(directory, events) {
+        match self.inotify.get_ref().0.add_watch(directory, events) {
             Ok(watch) => {
                 self.names.insert((watch, name.to_owned()));
             }

@@ -13,6 +13,7 @@
 //! here polls.
 
 mod group;
+mod heap;
 mod space_check;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ use crate::model::{Backlog, DiskState};
 use crate::store::{NoteChange, Op, Queue, QueueLimits, StoreError, Transaction};
 use crate::telemetry::metrics::histogram::Histogram;
 use group::{Pending, PendingGroup, PendingOp, fail_all};
+use heap::release_unused_memory;
 use space_check::SpaceCheck;
 
 /// The most operations in one commit.
@@ -235,6 +237,8 @@ impl QueueStore {
                     actor.schedule_space_check(ctx);
                     if more {
                         actor.schedule_maintenance(ctx);
+                    } else {
+                        release_unused_memory();
                     }
                 }
                 Err(error) => actor.on_store_error(&error, ctx),

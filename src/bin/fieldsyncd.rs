@@ -1,10 +1,7 @@
-//! `fieldsyncd`: the daemon.
+//! `fieldsyncd`: the daemon alone, as tests start it. Packages have a link to `fieldsync` instead.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use fieldsync::daemon::{self, DaemonOptions};
-
 fn main() -> ExitCode {
-    ExitCode::from(daemon::run(&DaemonOptions::parse()))
+    fieldsync::daemon::main()
 }

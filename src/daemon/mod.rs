@@ -22,10 +22,13 @@ mod status_reporter;
 mod stop;
 mod watchdog;
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use actix::prelude::*;
+use clap::Parser;
 use tokio::sync::watch;
 
 use crate::actors::connectivity::AttachProber;
@@ -52,9 +55,11 @@ use socket::ApiSocket;
 use start_actors::start_actors;
 use stop::Deadline;
 
+const PROGRAM_NAME: &str = "fieldsyncd";
+
 /// Keeps records of apps durably and syncs them to the server when connectivity allows.
-#[derive(Clone, Debug, clap::Parser)]
-#[command(name = "fieldsyncd", version)]
+#[derive(Clone, Debug, Parser)]
+#[command(name = PROGRAM_NAME, version)]
 pub struct DaemonOptions {
     /// Configuration file, or a directory with files *.toml [default: /etc/fieldsync/config.toml, if it exists]
     #[arg(long, value_name = "PATH")]
@@ -67,8 +72,18 @@ pub struct DaemonOptions {
     pub quiet: bool,
 }
 
+/// Whether a program was started under the daemon's name. A package has one program with two names.
+pub fn is_named(program: Option<&OsStr>) -> bool {
+    program.and_then(|program| Path::new(program).file_name()).is_some_and(|name| name == PROGRAM_NAME)
+}
+
+/// Parses the arguments of the process, and runs the daemon.
+pub fn main() -> ExitCode {
+    ExitCode::from(run(&DaemonOptions::parse()))
+}
+
 /// Runs the daemon and returns its exit code.
-pub fn run(options: &DaemonOptions) -> u8 {
+fn run(options: &DaemonOptions) -> u8 {
     memory::protect_memory();
     let location = ConfigLocation::new(options.config.as_deref());
     if options.check_only {

@@ -1,11 +1,9 @@
 //! `GET /v1/openapi.json`: the description of the local API, generated from its handlers and types.
 //!
-//! It is built on the first request for it. This file adds what the handlers do not declare: the errors of each call, which
-//! calls are for admins, and the data of events.
+//! It is served from `openapi.json`, because the code that generates it is many times as large; a test compares the two.
+//! This file adds what the handlers do not declare: the errors of each call, which calls are for admins, and the data of
+//! events.
 
-use std::sync::OnceLock;
-
-use bytes::Bytes;
 use hyper::StatusCode;
 use serde_json::json;
 use utoipa::OpenApi;
@@ -82,6 +80,9 @@ use crate::protocol::wire::ErrorBody;
     ))
 )]
 struct ApiDocument;
+
+/// What [`build_document`] returns.
+const DOCUMENT: &str = include_str!("openapi.json");
 
 /// Each event, and the schema of its data.
 const EVENT_SCHEMAS: [(&str, &str); 8] = [
@@ -205,14 +206,11 @@ fn is_for_admins(operation: &str) -> bool {
     responses((status = 200, description = "OpenAPI 3.1.", body = Object)),
 )]
 pub(super) async fn get_openapi(state: &ApiState) -> Result<HttpResponse, ApiError> {
-    static ENCODED: OnceLock<serde_json::Result<Bytes>> = OnceLock::new();
     let _permit = state.call_throttle.acquire().await?;
-    match ENCODED.get_or_init(|| serde_json::to_vec(&build_document()).map(Bytes::from)) {
-        Ok(json) => Ok(encoded_json_response(StatusCode::OK, json.clone())),
-        Err(error) => Err(ApiError::json_encoding_failed(error)),
-    }
+    Ok(encoded_json_response(StatusCode::OK, DOCUMENT))
 }
 
+#[cfg_attr(not(test), allow(dead_code, reason = "the program has the result"))]
 fn build_document() -> utoipa::openapi::OpenApi {
     let mut document = ApiDocument::openapi();
     let operations = document.paths.paths.values_mut().flat_map(|path| {
@@ -274,4 +272,24 @@ fn error_schema(status: u16, codes: Vec<&'static str>) -> Response {
         .description(description)
         .content("application/json", ContentBuilder::new().schema(Some(schema)).build())
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_served_document_is_the_generated_one() {
+        let generated = serde_json::to_string(&build_document()).unwrap();
+        if std::env::var_os("FIELDSYNC_WRITE_OPENAPI").is_some() {
+            fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/ipc/openapi.json"), generated).unwrap();
+            return;
+        }
+        assert!(
+            generated == DOCUMENT,
+            "openapi.json is not up to date: FIELDSYNC_WRITE_OPENAPI=1 cargo test --lib the_served_document"
+        );
+    }
 }

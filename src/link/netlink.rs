@@ -12,7 +12,7 @@ use nix::sys::socket::{
 };
 use tokio::io::unix::AsyncFd;
 
-use crate::async_fd::watch_readable;
+use crate::async_fd::{Registered, watch_readable};
 
 /// rtnetlink(7): links, IPv4 and IPv6 addresses, IPv4 and IPv6 routes.
 const ROUTE_GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
@@ -38,7 +38,7 @@ pub struct LinkChanges {
 
 /// Reports when links, addresses or routes change.
 #[derive(Debug)]
-pub struct LinkEvents(AsyncFd<OwnedFd>);
+pub struct LinkEvents(AsyncFd<Registered<OwnedFd>>);
 
 impl LinkEvents {
     /// Listens from now on.
@@ -59,7 +59,7 @@ impl LinkEvents {
 
 /// Reports when a power supply changes.
 #[derive(Debug)]
-pub struct PowerEvents(AsyncFd<OwnedFd>);
+pub struct PowerEvents(AsyncFd<Registered<OwnedFd>>);
 
 impl PowerEvents {
     /// Listens from now on. Events of other devices wake the process, too.
@@ -80,7 +80,7 @@ impl PowerEvents {
     }
 }
 
-fn open_socket(protocol: SockProtocol, groups: u32) -> io::Result<AsyncFd<OwnedFd>> {
+fn open_socket(protocol: SockProtocol, groups: u32) -> io::Result<AsyncFd<Registered<OwnedFd>>> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
     bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
@@ -88,7 +88,10 @@ fn open_socket(protocol: SockProtocol, groups: u32) -> io::Result<AsyncFd<OwnedF
 }
 
 /// Reads until the buffer is empty. `None` stands for messages that the kernel dropped.
-fn read_all(socket: &AsyncFd<OwnedFd>, mut on_messages: impl FnMut(Option<&[u8]>)) -> io::Result<()> {
+fn read_all(
+    socket: &AsyncFd<Registered<OwnedFd>>,
+    mut on_messages: impl FnMut(Option<&[u8]>),
+) -> io::Result<()> {
     let mut buffer = [0; BUFFER_BYTES];
     loop {
         match recv(socket.get_ref().as_raw_fd(), &mut buffer, MsgFlags::empty()) {

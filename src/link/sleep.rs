@@ -5,7 +5,7 @@
 //! monotonic clock does not. See `timerfd_create(2)`, `TFD_TIMER_CANCEL_ON_SET`.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -14,7 +14,7 @@ use nix::sys::timerfd::{ClockId as TimerClock, Expiration, TimerFd, TimerFlags, 
 use nix::time::{ClockId, clock_gettime};
 use tokio::io::unix::AsyncFd;
 
-use crate::async_fd::watch_readable;
+use crate::async_fd::{Registered, watch_readable};
 
 /// A shorter sleep breaks no connection, and the two clocks are not read at the same instant.
 const SLEEP_MIN: Duration = Duration::from_secs(1);
@@ -24,8 +24,7 @@ const TIMER_MAX: Duration = Duration::from_secs(libc::time_t::MAX.unsigned_abs()
 /// Reports when the device wakes up.
 #[derive(Debug)]
 pub struct SleepDetector {
-    timer: TimerFd,
-    expired: AsyncFd<OwnedFd>,
+    timer: AsyncFd<Registered<TimerFd>>,
     total_sleep: Duration,
 }
 
@@ -35,8 +34,7 @@ impl SleepDetector {
         let timer =
             TimerFd::new(TimerClock::CLOCK_REALTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
         arm_timer(&timer)?;
-        let expired = watch_readable(timer.as_fd().try_clone_to_owned()?)?;
-        Ok(Self { timer, expired, total_sleep: total_sleep()? })
+        Ok(Self { timer: watch_readable(timer)?, total_sleep: total_sleep()? })
     }
 
     /// Waits until the device has slept, and returns for how long.
@@ -53,14 +51,14 @@ impl SleepDetector {
     /// it slept.
     pub async fn wait_for_clock_jump(&mut self) -> io::Result<Duration> {
         loop {
-            self.expired.readable().await?.clear_ready();
+            self.timer.readable().await?.clear_ready();
             let mut expirations = [0; 8];
-            match nix::unistd::read(self.timer.as_fd(), &mut expirations) {
+            match nix::unistd::read(self.timer.get_ref().0.as_fd(), &mut expirations) {
                 Ok(_) | Err(Errno::ECANCELED) => {}
                 Err(Errno::EAGAIN | Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             }
-            arm_timer(&self.timer)?;
+            arm_timer(&self.timer.get_ref().0)?;
             let total = total_sleep()?;
             let slept = total.saturating_sub(self.total_sleep);
             self.total_sleep = total;

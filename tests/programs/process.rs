@@ -6,6 +6,7 @@ mod effects;
 mod in_effect;
 mod keys;
 mod layers;
+mod one_program;
 mod refused;
 mod reload;
 pub(crate) mod signals;
