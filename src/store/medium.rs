@@ -181,9 +181,9 @@ impl Directory {
 }
 
 /// The limit on the size of files of this process (`RLIMIT_FSIZE`), if there is one.
+#[allow(clippy::useless_conversion, reason = "it has 32 bits on 32-bit devices")]
 fn file_size_limit() -> Option<u64> {
     let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE).ok()?;
-    #[allow(clippy::useless_conversion, reason = "it has 32 bits on 32-bit devices")]
     (limit != RLIM_INFINITY).then_some(u64::from(limit))
 }
 

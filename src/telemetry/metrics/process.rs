@@ -36,9 +36,9 @@ impl ProcessUsage {
     }
 }
 
+#[allow(clippy::useless_conversion, reason = "it has 32 bits on 32-bit devices")]
 fn read_open_files_max() -> Option<u64> {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-    #[allow(clippy::useless_conversion, reason = "it has 32 bits on 32-bit devices")]
     Some(u64::from(soft))
 }
 
