@@ -18,8 +18,8 @@ use crate::async_fd::{Registered, watch_readable};
 
 /// A shorter sleep breaks no connection, and the two clocks are not read at the same instant.
 const SLEEP_MIN: Duration = Duration::from_secs(1);
-/// The latest time of a timer: it must never expire.
-const TIMER_MAX: Duration = Duration::from_secs(libc::time_t::MAX.unsigned_abs());
+/// The latest time of a timer: it should never expire.
+const TIMER_MAX: TimeSpec = TimeSpec::new(libc::time_t::MAX, 0);
 
 /// Reports when the device wakes up.
 #[derive(Debug)]
@@ -54,8 +54,9 @@ impl SleepDetector {
             self.timer.readable().await?.clear_ready();
             let mut expirations = [0; 8];
             match nix::unistd::read(self.timer.get_ref().0.as_fd(), &mut expirations) {
-                Ok(_) | Err(Errno::ECANCELED) => {}
-                Err(Errno::EAGAIN | Errno::EINTR) => continue,
+                Err(Errno::ECANCELED) => {}
+                // It expired: a device with 32-bit time is in the year 2038. Armed again, it would expire at once.
+                Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             }
             arm_timer(&self.timer.get_ref().0)?;
@@ -69,7 +70,7 @@ impl SleepDetector {
 
 fn arm_timer(timer: &TimerFd) -> nix::Result<()> {
     let flags = TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
-    timer.set(Expiration::OneShot(TimeSpec::from_duration(TIMER_MAX)), flags)
+    timer.set(Expiration::OneShot(TIMER_MAX), flags)
 }
 
 /// How long the device slept since it booted.

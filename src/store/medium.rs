@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise, posix_fallocate};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
-use nix::sys::statvfs::fstatvfs;
 use redb::{Builder, Database, DatabaseError, StorageError};
+use rustix::fs::fstatvfs;
 
 use super::error::OpenError;
 use super::error::StoreError;
@@ -181,9 +181,10 @@ impl Directory {
 }
 
 /// The limit on the size of files of this process (`RLIMIT_FSIZE`), if there is one.
+#[allow(clippy::useless_conversion, reason = "it has 32 bits on 32-bit devices")]
 fn file_size_limit() -> Option<u64> {
     let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE).ok()?;
-    (limit != RLIM_INFINITY).then_some(limit)
+    (limit != RLIM_INFINITY).then_some(u64::from(limit))
 }
 
 fn is_same_file(one: &Path, other: &Path) -> bool {
@@ -284,13 +285,13 @@ impl Medium for Directory {
 
     fn free_bytes(&self) -> Option<u64> {
         let room = fstatvfs(&self.lock).ok()?;
-        let free = room.blocks_available().saturating_mul(room.fragment_size());
+        let free = room.f_bavail.saturating_mul(room.f_frsize);
         Some(self.room_below_file_limit().map_or(free, |left| left.min(free)))
     }
 
     fn capacity_bytes(&self) -> Option<u64> {
         let room = fstatvfs(&self.lock).ok()?;
-        let capacity = room.blocks().saturating_mul(room.fragment_size());
+        let capacity = room.f_blocks.saturating_mul(room.f_frsize);
         Some(file_size_limit().map_or(capacity, |limit| limit.min(capacity)))
     }
 
@@ -305,9 +306,11 @@ impl Medium for Directory {
             _ => {}
         }
         self.reserved = 0;
-        let Some(length) = i64::try_from(bytes).ok().filter(|length| *length > 0) else {
+        if bytes == 0 {
             return Ok(());
-        };
+        }
+        // On a 32-bit device, this call allocates at most 2 GiB.
+        let length = libc::off_t::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let file = private_file_options().create_new(true).open(&path)?;
         if let Err(error) = posix_fallocate(&file, 0, length) {
             drop(file);

@@ -85,7 +85,7 @@ take_packages() {
         fieldsync-gateway) gateway=$(realpath "$package") ;;
         esac
     done
-    [ -n "$device" ] && [ -n "$gateway" ] || { echo "$0 needs both packages, as packaging/build-deb prints them" >&2; exit 2; }
+    [ -n "$device" ] && [ -n "$gateway" ] || { echo "$0 needs both packages, as packaging/build prints them" >&2; exit 2; }
 }
 
 # build TREE OUTPUT: builds a package from an unpacked one.

@@ -17,7 +17,7 @@ use actix_web::dev::{AppConfig, Server};
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::socket::{Backlog, listen};
 use rustls::ServerConfig;
 
@@ -30,7 +30,7 @@ pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Threads that take requests.
 const WORKER_THREADS: usize = 2;
 /// File descriptors for each connection: its own, and a share of those for the ledger and the destination.
-const DESCRIPTORS_PER_CONNECTION: u64 = 2;
+const DESCRIPTORS_PER_CONNECTION: rlim_t = 2;
 /// Threads of each worker that decode and validate bodies.
 const VALIDATION_THREADS: usize = 2;
 /// Longer than clients keep an idle connection, so that the server never closes one while a request
@@ -45,7 +45,8 @@ const CLOSED_BY_CLIENT: [io::ErrorKind; 3] =
 
 /// Makes room for so many connections. Without it, fewer are accepted.
 pub(super) fn prepare_for_connections(listener: &TcpListener, connections_max: usize) {
-    let wanted = (connections_max as u64).saturating_mul(DESCRIPTORS_PER_CONNECTION);
+    let connections = rlim_t::try_from(connections_max).unwrap_or(rlim_t::MAX);
+    let wanted = connections.saturating_mul(DESCRIPTORS_PER_CONNECTION);
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         if soft >= wanted.min(hard) {
             Ok(())

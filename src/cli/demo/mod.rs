@@ -160,7 +160,7 @@ fn next_steps(is_installed: bool) -> &'static [&'static str] {
             "",
             "Next",
             "  Build the package in a clone of the repository, and install it (docs/install.md):",
-            "    sudo apt install \"$(packaging/build-deb -p fieldsync)\"",
+            "    sudo apt install \"$(packaging/build -p fieldsync)\"",
             "  Then connect the device to your server:",
             "    sudo fieldsync setup --url https://YOUR-SERVER --token-file FILE",
         ]

@@ -1,10 +1,11 @@
 //! Whether the disk of the queue has space, can be written, and holds damaged stores.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
-use nix::sys::statvfs::{FsFlags, statvfs};
+use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use super::finding::{Finding, or_ok};
 use crate::api::Status;
@@ -56,13 +57,13 @@ pub(super) fn check_disk(config: &Config, status: Option<&Status>) -> Vec<Findin
     findings
 }
 
-fn read_disk_info(directory: &Path) -> nix::Result<DiskInfo> {
+fn read_disk_info(directory: &Path) -> io::Result<DiskInfo> {
     let existing = nearest_existing(directory);
     let (numbers, system) = (statvfs(&existing)?, statfs(&existing)?);
     Ok(DiskInfo {
-        free: numbers.blocks_available().saturating_mul(numbers.fragment_size()),
-        free_files: (numbers.files() > 0).then(|| numbers.files_available()),
-        is_read_only: numbers.flags().contains(FsFlags::ST_RDONLY),
+        free: numbers.f_bavail.saturating_mul(numbers.f_frsize),
+        free_files: (numbers.f_files > 0).then_some(numbers.f_favail),
+        is_read_only: numbers.f_flag.contains(StatVfsMountFlags::RDONLY),
         kind: system.filesystem_type(),
     })
 }

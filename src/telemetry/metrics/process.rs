@@ -31,9 +31,15 @@ impl ProcessUsage {
             resident_bytes: find_bytes(&status, "VmRSS:"),
             virtual_bytes: find_bytes(&status, "VmSize:"),
             open_files: open_files.map(|count| count as u64),
-            open_files_max: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft),
+            open_files_max: read_open_files_max(),
         }
     }
+}
+
+#[allow(clippy::useless_conversion, reason = "it has 32 bits on 32-bit devices")]
+fn read_open_files_max() -> Option<u64> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    Some(u64::from(soft))
 }
 
 fn time_of(time: TimeVal) -> Duration {
