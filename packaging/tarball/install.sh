@@ -132,10 +132,10 @@ target_of() {
     esac
 }
 
-# is_wanted FILE: a script of OpenRC would only confuse where there is none.
+# is_wanted FILE: systemd would take a script of OpenRC for one of System V.
 is_wanted() {
     case $1 in
-    etc/init.d/*) has openrc-run || [ -x "$root/sbin/openrc-run" ] ;;
+    etc/init.d/*) [ -x "$root/sbin/openrc-run" ] && [ ! -e "$root/usr/bin/systemctl" ] ;;
     etc/fieldsync/* | etc/fieldsync-gateway/* | etc/default/*) return 1 ;;
     *) return 0 ;;
     esac

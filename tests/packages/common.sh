@@ -5,22 +5,26 @@
 # shellcheck source=tests/boot/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../boot/common.sh"
 
+root=
 older_version=0.1.9
 # shellcheck disable=SC2034 # Used by the tests of the formats.
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$repository/Cargo.toml")
 older=$repository/target/test-packages/older
 newer=$repository/target/test-packages/newer
 
-# The archive of a Debian without systemd, with OpenRC and BusyBox; made once.
+# The archive of a Debian without systemd, with OpenRC; made once.
 base_without_systemd() {
     local archive=$repository/target/boot/openrc.tar tree
     if [ ! -s "$archive" ]; then
         mkdir -p "$repository/target/boot"
         tree=$(mktemp -d "$repository/target/boot/openrc.XXXX")
         chmod 755 "$tree"
-        debootstrap --variant=minbase --include=sysvinit-core,openrc,busybox trixie "$tree" \
+        # debootstrap does not understand that openrc is instead of sysv-rc.
+        { debootstrap --variant=minbase trixie "$tree" &&
+            systemd-nspawn --quiet --register=no --keep-unit --pipe --directory="$tree" --setenv=DEBIAN_FRONTEND=noninteractive \
+                apt-get install -qy --no-install-recommends openrc; } </dev/null \
             >"$repository/target/boot/debootstrap-openrc.log" 2>&1 || { rm -rf "$tree"; return 1; }
-        rm -f "$tree"/var/cache/apt/archives/*.deb
+        rm -rf "$tree"/var/cache/apt/archives/*.deb "$tree"/var/lib/apt/lists/*
         tar -C "$tree" -cf "$archive.part" .
         mv "$archive.part" "$archive"
         rm -rf "$tree"
@@ -172,9 +176,16 @@ goes_through_an_upgrade() {
 # goes_through_openrc INSTALL UPGRADE REMOVE: the service under OpenRC, which is started without being PID 1.
 goes_through_openrc() {
     local install=$1 upgrade=$2 remove=$3
+    # Debian's OpenRC leaves mounts to other packages.
+    printf '%s\n' '#!/sbin/openrc-run' 'start() { return 0; }' >"$root/etc/init.d/localmount"
+    chmod 0755 "$root/etc/init.d/localmount"
+    files_of "$root" >"$room/before"
     holds "the service is installed, started, upgraded, stopped and removed" inside env PATH="${PROGRAMS-/usr/bin}:/usr/sbin:/usr/bin:/sbin:/bin" sh -euc "
-        mkdir -p /run/openrc
-        touch /run/openrc/softlevel
+        # As if OpenRC had booted the system.
+        for directory in daemons exclusive failed hotplugged inactive options scheduled started starting stopping wasinactive tmp; do
+            mkdir -p /run/openrc/\$directory
+        done
+        echo default >/run/openrc/softlevel
         wait_for() { n=0; until \"\$@\" >/dev/null 2>&1; do n=\$((n + 1)); [ \$n -lt 300 ] || { echo \"no: \$*\"; exit 1; }; sleep 0.1; done; }
         $install
         rc-update add fieldsync default >/dev/null 2>&1 || true
