@@ -17,7 +17,7 @@ umask 022
 say() { echo "$package: $*"; }
 fail() { echo "${package-install.sh}: $*" >&2; exit 1; }
 refuse() { fail "nothing was changed: $*"; }
-usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "$0" | sed '$d'; }
+usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
 here=$(CDPATH='' cd "$(dirname "$0")" && pwd)
@@ -303,7 +303,8 @@ install_package() {
     if [ "$new" = no ]; then
         say "version $(value version) replaces the former one; configuration and state are as before"
     else
-        say "version $(value version) is installed in $root$prefix; to remove it: sh $prefix/lib/$package/install.sh --uninstall"
+        say "version $(value version) is installed in $root$prefix"
+        [ -n "$root" ] || say "to remove it: sh $prefix/lib/$package/install.sh --uninstall"
     fi
 }
 
