@@ -1,0 +1,375 @@
+#!/bin/sh
+# Installs, upgrades and removes the package beside this script, on systems that no other package of fieldsync fits.
+#
+#   sudo ./install.sh [--prefix DIR] [--no-start]       installs or upgrades
+#   sudo ./install.sh --uninstall [--purge]             removes; configuration and records stay without --purge
+#
+# --prefix DIR   where programs, manual pages and documentation go; default: /usr/local
+# --no-start     enables and starts nothing
+# --purge        also deletes the configuration and the state, but no record that is not sent
+# DESTDIR=DIR    installs into the tree of an image: nothing is started, and any architecture is accepted
+#
+# Before anything is changed, the files are compared with SHA256SUMS, and the device with what the programs need. The
+# files that were installed are listed in PREFIX/lib/PACKAGE/manifest. A copy of this script beside it can uninstall.
+set -eu
+umask 022
+
+say() { echo "$package: $*"; }
+fail() { echo "${package-install.sh}: $*" >&2; exit 1; }
+refuse() { fail "nothing was changed: $*"; }
+usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+here=$(CDPATH='' cd "$(dirname "$0")" && pwd)
+root=${DESTDIR-}
+root=${root%/}
+prefix=
+action=install
+purge=no
+start=yes
+while [ "$#" -gt 0 ]; do
+    case $1 in
+    --uninstall) action=uninstall ;;
+    --purge) purge=yes ;;
+    --no-start) start=no ;;
+    --prefix) [ "$#" -ge 2 ] || { usage >&2; exit 2; }; prefix=$2; shift ;;
+    --prefix=*) prefix=${1#--prefix=} ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+    esac
+    shift
+done
+[ "$purge" = no ] || [ "$action" = uninstall ] || { usage >&2; exit 2; }
+if [ -n "$root" ]; then
+    start=no
+fi
+
+# Names that packaging/tarball/pack wrote: package, version, arch, glibc.
+value() { sed -n "s/^$1=//p" "$here/package"; }
+[ -r "$here/package" ] || fail "the file $here/package is missing: unpack the whole tarball"
+package=$(value package)
+case $package in
+fieldsync) program=fieldsyncd units="fieldsync.socket fieldsync.service" ;;
+fieldsync-gateway) program=fieldsync-gateway units=fieldsync-gateway.service ;;
+*) fail "the file $here/package is damaged: unpack the tarball again" ;;
+esac
+service=$package.service
+# The copy that an installation left in PREFIX/lib/PACKAGE knows its prefix.
+if [ -z "$prefix" ] && [ -r "$here/prefix" ]; then
+    prefix=$(cat "$here/prefix")
+fi
+prefix=${prefix:-/usr/local}
+prefix=${prefix%/}
+case $prefix in /*) ;; *) fail "--prefix must begin with /" ;; esac
+case $prefix in *[!A-Za-z0-9/._+-]*) fail "--prefix may contain only letters, digits and /._+-" ;; esac
+library=$root$prefix/lib/$package
+manifest=$library/manifest
+
+[ -n "$root" ] || [ "$(id -u)" = 0 ] || refuse "only root may do this: use sudo"
+
+systemd_runs() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
+openrc_runs() { [ -z "$root" ] && has rc-service && [ -d /run/openrc ]; }
+# systemctl works on the files of an image, too.
+on_units() { systemctl ${root:+--root="$root"} --no-reload "$@"; }
+is_user() { grep -q "^$package:" "$root/etc/passwd" 2>/dev/null && grep -q "^$package:" "$root/etc/group" 2>/dev/null; }
+
+# --- Checks, which change nothing
+
+check_files() {
+    has sha256sum || refuse "the command sha256sum is missing, so the files cannot be verified"
+    [ -r "$here/SHA256SUMS" ] || refuse "the file SHA256SUMS is missing: unpack the whole tarball"
+    (cd "$here" && sha256sum -c SHA256SUMS >/dev/null 2>&1) ||
+        refuse "a file differs from SHA256SUMS, or is missing: download and unpack the tarball again"
+    listed=$(wc -l <"$here/SHA256SUMS")
+    present=$(cd "$here" && find . -type f ! -path ./SHA256SUMS | wc -l)
+    [ "$listed" -eq "$present" ] || refuse "there are files that SHA256SUMS does not list: unpack the tarball into an empty directory"
+}
+
+# is_older A B: compares versions like 2.31
+is_older() {
+    awk -v a="$1" -v b="$2" 'BEGIN { split(a, x, "."); split(b, y, ".")
+        exit !(x[1] + 0 < y[1] + 0 || (x[1] + 0 == y[1] + 0 && x[2] + 0 < y[2] + 0)) }'
+}
+
+check_device() {
+    [ -z "$root" ] || return 0
+    arch=$(value arch)
+    machine=$(uname -m)
+    # A kernel of 64 bits may run a system of 32 bits.
+    case $arch/$machine in
+    amd64/x86_64 | arm64/aarch64 | armhf/armv7* | armhf/armv8* | armhf/aarch64) ;;
+    *) refuse "this tarball is for $arch, and this machine is $machine: download the tarball for it" ;;
+    esac
+    needed=$(value glibc)
+    present=$({ getconf GNU_LIBC_VERSION 2>/dev/null || ldd --version 2>/dev/null || true; } |
+        sed -n '1s/.*[^0-9.]\([0-9][0-9]*\.[0-9][0-9]*\).*/\1/p')
+    if [ -n "$present" ] && is_older "$present" "$needed"; then
+        refuse "the programs need glibc $needed, and this system has $present: upgrade the system first"
+    fi
+    if ! "$here/files/usr/bin/$program" --version >/dev/null 2>&1; then
+        case $(ldd --version 2>&1 || true) in
+        *musl*) refuse "the programs need glibc $needed, and this system has musl instead" ;;
+        esac
+        refuse "the programs do not start on this system: they need glibc $needed for $arch, and a directory whose programs may run"
+    fi
+    # Two services of one name would compete.
+    if [ "$prefix" != /usr ] && [ ! -e "$manifest" ] && [ -e "/usr/bin/$program" ]; then
+        refuse "/usr/bin/$program is there already, from another package: remove that first"
+    fi
+}
+
+# --- Files
+
+# Where a file of the tree goes: system directories that programs search are the same for every prefix.
+target_of() {
+    case $1 in
+    usr/lib/systemd/catalog/* | etc/init.d/*) echo "/$1" ;;
+    usr/lib/systemd/* | usr/lib/sysusers.d/* | usr/lib/tmpfiles.d/*)
+        # Those in /usr/lib are the distribution's.
+        if [ "$prefix" = /usr ]; then echo "/$1"; else echo "/etc/${1#usr/lib/}"; fi ;;
+    usr/*) echo "$prefix/${1#usr/}" ;;
+    *) echo "/$1" ;;
+    esac
+}
+
+# is_wanted FILE: systemd would take a script of OpenRC for one of System V.
+is_wanted() {
+    case $1 in
+    etc/init.d/*) [ -x "$root/sbin/openrc-run" ] && [ ! -e "$root/usr/bin/systemctl" ] ;;
+    etc/fieldsync/* | etc/fieldsync-gateway/* | etc/default/*) return 1 ;;
+    *) return 0 ;;
+    esac
+}
+
+# put SOURCE TARGET: replaces the file in one step, so that a program that runs keeps its own.
+put() {
+    mkdir -p "$(dirname "$root$2")"
+    cp "$1" "$root$2.new"
+    case $2 in
+    "$prefix"/bin/* | "$prefix"/lib/"$package"/install.sh | */system-generators/* | /etc/init.d/*) chmod 0755 "$root$2.new" ;;
+    *) chmod 0644 "$root$2.new" ;;
+    esac
+    case $2 in
+    *.service | */system-generators/* | /etc/init.d/*)
+        sed "s|/usr/bin/fieldsync|$prefix/bin/fieldsync|g" "$1" >"$root$2.new" ;;
+    esac
+    mv -f "$root$2.new" "$root$2"
+    echo "$2" >>"$manifest.new"
+}
+
+install_files() {
+    mkdir -p "$library"
+    : >"$manifest.new"
+    (cd "$here/files" && find . -type f) | sed 's|^\./||' | sort >"$library/files.new"
+    while read -r file; do
+        if is_wanted "$file"; then
+            put "$here/files/$file" "$(target_of "$file")"
+        fi
+    done <"$library/files.new"
+    rm -f "$library/files.new"
+    put "$here/install.sh" "$prefix/lib/$package/install.sh"
+    put "$here/package" "$prefix/lib/$package/package"
+    echo "$prefix" >"$library/prefix"
+    printf '%s\n' "$prefix/lib/$package/prefix" "$prefix/lib/$package/manifest" >>"$manifest.new"
+    # What an older version had and this one has not.
+    if [ -e "$manifest" ]; then
+        while read -r file; do
+            grep -Fqx "$file" "$manifest.new" || remove_file "$file"
+        done <"$manifest"
+    fi
+    mv -f "$manifest.new" "$manifest"
+}
+
+# remove_file FILE: with the directories that are empty then.
+remove_file() {
+    rm -f "$root$1"
+    directory=$(dirname "$1")
+    while :; do
+        case $directory in
+        "$prefix" | / | /etc | /usr | /usr/lib | /usr/lib/systemd | /etc/systemd | /etc/systemd/system | /etc/init.d) break ;;
+        # Also directories of the system that were empty before.
+        "$prefix"/bin | "$prefix"/lib | "$prefix"/share | "$prefix"/share/man) break ;;
+        esac
+        rmdir "$root$directory" 2>/dev/null || break
+        directory=$(dirname "$directory")
+    done
+}
+
+# Configuration files are created once, and then belong to the administrator.
+install_configuration() {
+    if [ "$package" = fieldsync ]; then
+        mkdir -p "$root/etc/fieldsync/conf.d"
+        [ -e "$root/etc/fieldsync/config.toml" ] || cp "$here/files/etc/fieldsync/config.toml" "$root/etc/fieldsync/config.toml"
+        return
+    fi
+    if [ ! -d "$root/etc/$package" ]; then
+        mkdir -p "$root/etc"
+        mkdir -m 0750 "$root/etc/$package"
+    fi
+    mkdir -p "$root/etc/default"
+    [ -e "$root/etc/default/$package" ] || cp "$here/files/etc/default/$package" "$root/etc/default/$package"
+    if [ ! -e "$root/etc/$package/config.toml" ]; then
+        # An address of a database may contain a password.
+        (umask 027 && cp "$here/files/etc/$package/config.toml" "$root/etc/$package/config.toml")
+    fi
+    if is_user; then
+        group=$(sed -n "s/^$package:[^:]*:\([0-9]*\):.*/\1/p" "$root/etc/group")
+        chgrp "$group" "$root/etc/$package" "$root/etc/$package/config.toml"
+    fi
+}
+
+create_user() {
+    is_user && return
+    if has systemd-sysusers; then
+        systemd-sysusers ${root:+--root="$root"} "$root$(target_of "usr/lib/sysusers.d/$package.conf")" && return
+    fi
+    if [ -n "$root" ]; then
+        say "the image has no user $package: systemd creates it at the first boot; otherwise create it in the image"
+    elif has groupadd && has useradd; then
+        grep -q "^$package:" /etc/group || groupadd --system "$package"
+        grep -q "^$package:" /etc/passwd || useradd --system --gid "$package" --no-create-home \
+            --home-dir "/var/lib/$package" --shell /sbin/nologin "$package"
+    elif has addgroup && has adduser; then
+        # BusyBox
+        grep -q "^$package:" /etc/group || addgroup -S "$package"
+        grep -q "^$package:" /etc/passwd || adduser -S -D -H -h "/var/lib/$package" -s /sbin/nologin -G "$package" "$package"
+    else
+        say "there is no command to create the user $package: create it, with a group of the same name"
+    fi
+}
+
+# --- The service
+
+# start_service IS_NEW: only the first installation enables the service, and only the device's.
+start_service() {
+    # shellcheck disable=SC2086
+    if systemd_runs; then
+        systemctl daemon-reload
+        systemd-tmpfiles --create "$package.conf" || true
+        journalctl --update-catalog 2>/dev/null || true
+        if [ "$1" = no ]; then
+            systemctl try-restart "$service" || true
+        elif [ "$package" = fieldsync ] && [ "$start" = yes ]; then
+            systemctl --quiet enable --now $units || say "the service did not start: systemctl status $package"
+        fi
+    elif has systemctl; then
+        if [ "$1" = yes ] && [ "$package" = fieldsync ] && { [ "$start" = yes ] || [ -n "$root" ]; }; then
+            on_units --quiet enable $units || true
+        fi
+    elif has rc-update && [ -z "$root" ]; then
+        if [ "$1" = yes ] && [ "$package" = fieldsync ] && [ "$start" = yes ]; then
+            rc-update --quiet add "$package" default || true
+        fi
+        if openrc_runs; then
+            if [ "$1" = no ]; then
+                rc-service --ifstarted "$package" restart || true
+            elif [ "$package" = fieldsync ] && [ "$start" = yes ]; then
+                rc-service "$package" start || true
+            fi
+        fi
+    elif [ -z "$root" ]; then
+        say "there is neither systemd nor OpenRC: start $prefix/bin/$program as the user $package yourself"
+    fi
+}
+
+stop_service() {
+    # shellcheck disable=SC2086
+    if systemd_runs; then
+        # The socket comes first, because the next caller would start the daemon again.
+        systemctl --quiet --no-reload disable --now $units 2>/dev/null || true
+        systemctl clean --what=fdstore "$service" >/dev/null 2>&1 || true
+    elif has systemctl; then
+        on_units --quiet disable $units 2>/dev/null || true
+    fi
+    if openrc_runs; then
+        rc-service --ifstarted "$package" stop || true
+    fi
+    if [ -z "$root" ] && has rc-update; then
+        rc-update --quiet --all delete "$package" >/dev/null 2>&1 || true
+    fi
+}
+
+# --- Actions
+
+install_package() {
+    check_files
+    check_device
+    new=yes
+    [ ! -e "$manifest" ] || new=no
+    install_files
+    create_user
+    install_configuration
+    start_service "$new"
+    if [ "$new" = no ]; then
+        say "version $(value version) replaces the former one; configuration and state are as before"
+    else
+        say "version $(value version) is installed in $root$prefix"
+        [ -n "$root" ] || say "to remove it: sh $prefix/lib/$package/install.sh --uninstall"
+    fi
+}
+
+# Deletes configuration and state, unless the state may hold records that are not sent.
+purge_state() {
+    state=$root/var/lib/$package
+    if [ "$unsent" = 0 ] && [ -d "$state" ]; then
+        find -H "$state" -mindepth 1 -delete
+        rmdir "$state" 2>/dev/null || true
+    elif [ -d "$state" ]; then
+        say "$state stays: it holds records that are not sent ($unsent). To send them, install the package again"
+    fi
+    # What "fieldsync setup" wrote: a device that is retired must not keep its token.
+    for file in token token-2 ca.pem; do
+        if grep -q "= \"/etc/fieldsync/$file\"" "$root/etc/$package/conf.d/10-setup.toml" 2>/dev/null; then
+            rm -f "$root/etc/fieldsync/$file"
+        fi
+    done
+    rm -f "$root/etc/$package/config.toml" "$root/etc/$package/conf.d/10-setup.toml"
+    [ "$package" = fieldsync ] || rm -f "$root/etc/default/$package"
+    rmdir "$root/etc/$package/conf.d" "$root/etc/$package" 2>/dev/null || true
+}
+
+# The number of records that are not sent, counted by the daemon's user, which owns the directory.
+count_unsent() {
+    queue=$root/var/lib/fieldsync
+    [ "$package" = fieldsync ] || { echo 0; return; }
+    if [ -n "$(find "$queue" -maxdepth 1 -name 'queue.redb.damaged-*' 2>/dev/null)" ]; then
+        echo "a damaged file may have some"
+    elif [ ! -e "$queue/queue.redb" ]; then
+        echo 0
+    elif [ -n "$root" ]; then
+        echo "an unknown number"
+    elif has setpriv; then
+        setpriv --reuid=fieldsync --regid=fieldsync --clear-groups "$prefix/bin/fieldsync" store count "$queue" 2>/dev/null ||
+            echo "an unknown number"
+    else
+        su -s /bin/sh fieldsync -c "'$prefix/bin/fieldsync' store count '$queue'" 2>/dev/null || echo "an unknown number"
+    fi
+}
+
+uninstall_package() {
+    [ -r "$manifest" ] || refuse "$package is not installed in $root$prefix: there is no $manifest. Name another --prefix"
+    stop_service
+    unsent=0
+    [ "$purge" = no ] || unsent=$(count_unsent)
+    list=$(mktemp)
+    cp "$manifest" "$list"
+    while read -r file; do
+        remove_file "$file"
+    done <"$list"
+    rm -f "$list"
+    if systemd_runs; then
+        systemctl daemon-reload
+        journalctl --update-catalog 2>/dev/null || true
+    fi
+    if systemd_runs || openrc_runs; then
+        rm -rf "/run/$package"
+    fi
+    if [ "$purge" = yes ]; then
+        purge_state
+        say "is removed"
+    else
+        say "is removed; /etc/$package, /var/lib/$package and the user $package stay"
+    fi
+}
+
+"${action}_package"
