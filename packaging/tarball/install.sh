@@ -144,6 +144,12 @@ is_wanted() {
 # put SOURCE TARGET: replaces the file in one step, so that a program that runs keeps its own.
 put() {
     mkdir -p "$(dirname "$root$2")"
+    echo "$2" >>"$manifest.new"
+    if [ -L "$1" ]; then
+        ln -s -f "$(readlink "$1")" "$root$2.new"
+        mv -f "$root$2.new" "$root$2"
+        return
+    fi
     cp "$1" "$root$2.new"
     case $2 in
     "$prefix"/bin/* | "$prefix"/lib/"$package"/install.sh | */system-generators/* | /etc/init.d/*) chmod 0755 "$root$2.new" ;;
@@ -154,13 +160,12 @@ put() {
         sed "s|/usr/bin/fieldsync|$prefix/bin/fieldsync|g" "$1" >"$root$2.new" ;;
     esac
     mv -f "$root$2.new" "$root$2"
-    echo "$2" >>"$manifest.new"
 }
 
 install_files() {
     mkdir -p "$library"
     : >"$manifest.new"
-    (cd "$here/files" && find . -type f) | sed 's|^\./||' | sort >"$library/files.new"
+    (cd "$here/files" && find . -type f -o -type l) | sed 's|^\./||' | sort >"$library/files.new"
     while read -r file; do
         if is_wanted "$file"; then
             put "$here/files/$file" "$(target_of "$file")"
