@@ -81,7 +81,7 @@ check_files() {
     (cd "$here" && sha256sum -c SHA256SUMS >/dev/null 2>&1) ||
         refuse "a file differs from SHA256SUMS, or is missing: download and unpack the tarball again"
     listed=$(wc -l <"$here/SHA256SUMS")
-    present=$(cd "$here" && find . -type f ! -path ./SHA256SUMS | wc -l)
+    present=$(cd "$here" && find . ! -type d ! -path ./SHA256SUMS | wc -l)
     [ "$listed" -eq "$present" ] || refuse "there are files that SHA256SUMS does not list: unpack the tarball into an empty directory"
 }
 
