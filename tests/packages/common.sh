@@ -12,48 +12,34 @@ version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$re
 older=$repository/target/test-packages/older
 newer=$repository/target/test-packages/newer
 
-# The archive of a Debian without systemd, with OpenRC; made once.
-base_without_systemd() {
-    local archive=$repository/target/boot/openrc.tar tree
+# derived NAME COMMAND…: the archive of the fresh Debian after commands that a shell in it runs; made once.
+derived() {
+    local archive=$repository/target/boot/$1.tar debian tree
     if [ ! -s "$archive" ]; then
-        mkdir -p "$repository/target/boot"
-        tree=$(mktemp -d "$repository/target/boot/openrc.XXXX")
+        debian=$(base)
+        tree=$(mktemp -d "$repository/target/boot/$1.XXXX")
         chmod 755 "$tree"
-        # debootstrap does not understand that openrc is instead of sysv-rc.
-        { debootstrap --variant=minbase trixie "$tree" &&
+        { tar -C "$tree" -xf "$debian" &&
             systemd-nspawn --quiet --register=no --keep-unit --pipe --directory="$tree" --setenv=DEBIAN_FRONTEND=noninteractive \
-                apt-get install -qy --no-install-recommends openrc; } </dev/null \
-            >"$repository/target/boot/debootstrap-openrc.log" 2>&1 || { rm -rf "$tree"; return 1; }
-        rm -rf "$tree"/var/cache/apt/archives/*.deb "$tree"/var/lib/apt/lists/*
+                sh -euc "apt-get update -q; $2; apt-get clean; rm -rf /var/lib/apt/lists/*"; } </dev/null \
+            >"$repository/target/boot/derived-$1.log" 2>&1 || { rm -rf "$tree"; return 1; }
         tar -C "$tree" -cf "$archive.part" .
         mv "$archive.part" "$archive"
         rm -rf "$tree"
     fi
     echo "$archive"
 }
-
-# The archive of a Debian with rpm; made once.
-base_with_rpm() {
-    local archive=$repository/target/boot/rpm.tar debian tree
-    if [ ! -s "$archive" ]; then
-        debian=$(base)
-        tree=$(mktemp -d "$repository/target/boot/rpm.XXXX")
-        chmod 755 "$tree"
-        { tar -C "$tree" -xf "$debian" &&
-            systemd-nspawn --quiet --register=no --keep-unit --pipe --directory="$tree" --setenv=DEBIAN_FRONTEND=noninteractive \
-                sh -ec 'apt-get update -q; apt-get install -qy --no-install-recommends rpm; apt-get clean; rm -rf /var/lib/apt/lists/*'; } </dev/null \
-            >"$repository/target/boot/apt-rpm.log" 2>&1 || { rm -rf "$tree"; return 1; }
-        tar -C "$tree" -cf "$archive.part" .
-        mv "$archive.part" "$archive"
-        rm -rf "$tree"
-    fi
-    echo "$archive"
+base_with_rpm() { derived rpm 'apt-get install -qy --no-install-recommends rpm'; }
+base_with_openrc() {
+    derived openrc 'apt-get install -qy --no-install-recommends --allow-remove-essential openrc systemd-sysv- systemd-
+        ! command -v systemctl'
 }
 
 # make_bases FORMAT…: the systems that the tests of these formats need.
 make_bases() {
+    base >/dev/null || return
     case " $* " in *" rpm "*) base_with_rpm >/dev/null || return ;; esac
-    case " $* " in *" apk "* | *" tar "*) base_without_systemd >/dev/null || return ;; esac
+    case " $* " in *" apk "* | *" tar "*) base_with_openrc >/dev/null || return ;; esac
 }
 
 # unpack_system ARCHIVE NAME: sets root.
