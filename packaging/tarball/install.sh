@@ -145,8 +145,10 @@ is_wanted() {
 put() {
     mkdir -p "$(dirname "$root$2")"
     echo "$2" >>"$manifest.new"
+    # What an interruption left: through a link, cp would write into another file.
+    rm -f "$root$2.new"
     if [ -L "$1" ]; then
-        ln -s -f "$(readlink "$1")" "$root$2.new"
+        ln -s "$(readlink "$1")" "$root$2.new"
         mv -f "$root$2.new" "$root$2"
         return
     fi

@@ -131,13 +131,15 @@ overlapping_gateway() {
     build "$tree" "$1"
 }
 
-# older OUTPUT: the device's package as before 0.2.0, when it also had the gateway's program and manual page, and a conffile
-# with all defaults.
+# older OUTPUT: the device's package as before 0.2.0, when it also had the gateway's program and manual page, a conffile
+# with all defaults, and the daemon as a file of its own.
 older() {
     local tree
     tree=$(mktemp -d "$room/older.XXXX")
     dpkg-deb --raw-extract "$device" "$tree"
     dpkg-deb --fsys-tarfile "$gateway" | tar -C "$tree" -x ./usr/bin ./usr/share/man
+    rm "$tree/usr/bin/fieldsyncd"
+    cp "$tree/usr/bin/fieldsync" "$tree/usr/bin/fieldsyncd"
     sed -i 's/^Version: .*/Version: 0.1.0-1/' "$tree/DEBIAN/control"
     install -D -m 0644 "$tree/usr/share/fieldsync/config.toml" "$tree/etc/fieldsync/config.toml"
     echo "# Shipped by the older version." >>"$tree/etc/fieldsync/config.toml"

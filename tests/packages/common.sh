@@ -12,24 +12,34 @@ version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$re
 older=$repository/target/test-packages/older
 newer=$repository/target/test-packages/newer
 
-# The archive of a Debian without systemd, with OpenRC; made once.
-base_without_systemd() {
-    local archive=$repository/target/boot/openrc.tar tree
+# derived NAME COMMAND…: the archive of the fresh Debian after commands that a shell in it runs; made once.
+derived() {
+    local archive=$repository/target/boot/$1.tar debian tree
     if [ ! -s "$archive" ]; then
-        mkdir -p "$repository/target/boot"
-        tree=$(mktemp -d "$repository/target/boot/openrc.XXXX")
+        debian=$(base)
+        tree=$(mktemp -d "$repository/target/boot/$1.XXXX")
         chmod 755 "$tree"
-        # debootstrap does not understand that openrc is instead of sysv-rc.
-        { debootstrap --variant=minbase trixie "$tree" &&
+        { tar -C "$tree" -xf "$debian" &&
             systemd-nspawn --quiet --register=no --keep-unit --pipe --directory="$tree" --setenv=DEBIAN_FRONTEND=noninteractive \
-                apt-get install -qy --no-install-recommends openrc; } </dev/null \
-            >"$repository/target/boot/debootstrap-openrc.log" 2>&1 || { rm -rf "$tree"; return 1; }
-        rm -rf "$tree"/var/cache/apt/archives/*.deb "$tree"/var/lib/apt/lists/*
+                sh -euc "apt-get update -q; $2; apt-get clean; rm -rf /var/lib/apt/lists/*"; } </dev/null \
+            >"$repository/target/boot/derived-$1.log" 2>&1 || { rm -rf "$tree"; return 1; }
         tar -C "$tree" -cf "$archive.part" .
         mv "$archive.part" "$archive"
         rm -rf "$tree"
     fi
     echo "$archive"
+}
+base_with_rpm() { derived rpm 'apt-get install -qy --no-install-recommends rpm'; }
+base_with_openrc() {
+    derived openrc 'apt-get install -qy --no-install-recommends --allow-remove-essential openrc systemd-sysv- systemd-
+        ! command -v systemctl'
+}
+
+# make_bases FORMAT…: the systems that the tests of these formats need.
+make_bases() {
+    base >/dev/null || return
+    case " $* " in *" rpm "*) base_with_rpm >/dev/null || return ;; esac
+    case " $* " in *" apk "* | *" tar "*) base_with_openrc >/dev/null || return ;; esac
 }
 
 # unpack_system ARCHIVE NAME: sets root.
@@ -81,14 +91,14 @@ make_room() {
 
 # --- Packages
 
-# make_packages BIN_DIR FORMAT…: packages of this version and of an older one, which has another configuration and one file
-# more in each tree.
+# make_packages BIN_DIR FORMAT…: packages of this version and of an older one, which has another configuration, one file
+# more in each tree, and the daemon as a program of its own.
 make_packages() {
     local bin=$1 stage=$repository/target/test-packages/stage format package
     shift
     rm -rf "$repository/target/test-packages"
     mkdir -p "$repository/target/test-packages/programs"
-    for program in fieldsync fieldsyncd fieldsync-gateway; do
+    for program in fieldsync fieldsync-gateway; do
         strip -o "$repository/target/test-packages/programs/$program" "$bin/$program"
     done
     "$repository/packaging/stage" amd64 "$repository/target/test-packages/programs" "$stage/newer" >/dev/null
@@ -97,6 +107,8 @@ make_packages() {
         sed -i '$a # Shipped by the older version.' "$stage/older/$package/etc/$package/config.toml"
         echo "only in the older version" >"$stage/older/$package/usr/share/$package/older.txt"
     done
+    rm "$stage/older/fieldsync/usr/bin/fieldsyncd"
+    cp -a "$stage/older/fieldsync/usr/bin/fieldsync" "$stage/older/fieldsync/usr/bin/fieldsyncd"
     for format in "$@"; do
         "$repository/packaging/nfpm/pack" amd64 "$format" "$stage/newer" "$newer" >/dev/null
         PACKAGE_VERSION=$older_version "$repository/packaging/nfpm/pack" amd64 "$format" "$stage/older" "$older" >/dev/null
@@ -108,6 +120,11 @@ find_package() { find "$1" -name "$2[-_][0-9]*$3" | grep . || { echo "there is n
 # --- What must hold
 
 has_mode() { same "$(inside stat --format='%a %U:%G' "$1")" "$2"; }
+# With PREFIX, below that directory.
+daemon_is_a_link() {
+    same "$(readlink "$root${1-/usr}/bin/fieldsyncd")" fieldsync && has "$(inside "${1-/usr}/bin/fieldsyncd" --version)" "^fieldsyncd $version\$"
+}
+daemon_is_a_program() { test -x "$root${1-/usr}/bin/fieldsyncd" && not test -L "$root${1-/usr}/bin/fieldsyncd"; }
 demo_is_well() {
     has "$(inside env -i PATH="${PROGRAMS-/usr/bin}:/usr/bin:/bin" HOME=/tmp setpriv --reuid=nobody --regid=nogroup --clear-groups fieldsync demo --json)" \
         '"records":150,"synced":149,"quarantined":1,"lost":0,"duplicates":0'

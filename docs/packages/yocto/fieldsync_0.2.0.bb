@@ -13,13 +13,15 @@ require ${BPN}-crates.inc
 inherit cargo cargo-update-recipe-crates systemd useradd
 
 # Only what is installed; the workspace also has programs for tests.
-CARGO_BUILD_FLAGS += "--bins --package fieldsync --package fieldsync-gateway"
+CARGO_BUILD_FLAGS += "--package fieldsync --package fieldsync-gateway --bin fieldsync --bin fieldsync-gateway"
 
 do_install() {
     install -d ${D}${bindir}
-    for program in fieldsync fieldsyncd fieldsync-gateway; do
+    for program in fieldsync fieldsync-gateway; do
         install -m 0755 ${B}/target/${CARGO_TARGET_SUBDIR}/$program ${D}${bindir}
     done
+    # The daemon is the same program.
+    ln -s fieldsync ${D}${bindir}/fieldsyncd
 
     install -D -m 0644 ${S}/config.toml ${D}${datadir}/fieldsync/config.toml
     install -D -m 0644 ${S}/packaging/debian/gateway/config.toml ${D}${datadir}/fieldsync-gateway/config.toml
