@@ -6,7 +6,7 @@
 #
 # --prefix DIR   where programs, manual pages and documentation go; default: /usr/local
 # --no-start     enables and starts nothing
-# --purge        also deletes the configuration and the state, but no record that is not sent
+# --purge        also deletes the configuration and the state, but no record that is not sent and no ledger
 # DESTDIR=DIR    installs into the tree of an image: nothing is started, and any architecture is accepted
 #
 # Before anything is changed, the files are compared with SHA256SUMS, and the device with what the programs need. The
@@ -27,11 +27,12 @@ prefix=
 action=install
 purge=no
 start=yes
+enable=yes
 while [ "$#" -gt 0 ]; do
     case $1 in
     --uninstall) action=uninstall ;;
     --purge) purge=yes ;;
-    --no-start) start=no ;;
+    --no-start) start=no enable=no ;;
     --prefix) [ "$#" -ge 2 ] || { usage >&2; exit 2; }; prefix=$2; shift ;;
     --prefix=*) prefix=${1#--prefix=} ;;
     -h | --help) usage; exit 0 ;;
@@ -112,10 +113,14 @@ check_device() {
         esac
         refuse "the programs do not start on this system: they need glibc $needed for $arch, and a directory whose programs may run"
     fi
-    # Two services of one name would compete.
-    if [ "$prefix" != /usr ] && [ ! -e "$manifest" ] && [ -e "/usr/bin/$program" ]; then
-        refuse "/usr/bin/$program is there already, from another package: remove that first"
-    fi
+    # Two services of one name would compete, and each installation would delete files of the other.
+    for unit in "/etc/systemd/system/$service" "/usr/local/lib/systemd/system/$service" \
+        "/usr/lib/systemd/system/$service" "/lib/systemd/system/$service" "/etc/init.d/$package"; do
+        other=$(sed -n "s,^\(ExecStart\|command\)=\(/[^ ]*\)/bin/$program\( .*\)\{0\,1\}\$,\2,p" "$unit" 2>/dev/null | sed -n 1p)
+        if [ -n "$other" ] && { [ "$other" != "$prefix" ] || [ ! -e "$manifest" ]; } && [ -e "$other/bin/$program" ]; then
+            refuse "$package is installed in $other already: name it with --prefix if install.sh did that, or remove it first"
+        fi
+    done
 }
 
 # --- Files
@@ -125,8 +130,11 @@ target_of() {
     case $1 in
     usr/lib/systemd/catalog/* | etc/init.d/*) echo "/$1" ;;
     usr/lib/systemd/* | usr/lib/sysusers.d/* | usr/lib/tmpfiles.d/*)
-        # Those in /usr/lib are the distribution's.
-        if [ "$prefix" = /usr ]; then echo "/$1"; else echo "/etc/${1#usr/lib/}"; fi ;;
+        # systemd searches no other prefix.
+        case $prefix in
+        /usr | /usr/local) echo "$prefix/${1#usr/}" ;;
+        *) echo "/etc/${1#usr/lib/}" ;;
+        esac ;;
     usr/*) echo "$prefix/${1#usr/}" ;;
     *) echo "/$1" ;;
     esac
@@ -143,6 +151,13 @@ is_wanted() {
 
 # put SOURCE TARGET: replaces the file in one step, so that a program that runs keeps its own.
 put() {
+    case $2 in
+    /etc/systemd/system/*)
+        if [ -L "$root$2" ]; then
+            say "$2 is a link of the administrator, and stays"
+            return
+        fi ;;
+    esac
     mkdir -p "$(dirname "$root$2")"
     echo "$2" >>"$manifest.new"
     # What an interruption left: through a link, cp would write into another file.
@@ -184,7 +199,6 @@ install_files() {
             grep -Fqx "$file" "$manifest.new" || remove_file "$file"
         done <"$manifest"
     fi
-    mv -f "$manifest.new" "$manifest"
 }
 
 # remove_file FILE: with the directories that are empty then.
@@ -202,11 +216,14 @@ remove_file() {
     done
 }
 
+# Also a link to a disk that is not mounted.
+exists() { [ -e "$1" ] || [ -L "$1" ]; }
+
 # Configuration files are created once, and then belong to the administrator.
 install_configuration() {
     if [ "$package" = fieldsync ]; then
         mkdir -p "$root/etc/fieldsync/conf.d"
-        [ -e "$root/etc/fieldsync/config.toml" ] || cp "$here/files/etc/fieldsync/config.toml" "$root/etc/fieldsync/config.toml"
+        exists "$root/etc/fieldsync/config.toml" || cp "$here/files/etc/fieldsync/config.toml" "$root/etc/fieldsync/config.toml"
         return
     fi
     if [ ! -d "$root/etc/$package" ]; then
@@ -214,8 +231,8 @@ install_configuration() {
         mkdir -m 0750 "$root/etc/$package"
     fi
     mkdir -p "$root/etc/default"
-    [ -e "$root/etc/default/$package" ] || cp "$here/files/etc/default/$package" "$root/etc/default/$package"
-    if [ ! -e "$root/etc/$package/config.toml" ]; then
+    exists "$root/etc/default/$package" || cp "$here/files/etc/default/$package" "$root/etc/default/$package"
+    if ! exists "$root/etc/$package/config.toml"; then
         # An address of a database may contain a password.
         (umask 027 && cp "$here/files/etc/$package/config.toml" "$root/etc/$package/config.toml")
     fi
@@ -260,11 +277,11 @@ start_service() {
             systemctl --quiet enable --now $units || say "the service did not start: systemctl status $package"
         fi
     elif has systemctl; then
-        if [ "$1" = yes ] && [ "$package" = fieldsync ] && { [ "$start" = yes ] || [ -n "$root" ]; }; then
+        if [ "$1" = yes ] && [ "$package" = fieldsync ] && [ "$enable" = yes ]; then
             on_units --quiet enable $units || true
         fi
     elif has rc-update && [ -z "$root" ]; then
-        if [ "$1" = yes ] && [ "$package" = fieldsync ] && [ "$start" = yes ]; then
+        if [ "$1" = yes ] && [ "$package" = fieldsync ] && [ "$enable" = yes ]; then
             rc-update --quiet add "$package" default || true
         fi
         if openrc_runs; then
@@ -276,6 +293,8 @@ start_service() {
         fi
     elif [ -z "$root" ]; then
         say "there is neither systemd nor OpenRC: start $prefix/bin/$program as the user $package yourself"
+    elif [ "$package" = fieldsync ] && [ "$enable" = yes ]; then
+        say "there is no systemctl to enable the service in the image: enable $units there"
     fi
 }
 
@@ -307,6 +326,8 @@ install_package() {
     create_user
     install_configuration
     start_service "$new"
+    # Last, so that an installation that failed is no upgrade when it is repeated.
+    mv -f "$manifest.new" "$manifest"
     if [ "$new" = no ]; then
         say "version $(value version) replaces the former one; configuration and state are as before"
     else
@@ -315,14 +336,17 @@ install_package() {
     fi
 }
 
-# Deletes configuration and state, unless the state may hold records that are not sent.
+# Deletes configuration and state, unless the state may hold records that are not sent. Nobody else has the ledger.
 purge_state() {
     state=$root/var/lib/$package
-    if [ "$unsent" = 0 ] && [ -d "$state" ]; then
+    if [ "$package" = fieldsync-gateway ]; then
+        rmdir "$state" 2>/dev/null || [ ! -d "$state" ] ||
+            say "$state stays: the ledger is in it, and records that are not forwarded. Delete it if nobody needs it"
+    elif [ "$unsent" = 0 ] && [ -d "$state" ]; then
         find -H "$state" -mindepth 1 -delete
         rmdir "$state" 2>/dev/null || true
     elif [ -d "$state" ]; then
-        say "$state stays: it holds records that are not sent ($unsent). To send them, install the package again"
+        say "$state stays: it holds records that are not sent ($unsent). To send them, install the package and run fieldsync setup again"
     fi
     # What "fieldsync setup" wrote: a device that is retired must not keep its token.
     for file in token token-2 ca.pem; do
@@ -338,7 +362,7 @@ purge_state() {
 # The number of records that are not sent, counted by the daemon's user, which owns the directory.
 count_unsent() {
     queue=$root/var/lib/fieldsync
-    [ "$package" = fieldsync ] || { echo 0; return; }
+    [ "$package" = fieldsync ] || return 0
     if [ -n "$(find "$queue" -maxdepth 1 -name 'queue.redb.damaged-*' 2>/dev/null)" ]; then
         echo "a damaged file may have some"
     elif [ ! -e "$queue/queue.redb" ]; then
