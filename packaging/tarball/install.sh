@@ -116,7 +116,7 @@ check_device() {
     # Two services of one name would compete, and each installation would delete files of the other.
     for unit in "/etc/systemd/system/$service" "/usr/local/lib/systemd/system/$service" \
         "/usr/lib/systemd/system/$service" "/lib/systemd/system/$service" "/etc/init.d/$package"; do
-        other=$(sed -n "s,^\(ExecStart\|command\)=\(/[^ ]*\)/bin/$program\( .*\)\{0\,1\}\$,\2,p" "$unit" 2>/dev/null | sed -n 1p)
+        other=$(sed -n "s#^\(ExecStart\|command\)=\(/[^ ]*\)/bin/$program\( .*\)*\$#\2#p" "$unit" 2>/dev/null | sed -n 1p)
         if [ -n "$other" ] && { [ "$other" != "$prefix" ] || [ ! -e "$manifest" ]; } && [ -e "$other/bin/$program" ]; then
             refuse "$package is installed in $other already: name it with --prefix if install.sh did that, or remove it first"
         fi
