@@ -45,9 +45,8 @@ struct Options {
     /// Starts, of which the median is shown
     #[arg(long, default_value_t = 7)]
     starts: usize,
-    /// Directory of programs that are measured instead of those that were built with this bench
-    #[arg(long)]
-    programs: Option<PathBuf>,
+    /// The device's Debian package, as "packaging/build -p fieldsync" prints it
+    package: Option<PathBuf>,
     /// Directory of the queue, on a real disk
     #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
     dir: PathBuf,
@@ -62,11 +61,14 @@ fn main() -> ExitCode {
         println!("nothing is measured here: cargo bench --bench footprint");
         return ExitCode::SUCCESS;
     }
-    let built = Path::new(env!("CARGO_BIN_EXE_fieldsync")).parent().expect("programs are in a directory");
-    let programs = options.programs.as_deref().unwrap_or(built);
-    let programs = programs.canonicalize().expect("the directory of the programs exists");
+    let Some(package) = &options.package else {
+        eprintln!("a package is missing: cargo bench --bench footprint -- \"$(packaging/build -p fieldsync)\"");
+        return ExitCode::FAILURE;
+    };
     let mut report = Report::default();
-    package::measure_package(&programs, &options.dir, &mut report);
+    let tree = tempfile::tempdir_in(&options.dir).expect("a directory");
+    package::measure_package(package, tree.path(), &mut report);
+    let programs = tree.path().join("usr/bin");
 
     let home = tempfile::tempdir_in(&options.dir).expect("a directory");
     measure_idle(&programs, home.path(), &options, &mut report);
