@@ -43,4 +43,5 @@ mod refusals;
 mod relay;
 mod retries;
 mod scripted_socket;
+mod versions;
 mod waiting;
