@@ -1,6 +1,5 @@
 //! The application in the manual of each client works as it is printed, with the commands that are printed.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -53,18 +52,18 @@ fn read_block(manual: &str, marker: &str) -> (String, String) {
 
 /// Replaces what differs here, and must be printed.
 #[track_caller]
-fn replace(text: &str, printed: &str, here: impl AsRef<OsStr>) -> String {
+fn replace(text: &str, printed: &str, here: &str) -> String {
     assert!(text.contains(printed), "{printed} in {text}");
-    text.replace(printed, here.as_ref().to_str().unwrap())
+    text.replace(printed, here)
 }
 
 /// The commands that start a server and a daemon for a trial; the programs are built already.
 fn trial(home: &Path) -> String {
     let (_, commands) = read_block("README.md", "commands: trial");
     let commands = replace(&commands, "cargo build --locked --workspace --bins\n", "");
-    let commands = replace(&commands, "/tmp/fieldsync", home);
-    let commands = replace(&commands, "8080", free_address().port().to_string());
-    replace(&commands, "target/debug", gateway::program().parent().unwrap())
+    let commands = replace(&commands, "/tmp/fieldsync", home.to_str().unwrap());
+    let commands = replace(&commands, "8080", &free_address().port().to_string());
+    replace(&commands, "target/debug", gateway::program().parent().unwrap().to_str().unwrap())
 }
 
 fn the_application_in_the_manual_works_as_printed(language: Language) {
@@ -72,7 +71,7 @@ fn the_application_in_the_manual_works_as_printed(language: Language) {
     let manual = format!("{}/README.md", language.directory());
     let (name, text) = read_block(&manual, "file: ");
     let (_, commands) = read_block(&manual, "commands: app");
-    let commands = replace(&commands, "/usr/share/fieldsync/clients", clients());
+    let commands = replace(&commands, "/usr/share/fieldsync/clients", clients().to_str().unwrap());
     fs::write(desk.path().join(name), text).unwrap();
     let script = [
         "trap 'kill $(jobs -p)' EXIT\n",

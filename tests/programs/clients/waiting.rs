@@ -1,9 +1,11 @@
 //! Waiting for the end of a record, through everything that may happen meanwhile.
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::adapter::{Adapter, Language, TIME_LIMIT_MS, enqueue, ids, visits, wait};
 use super::relay::{Passage, Relay};
+use super::scripted_socket::{Act, EVENT_STREAM_HEAD, ScriptedSocket};
 use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::gateway::Gateway;
 use crate::support::server::{Gate, Reply, Request, ScriptedServer};
@@ -183,6 +185,17 @@ fn a_wait_that_missed_the_event_reads_the_entry_after_the_gap(language: Language
     assert_eq!(client.receive_ok()["entry"]["receipt"], receipt(&id));
 }
 
+fn a_gap_within_a_stream_is_a_reason_to_read_the_entry(language: Language) {
+    let id = Uuid::now_v7().to_string();
+    let entry = |state: &str| Act::json(200, &json!({"id": id, "state": state}));
+    let stream = b"id: a-1\nevent: status\ndata: {}\n\nid: a-2\nevent: gap\ndata: {}\n\n";
+    let events = Act::Stall([EVENT_STREAM_HEAD, stream].concat());
+    let socket = ScriptedSocket::play(vec![events, entry("PENDING"), entry("SYNCED")]);
+    let mut client = Adapter::start(language, &socket.path());
+    assert_eq!(client.wait(&id)["state"], "SYNCED");
+    assert_eq!(socket.requests().len(), 3);
+}
+
 fn an_entry_that_cannot_be_read_for_a_moment_is_read_again(language: Language) {
     let server = ScriptedServer::start(respond);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
@@ -218,6 +231,7 @@ for_each_client! {
     a_wait_continues_through_a_crash_of_the_daemon,
     a_wait_may_begin_before_the_daemon,
     a_wait_that_missed_the_event_reads_the_entry_after_the_gap,
+    a_gap_within_a_stream_is_a_reason_to_read_the_entry,
     an_entry_that_cannot_be_read_for_a_moment_is_read_again,
     several_records_in_one_process,
 }
