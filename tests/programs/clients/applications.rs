@@ -71,7 +71,7 @@ fn the_application_in_the_manual_works_as_printed(language: Language) {
     let manual = format!("{}/README.md", language.directory());
     let (name, text) = read_block(&manual, "file: ");
     let (_, commands) = read_block(&manual, "commands: app");
-    let commands = replace(&commands, "/usr/share/fieldsync/clients", clients().to_str().unwrap());
+    let commands = replace(&commands, "/usr/share/doc/fieldsync/clients", clients().to_str().unwrap());
     fs::write(desk.path().join(name), text).unwrap();
     let script = [
         "trap 'kill $(jobs -p)' EXIT\n",
