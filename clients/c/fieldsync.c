@@ -1553,6 +1553,7 @@ static enum fieldsync_error_kind attempt_request(struct fieldsync_client *client
 struct retry_schedule {
     int64_t delay_ms;
     int is_quick_retry_left;
+    int is_denied_retry_left;
     int is_last_attempt_left;
 };
 
@@ -1560,6 +1561,7 @@ static void start_schedule(struct retry_schedule *schedule)
 {
     schedule->delay_ms = MIN_RETRY_MS;
     schedule->is_quick_retry_left = 1;
+    schedule->is_denied_retry_left = 1;
     schedule->is_last_attempt_left = 1;
 }
 
@@ -1568,7 +1570,7 @@ static int is_repeatable(const struct fieldsync_error *error, const struct failu
 {
     switch (error->kind) {
     case FIELDSYNC_CONNECTION_FAILED:
-        /* A process gets no further groups. */
+        /* A process gets no further groups, so this stays. */
         return !failure->is_denied;
     case FIELDSYNC_UNAVAILABLE:
         return error->status != 500 || strcmp(error->code, "store_failed") == 0;
@@ -1585,12 +1587,17 @@ static int64_t next_delay_ms(struct retry_schedule *schedule, const struct field
                              const struct failure *failure, int64_t remaining_ms)
 {
     int64_t delay_ms;
-    if (failure->is_refused && schedule->is_quick_retry_left && QUICK_RETRY_MS < remaining_ms) {
-        schedule->is_quick_retry_left = 0;
+    if (failure->is_denied && schedule->is_denied_retry_left && QUICK_RETRY_MS < remaining_ms) {
+        /* The daemon sets the mode of a new socket just after it made it. */
+        schedule->is_denied_retry_left = 0;
         return QUICK_RETRY_MS;
     }
     if (!is_repeatable(error, failure)) {
         return -1;
+    }
+    if (failure->is_refused && schedule->is_quick_retry_left && QUICK_RETRY_MS < remaining_ms) {
+        schedule->is_quick_retry_left = 0;
+        return QUICK_RETRY_MS;
     }
     if (error->kind == FIELDSYNC_UNAVAILABLE || error->kind == FIELDSYNC_QUEUE_FULL) {
         delay_ms = error->kind == FIELDSYNC_QUEUE_FULL ? FULL_RETRY_MS : UNAVAILABLE_RETRY_MS;
@@ -1969,6 +1976,8 @@ struct fieldsync_events {
     int64_t response_deadline;
     struct response response;
     struct event_parser parser;
+    /* Whether the last connection failed because the user may not open the socket. */
+    int was_denied;
     /* Whether the caller has the event in the parser. */
     int is_delivered;
     struct fieldsync_error last_failure;
@@ -2066,16 +2075,21 @@ static enum fieldsync_error_kind connect_events(struct fieldsync_events *events,
     struct failure failure;
     events->descriptor = open_socket(events->client, &failure, error);
     if (events->descriptor < 0) {
-        if (failure.is_denied) {
+        if (failure.is_denied && events->was_denied) {
             return error->kind;
         }
-        if (failure.is_crowded) {
+        events->was_denied = failure.is_denied;
+        if (failure.is_denied) {
+            events->last_failure = *error;
+            events->connect_at = now_ms() + QUICK_RETRY_MS;
+        } else if (failure.is_crowded) {
             events->connect_at = now_ms() + ACCEPT_RETRY_MS;
         } else {
             plan_reconnect(events, error);
         }
         return FIELDSYNC_OK;
     }
+    events->was_denied = 0;
     events->head_sent = 0;
     events->response_deadline = now_ms() + ATTEMPT_LIMIT_MS;
     reset_response(&events->response, events->client->max_response_bytes);

@@ -24,6 +24,7 @@
 extern "C" {
 #endif
 
+#define FIELDSYNC_VERSION "0.2.0"
 /* The default time limit of calls, for a limit that is negative. */
 #define FIELDSYNC_TIME_LIMIT_MS 60000
 /* The length of an id with its zero byte. */

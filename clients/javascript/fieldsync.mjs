@@ -375,6 +375,7 @@ export class EventParser {
  */
 export class RetrySchedule {
   #quickRetryLeft = true;
+  #deniedRetryLeft = true;
   #lastAttemptLeft = true;
   #delayMs = MIN_RETRY_MS;
 
@@ -385,7 +386,11 @@ export class RetrySchedule {
    * @param {number} remainingMs The rest of the time limit.
    */
   nextDelayMs(error, remainingMs) {
-    if (!isRepeatable(error) && !(isRefused(error) && this.#quickRetryLeft)) {
+    if (isDenied(error) && this.#deniedRetryLeft && QUICK_RETRY_MS < remainingMs) {
+      this.#deniedRetryLeft = false;
+      return QUICK_RETRY_MS;
+    }
+    if (!isRepeatable(error)) {
       return null;
     }
     if (error instanceof UnavailableError || error instanceof QueueFullError) {
@@ -417,13 +422,22 @@ export class RetrySchedule {
  */
 function isRepeatable(error) {
   if (error instanceof ConnectionFailedError) {
-    // A process gets no further groups.
-    return error.code !== 'EACCES';
+    return !isDenied(error);
   }
   if (error instanceof UnavailableError) {
     return error.status !== 500 || error.code === 'store_failed';
   }
   return error instanceof QueueFullError || error instanceof AttemptTimeout;
+}
+
+/**
+ * Whether the user may not open the socket. A process gets no further groups, so this stays. But the daemon sets the mode
+ * of a new socket just after it made it, so once is not enough to know.
+ *
+ * @param {unknown} error
+ */
+function isDenied(error) {
+  return error instanceof ConnectionFailedError && error.code === 'EACCES';
 }
 
 /** @param {unknown} error */
@@ -752,6 +766,7 @@ export class Client {
   async *#follow(lastEventId, limit) {
     let minDelayMs = MIN_RETRY_MS;
     let delayMs = minDelayMs;
+    let wasDenied = false;
     for (;;) {
       /** @type {unknown} */
       let cause = null;
@@ -760,6 +775,7 @@ export class Client {
       const parser = new EventParser(lastEventId, this.#maxResponseBytes);
       try {
         response = await this.#openEvents(lastEventId, limit);
+        wasDenied = false;
         for await (const chunk of response) {
           for (const { id, event, data } of parser.push(chunk)) {
             minDelayMs = Math.min(parser.retryMs ?? minDelayMs, MAX_RECONNECT_MS);
@@ -776,6 +792,11 @@ export class Client {
       limit.throwIfCallerAborted();
       if (limit.signal.aborted) {
         throw new TimeLimitError('the time limit is over', { cause });
+      }
+      if (isDenied(cause) && !wasDenied) {
+        wasDenied = true;
+        await limit.sleep(QUICK_RETRY_MS);
+        continue;
       }
       if (cause !== null && !isRepeatable(cause) && !(cause instanceof UnavailableError)) {
         throw cause;
@@ -1065,7 +1086,20 @@ function encodeRecord(record, id) {
   if (typeof record !== 'object' || record === null) {
     throw new TypeError('a record must be an object with `type` and `payload`');
   }
-  return JSON.stringify({ ...record, id });
+  return JSON.stringify({ ...record, id }, refuseNonFinite);
+}
+
+/**
+ * `JSON.stringify` alone would store null instead of such a number.
+ *
+ * @param {string} name
+ * @param {unknown} value
+ */
+function refuseNonFinite(name, value) {
+  if (typeof value === 'number' && !Number.isFinite(value)) {
+    throw new TypeError(`JSON has no number ${value}, the value of ${JSON.stringify(name)}`);
+  }
+  return value;
 }
 
 /** @param {string} text */

@@ -74,6 +74,8 @@ _ATTEMPT_S = 60.0
 _EARLY_RETRY_S = 0.1
 _RETRY_S, _RETRY_MAX_S = 1.0, 60.0
 _STORE_FAILED_RETRY_S = 5.0
+#: The queue of connections of a socket is full for moments only.
+_ACCEPT_RETRY_S = 0.02
 #: The last attempt begins this long before the end of the time limit.
 _LAST_ATTEMPT_S = 0.5
 _RECONNECT_S, _RECONNECT_MIN_S, _RECONNECT_MAX_S = 1.0, 0.1, 30.0
@@ -321,6 +323,15 @@ class _Deadline:
         time.sleep(min(seconds, left))
 
 
+def _is_denied(error: FieldsyncError) -> bool:
+    """Whether the user may not open the socket.
+
+    A process gets no further groups, so this stays. But the daemon sets the mode of a new socket
+    just after it made it, so once is not enough to know.
+    """
+    return isinstance(error.__cause__, PermissionError)
+
+
 def _doubling(first: float, most: float) -> Iterator[float]:
     while True:
         yield min(first, most)
@@ -330,10 +341,17 @@ def _doubling(first: float, most: float) -> Iterator[float]:
 def _repeat(attempt: Callable[[_Deadline], _T], deadline: _Deadline) -> _T:
     """Repeat a request until it succeeds, fails permanently, or the time is over."""
     pauses = itertools.chain([_EARLY_RETRY_S], _doubling(_RETRY_S, _RETRY_MAX_S))
+    was_denied = False
     while True:
         try:
             return attempt(deadline.within(_ATTEMPT_S))
         except (ConnectionFailedError, TimeLimitError) as error:
+            if _is_denied(error):
+                if was_denied or deadline.left() <= _EARLY_RETRY_S:
+                    raise
+                was_denied = True
+                time.sleep(_EARLY_RETRY_S)
+                continue
             deadline.pause(next(pauses), error, may_shorten=True)
         except QueueFullError as error:
             seconds = _RETRY_MAX_S if error.retry_after is None else error.retry_after
@@ -358,9 +376,14 @@ def _repeat(attempt: Callable[[_Deadline], _T], deadline: _Deadline) -> _T:
 
 def _parse_json(body: bytes | str) -> Any:
     try:
-        return json.loads(body if isinstance(body, str) else body.decode())
+        text = body if isinstance(body, str) else body.decode()
+        return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"the daemon sent something that is not JSON: {error}") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 class _Connection:
@@ -373,16 +396,7 @@ class _Connection:
     def __init__(self, path: str, deadline: _Deadline) -> None:
         self.deadline = deadline
         self._buffer = bytearray()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._socket.settimeout(deadline.socket_timeout())
-            self._socket.connect(path)
-        except OSError as error:
-            self._socket.close()
-            raise ConnectionFailedError(f"no daemon at {path}: {error}") from error
-        except TimeLimitError:
-            self._socket.close()
-            raise
+        self._socket = _connect(path, deadline)
 
     def close(self) -> None:
         self._socket.close()
@@ -504,6 +518,28 @@ class _Connection:
             yield from self._read_exactly(size)
             if self._read_line(_CHUNK_LINE_BYTES_MAX):
                 raise ProtocolError("the response has a malformed chunk")
+
+
+def _connect(path: str, deadline: _Deadline) -> socket.socket:
+    while True:
+        timeout = deadline.socket_timeout()
+        connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connected.settimeout(timeout)
+            connected.connect(path)
+        except BlockingIOError:
+            connected.close()
+            time.sleep(min(_ACCEPT_RETRY_S, max(deadline.left(), 0)))
+        except PermissionError as error:
+            connected.close()
+            raise ConnectionFailedError(
+                f"{path} may not be opened; is the user a member of the group fieldsync? {error}"
+            ) from error
+        except OSError as error:
+            connected.close()
+            raise ConnectionFailedError(f"no daemon at {path}: {error}") from error
+        else:
+            return connected
 
 
 def _parse_headers(lines: list[bytes]) -> dict[str, str]:
@@ -638,9 +674,11 @@ class Client:
         """Wait until a record is in one of these states, and return its entry.
 
         The entry of a synced record has the receipt of the server. Waiting costs nothing while
-        nothing happens, and continues through restarts of the daemon.
+        nothing happens, and continues through restarts of the daemon. Other states than the default
+        ones are noticed when a batch ends; one that lasts shortly may be missed.
         """
         deadline = _Deadline(time_limit)
+        telling = {"status", "gap"} if SETTLED.issuperset(states) else {"status", "gap", "batch"}
         read_entry = functools.partial(self._record, record_id)
         entry: dict[str, Any] | None = None
         try:
@@ -648,7 +686,7 @@ class Client:
                 # Each connection begins with a status, so nothing is missed between the events and
                 # the entry.
                 for event in events:
-                    if event.event in ("status", "gap") or _is_about(event, record_id, entry):
+                    if event.event in telling or _is_about(event, record_id, entry):
                         entry = _repeat(read_entry, deadline)
                         if entry.get("state") in states:
                             return entry
@@ -708,10 +746,12 @@ class Client:
 
     def _follow(self, parser: _EventParser, deadline: _Deadline) -> Generator[Event, None, None]:
         pauses = None
+        was_denied = False
         while True:
             connection = None
             try:
                 connection = _Connection(self._path, deadline.within(_ATTEMPT_S))
+                was_denied = False
                 for piece in _open_events(connection, parser, deadline):
                     for event in parser.feed(piece):
                         pauses = None
@@ -726,6 +766,12 @@ class Client:
             finally:
                 if connection:
                     connection.close()
+            if _is_denied(cause):
+                if was_denied or deadline.left() <= _EARLY_RETRY_S:
+                    raise cause
+                was_denied = True
+                time.sleep(_EARLY_RETRY_S)
+                continue
             pauses = pauses or _doubling(parser.reconnect_s, _RECONNECT_MAX_S)
             asked = cause.retry_after if isinstance(cause, UnavailableError) else None
             deadline.pause(max(next(pauses), asked or 0), cause, may_shorten=asked is None)

@@ -43,4 +43,6 @@ mod refusals;
 mod relay;
 mod retries;
 mod scripted_socket;
+mod sockets;
+mod versions;
 mod waiting;

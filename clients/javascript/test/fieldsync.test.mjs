@@ -91,7 +91,8 @@ const full = new QueueFullError('full', { status: 507, retryAfterMs: 60_000 });
 const schedules = [
   ['a missing socket', Array(10).fill(refused), 1e9, [100, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000, 60_000]],
   ['a lost connection', [lost, lost, refused, lost], 1e9, [1000, 2000, 100, 4000]],
-  ['a socket that may not be opened', [denied, denied], 1e9, [100, null]],
+  ['a socket that may not be opened', [refused, denied, denied], 1e9, [100, 100, null]],
+  ['a socket that may not be opened, without time', [denied], 100, [null]],
   ['Retry-After', [busy, lost, failed, busy], 1e9, [2000, 1000, 5000, 2000]],
   ['a last attempt before the time limit', [lost, lost], 900, [450, null]],
   ['a last attempt a second before the time limit', [refused, lost, lost, lost, lost], 3500, [100, 1000, 2000, 2500, null]],
@@ -143,6 +144,9 @@ test('a large input is split by records and by bytes', () => {
 test('a wrong argument is reported before anything is sent', async () => {
   const client = new Client({ socket: '/nonexistent/fieldsync.sock' });
   await assert.rejects(client.status({ timeLimitMs: -1 }), TypeError);
+  for (const number of [NaN, Infinity, 1n]) {
+    await assert.rejects(client.enqueue({ type: 'Visits', payload: { deep: [{ number }] } }), TypeError);
+  }
   await assert.rejects(client.enqueue(/** @type {any} */ ([null])), TypeError);
   assert.deepEqual(await client.enqueue([]), { accepted: 0, duplicates: 0, ids: [] });
 });

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import unittest
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -23,6 +24,7 @@ from fieldsync import (
     _doubling,
     _EventParser,
     _IdSource,
+    _repeat,
     _split_requests,
 )
 
@@ -110,6 +112,29 @@ class Times(unittest.TestCase):
         with self.assertRaises(fieldsync.TimeLimitError) as caught:
             _Deadline(0).pause(1, cause, may_shorten=True)
         self.assertIs(caught.exception.__cause__, cause)
+
+
+class Attempts(unittest.TestCase):
+    def _repeat(self, causes: Sequence[OSError], time_limit: float = 60) -> int:
+        """Fail with these, then succeed. Returns the number of attempts."""
+        attempts = 0
+
+        def attempt(_: _Deadline) -> int:
+            nonlocal attempts
+            attempts += 1
+            if attempts <= len(causes):
+                raise fieldsync.ConnectionFailedError("x") from causes[attempts - 1]
+            return attempts
+
+        return _repeat(attempt, _Deadline(time_limit))
+
+    def test_a_socket_that_may_not_be_opened_is_tried_twice(self) -> None:
+        denied, missing = PermissionError(13, "x"), FileNotFoundError(2, "x")
+        self.assertEqual(self._repeat([denied]), 2)
+        self.assertEqual(self._repeat([missing, denied]), 3)
+        for causes, time_limit in (([denied, denied], 60), ([denied], 0.05)):
+            with self.assertRaises(fieldsync.ConnectionFailedError):
+                self._repeat(causes, time_limit)
 
 
 class Errors(unittest.TestCase):

@@ -1,16 +1,18 @@
-//! The application in the manual of each client works as it is printed.
+//! The application in the manual of each client works as it is printed, with the commands that are printed.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use super::adapter::{Language, clients, compile_c};
-use crate::support::daemon::{Counts, Daemon, leave_surroundings};
-use crate::support::gateway::Gateway;
+use super::adapter::{Language, c_flags, clients};
+use crate::support::daemon::leave_surroundings;
+use crate::support::gateway;
+use crate::support::ports::free_address;
 use crate::support::process::run;
-use crate::support::settings::Settings;
 use crate::support::wait::directory;
+
+/// Below the deadline for programs: it ends the server and the daemon, too.
+const TIMEOUT: &str = "18s";
 
 impl Language {
     fn directory(self) -> &'static str {
@@ -20,57 +22,70 @@ impl Language {
             Self::C => "c",
         }
     }
+
+    /// The interpreter or compiler of the suite, under the name that the manuals print.
+    fn shell_function(self) -> String {
+        let mut command = self.interpreter();
+        if self == Self::C {
+            command.args(["-Wpedantic", "-Werror"]).args(c_flags());
+        }
+        let words = command.get_args().map(|word| format!("'{}'", word.display()));
+        let (path, words) = (command.get_program().display(), words.collect::<Vec<_>>().join(" "));
+        let name = match self {
+            Self::Python => "python3",
+            Self::JavaScript => "node",
+            Self::C => "cc",
+        };
+        format!("{name}() {{ command '{path}' {words} \"$@\"; }}\n")
+    }
 }
 
-/// The name and the text of the file that a manual prints after `<!-- file: NAME -->`.
-fn read_application(language: Language) -> (String, String) {
-    let manual = fs::read_to_string(clients().join(language.directory()).join("README.md")).unwrap();
-    let (_, rest) = manual.split_once("<!-- file: ").expect("the manual has a file");
+/// The block that a manual prints after `<!-- MARKER -->`; the marker may end in a name, which comes first.
+fn read_block(manual: &str, marker: &str) -> (String, String) {
+    let manual = fs::read_to_string(clients().join(manual)).unwrap();
+    let (_, rest) = manual.split_once(&format!("<!-- {marker}")).unwrap_or_else(|| panic!("no {marker}"));
     let (name, rest) = rest.split_once(" -->\n").unwrap();
     let (_, rest) = rest.split_once('\n').unwrap();
     let (text, _) = rest.split_once("```").unwrap();
     (name.to_owned(), text.to_owned())
 }
 
-/// The command that runs the application, where a user would have installed the client.
-fn install(language: Language, directory: &Path) -> Command {
-    let (name, text) = read_application(language);
-    let path = directory.join(name);
-    fs::write(&path, text).unwrap();
-    match language {
-        Language::Python => {
-            fs::copy(clients().join("python/fieldsync.py"), directory.join("fieldsync.py")).unwrap();
-            let mut command = language.interpreter();
-            command.arg(path).args(["account-17", "Größe"]);
-            command
-        }
-        Language::JavaScript => {
-            let modules = directory.join("node_modules");
-            fs::create_dir(&modules).unwrap();
-            symlink(clients().join("javascript"), modules.join("fieldsync")).unwrap();
-            let mut command = language.interpreter();
-            command.arg(path);
-            command
-        }
-        Language::C => {
-            let program = directory.join("app");
-            compile_c(&path, &program);
-            Command::new(program)
-        }
-    }
+/// Replaces what differs here, and must be printed.
+#[track_caller]
+fn replace(text: &str, printed: &str, here: &str) -> String {
+    assert!(text.contains(printed), "{printed} in {text}");
+    text.replace(printed, here)
+}
+
+/// The commands that start a server and a daemon for a trial; the programs are built already.
+fn trial(home: &Path) -> String {
+    let (_, commands) = read_block("README.md", "commands: trial");
+    let commands = replace(&commands, "cargo build --locked --workspace --bins\n", "");
+    let commands = replace(&commands, "/tmp/fieldsync", home.to_str().unwrap());
+    let commands = replace(&commands, "8080", &free_address().port().to_string());
+    replace(&commands, "target/debug", gateway::program().parent().unwrap().to_str().unwrap())
 }
 
 fn the_application_in_the_manual_works_as_printed(language: Language) {
-    let home = directory();
-    let gateway = Gateway::start(home.path(), &[]);
-    let daemon = Daemon::start(&Settings::for_server(&gateway.url()));
-    let mut command = install(language, home.path());
+    let (home, desk) = (directory(), directory());
+    let manual = format!("{}/README.md", language.directory());
+    let (name, text) = read_block(&manual, "file: ");
+    let (_, commands) = read_block(&manual, "commands: app");
+    let commands = replace(&commands, "/usr/share/doc/fieldsync/clients", clients().to_str().unwrap());
+    fs::write(desk.path().join(name), text).unwrap();
+    let script = [
+        "trap 'kill $(jobs -p)' EXIT\n",
+        &language.shell_function(),
+        &trial(home.path()),
+        &format!("cd {}\n", desk.path().display()),
+        &commands,
+    ];
+    let mut command = Command::new("timeout");
+    command.args([TIMEOUT, "bash", "-euo", "pipefail", "-c", &script.concat()]);
     leave_surroundings(&mut command);
-    let ran = run(command.env("FIELDSYNC_SOCKET", daemon.home.socket()), b"");
+    let ran = run(command.current_dir(env!("CARGO_MANIFEST_DIR")), b"");
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(!ran.stdout.is_empty() && ran.stderr.is_empty(), "{ran:?}");
-    assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
-    assert_eq!(gateway.applied_ids().len(), 1);
+    assert!(ran.stdout.contains("SYNCED"), "{ran:?}");
 }
 
 for_each_client! {

@@ -32,11 +32,8 @@ fn a_record_is_enqueued_and_every_call_describes_it(language: Language) {
 
     daemon.post("/v1/resume", "").expect_json(200);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
-    let changed = client.call(&changes);
-    assert_eq!(
-        (&changed["records"][0]["id"], &changed["records"][0]["state"]),
-        (&json!(id), &json!("SYNCED"))
-    );
+    let page = client.call(&changes);
+    assert_eq!((&page["records"][0]["id"], &page["records"][0]["state"]), (&json!(id), &json!("SYNCED")));
     let stranger = Uuid::now_v7();
     let found = client.call(&json!({"do": "lookup", "ids": [id, stranger]}));
     assert_eq!((&found["records"][0]["id"], &found["records"][0]["state"]), (&json!(id), &json!("SYNCED")));

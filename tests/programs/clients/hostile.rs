@@ -17,27 +17,22 @@ fn brief_status() -> Value {
     json!({"do": "status", "time_limit_ms": SHORT_MS})
 }
 
-fn always(act: Act) -> ScriptedSocket {
-    ScriptedSocket::start(move |_, _| act.clone())
-}
-
+/// Each response makes a call fail in this way.
 #[track_caller]
-fn assert_reads(language: Language, act: Act, expected: &Value) {
-    let socket = always(act);
-    let found = Adapter::start(language, &socket.path()).call(&status());
-    assert_eq!(&found, expected);
-}
-
-#[track_caller]
-fn assert_fails(language: Language, act: Act, kind: &str) {
-    let socket = always(act);
-    let error = Adapter::start(language, &socket.path()).fail(&status());
-    assert_eq!(error.kind(), kind, "{error:?}");
+fn assert_fail(language: Language, acts: Vec<Act>, kind: &str) {
+    let count = acts.len();
+    let socket = ScriptedSocket::play(acts);
+    let mut client = Adapter::start(language, &socket.path());
+    for number in 0..count {
+        let error = client.fail(&status());
+        assert_eq!((number, error.kind()), (number, kind), "{error:?}");
+    }
+    assert_eq!(socket.requests().len(), count);
 }
 
 fn every_form_of_a_response_is_read(language: Language) {
     let expected = json!({"version": "ünï"});
-    for form in [
+    let forms = [
         "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{\"version\": \"ünï\"}",
         "HTTP/1.1 200 OK\r\ncOnTeNt-LeNgTh:20\r\nX-Empty:\r\n\r\n{\"version\": \"ünï\"}",
         "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"version\": \"ünï\"}",
@@ -49,9 +44,13 @@ fn every_form_of_a_response_is_read(language: Language) {
          00F;name=\"v\"\r\n{\"version\": \"\u{fc}\r\n5;x\r\nnï\"}\r\n000\r\nx-trailer: y\r\nz: 1\r\n\r\n",
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\ncontent-length: 9\r\n\r\n\
          HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n{\"version\": \"ünï\"}",
-    ] {
-        assert_reads(language, Act::Send(form.into()), &expected);
-        assert_reads(language, Act::Drip(form.into()), &expected);
+    ];
+    let acts = forms.iter().flat_map(|form| [Act::Send((*form).into()), Act::Drip((*form).into())]);
+    let socket = ScriptedSocket::play(acts.collect());
+    let mut client = Adapter::start(language, &socket.path());
+    for form in forms {
+        assert_eq!(client.call(&status()), expected, "{form}");
+        assert_eq!(client.call(&status()), expected, "in pieces: {form}");
     }
 }
 
@@ -59,19 +58,17 @@ fn a_response_of_almost_the_largest_size_is_read(language: Language) {
     let text = "x".repeat(30 << 20);
     let body = json!({"text": text});
     let found = {
-        let socket = always(Act::Send(response(200, &format!("x: {}\r\n", "y".repeat(60_000)), &body)));
+        let large = response(200, &format!("x: {}\r\n", "y".repeat(60_000)), &body);
+        let socket = ScriptedSocket::play(vec![Act::Send(large)]);
         Adapter::start(language, &socket.path()).call(&status())
     };
     assert!(found == body, "the body is complete");
 }
 
 fn heads_that_are_not_http_or_too_large_are_refused(language: Language) {
-    let line = |text: &str| Act::Send(format!("{text}\r\ncontent-length: 2\r\n\r\n{{}}").into());
-    for wrong in
-        ["SSH-2.0-OpenSSH_9.2", "HTTP/2 200 OK", "HTTP/1.1 OK", "HTTP/1.1 99 Low", "HTTP/1.1 20x No", "{}"]
-    {
-        assert_fails(language, line(wrong), "protocol");
-    }
+    let lines =
+        ["SSH-2.0-OpenSSH_9.2", "HTTP/2 200 OK", "HTTP/1.1 OK", "HTTP/1.1 99 Low", "HTTP/1.1 20x No", "{}"];
+    let mut wrong: Vec<String> = lines.map(|line| format!("{line}\r\ncontent-length: 2\r\n\r\n{{}}")).into();
     for headers in [
         "content-length: 2 2",
         "content-length: -2",
@@ -81,46 +78,45 @@ fn heads_that_are_not_http_or_too_large_are_refused(language: Language) {
         "no colon",
         "transfer-encoding: gzip",
     ] {
-        let bytes = format!("HTTP/1.1 200 OK\r\n{headers}\r\n\r\n{{}}");
-        assert_fails(language, Act::Send(bytes.into()), "protocol");
+        wrong.push(format!("HTTP/1.1 200 OK\r\n{headers}\r\n\r\n{{}}"));
     }
+    let mut acts: Vec<Act> = wrong.into_iter().map(|text| Act::Send(text.into())).collect();
     let begin = b"HTTP/1.1 200 OK\r\n".to_vec();
-    assert_fails(language, Act::Endless(begin.clone(), b"x: y\r\n".to_vec()), "protocol");
-    assert_fails(language, Act::Endless(begin.clone(), b"xxxxxxxx".to_vec()), "protocol");
-    assert_fails(language, Act::Endless(Vec::new(), b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()), "protocol");
-    let large = format!("x: {}\r\n", "y".repeat(70_000));
-    assert_fails(language, Act::Send(response(200, &large, &json!({}))), "protocol");
+    acts.push(Act::Endless(begin.clone(), b"x: y\r\n".to_vec()));
+    acts.push(Act::Endless(begin, b"xxxxxxxx".to_vec()));
+    acts.push(Act::Endless(Vec::new(), b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()));
+    acts.push(Act::Send(response(200, &format!("x: {}\r\n", "y".repeat(70_000)), &json!({}))));
+    assert_fail(language, acts, "protocol");
 }
 
 fn bodies_that_are_too_large_are_refused(language: Language) {
     let announced = b"HTTP/1.1 200 OK\r\ncontent-length: 33554433\r\n\r\n".to_vec();
-    assert_fails(language, Act::Stall(announced), "protocol");
     let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
     let chunk = [b"10000\r\n".to_vec(), vec![b' '; 1 << 16], b"\r\n".to_vec()].concat();
-    assert_fails(language, Act::Endless(chunked.clone(), chunk), "protocol");
-    assert_fails(
-        language,
-        Act::Endless([chunked, b"0\r\n".to_vec()].concat(), b"x: y\r\n".to_vec()),
-        "protocol",
-    );
+    let trailers = [chunked.as_slice(), b"0\r\n"].concat();
     let to_the_end = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
-    assert_fails(language, Act::Endless(to_the_end, vec![b' '; 1 << 16]), "protocol");
+    let acts = vec![
+        Act::Stall(announced),
+        Act::Endless(chunked, chunk),
+        Act::Endless(trailers, b"x: y\r\n".to_vec()),
+        Act::Endless(to_the_end, vec![b' '; 1 << 16]),
+    ];
+    assert_fail(language, acts, "protocol");
 }
 
 fn chunks_that_are_malformed_are_refused(language: Language) {
-    for chunks in [
+    let chunks = [
         "x\r\n{}\r\n0\r\n\r\n",
         "\r\n{}\r\n0\r\n\r\n",
         "-2\r\n{}\r\n0\r\n\r\n",
         "0x2\r\n{}\r\n0\r\n\r\n",
         "2\r\n{}0\r\n\r\n",
         "fffffffffffffffff\r\n{}\r\n0\r\n\r\n",
-    ] {
-        let bytes = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}");
-        assert_fails(language, Act::Send(bytes.into()), "protocol");
-    }
-    let endless = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;".to_vec();
-    assert_fails(language, Act::Endless(endless, b"xxxxxxxx".to_vec()), "protocol");
+    ];
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let mut acts: Vec<Act> = chunks.map(|chunks| Act::Send(format!("{head}{chunks}").into())).into();
+    acts.push(Act::Endless(format!("{head}2;").into(), b"xxxxxxxx".to_vec()));
+    assert_fail(language, acts, "protocol");
 }
 
 fn a_body_that_is_not_the_json_of_its_call_is_refused(language: Language) {
@@ -129,10 +125,14 @@ fn a_body_that_is_not_the_json_of_its_call_is_refused(language: Language) {
         Act::Send([head.as_bytes(), body].concat())
     };
     let deep = "[".repeat(100_000);
-    for body in [
+    let bodies = [
         &b""[..],
         b"{",
         b"{\"a\":1,}",
+        b"{\"a\":01}",
+        b"{\"a\":NaN}",
+        b"{'a':1}",
+        b"{\"a\":\"\x01\"}",
         b"<html>",
         b"{} {}",
         b"[]",
@@ -140,49 +140,54 @@ fn a_body_that_is_not_the_json_of_its_call_is_refused(language: Language) {
         b"\"\xff\"",
         b"{\"a\":\"\xc3\"}",
         deep.as_bytes(),
-    ] {
-        assert_fails(language, with_body("200 OK", body), "protocol");
-    }
-    assert_fails(language, with_body("302 Found", b"{}"), "protocol");
-    for body in [
+    ];
+    let mut acts: Vec<Act> = bodies.iter().map(|body| with_body("200 OK", body)).collect();
+    acts.push(with_body("302 Found", b"{}"));
+    assert_fail(language, acts, "protocol");
+    let bodies = [
         "{}",
         "[]",
         "{\"accepted\": 1, \"duplicates\": 0}",
         "{\"accepted\": \"1\", \"duplicates\": 0, \"ids\": []}",
-    ] {
-        let socket = always(with_body("201 Created", body.as_bytes()));
-        let error = Adapter::start(language, &socket.path()).fail(&enqueue(&visits(1)));
-        assert_eq!((error.kind(), error.ids()), ("protocol", socket.requests()[0].ids()), "{body}");
-        assert_eq!(socket.requests().len(), 1);
+    ];
+    let acts = bodies.map(|body| with_body("201 Created", body.as_bytes()));
+    let socket = ScriptedSocket::play(acts.into());
+    let mut client = Adapter::start(language, &socket.path());
+    for (number, body) in bodies.iter().enumerate() {
+        let error = client.fail(&enqueue(&visits(1)));
+        assert_eq!((error.kind(), error.ids()), ("protocol", socket.requests()[number].ids()), "{body}");
     }
+    assert_eq!(socket.requests().len(), bodies.len());
 }
 
 fn a_response_that_does_not_end_ends_the_call_at_its_time_limit(language: Language) {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n";
     let slow = format!("{head}{}", " ".repeat(10_000));
-    for act in [
+    let acts = vec![
         Act::Stall(Vec::new()),
         Act::Stall(b"HTTP/1.1 200 OK\r\ncont".to_vec()),
         Act::Stall([head.as_bytes(), b"{"].concat()),
         // Each byte arrives in time, but not all of them do.
         Act::Drip(slow.into()),
-    ] {
-        let socket = always(act);
-        let error = Adapter::start(language, &socket.path()).fail(&brief_status());
+    ];
+    let count = acts.len();
+    let socket = ScriptedSocket::play(acts);
+    let mut client = Adapter::start(language, &socket.path());
+    for _ in 0..count {
+        let error = client.fail(&brief_status());
         assert_eq!(error.kind(), "time_limit", "{error:?}");
     }
 }
 
 fn a_response_that_ends_early_is_a_failed_connection(language: Language) {
-    for early in [
+    let early = [
         "",
         "HTTP/1.1 200 OK\r\n",
         "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{}",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{}",
-    ] {
-        assert_fails(language, Act::Send(early.into()), "connection_failed");
-    }
+    ];
+    assert_fail(language, early.map(|bytes| Act::Send(bytes.into())).into(), "connection_failed");
 }
 
 for_each_client! {

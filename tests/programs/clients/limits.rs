@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::adapter::{Adapter, Language, TIME_LIMIT_MS, counts, enqueue, enqueue_within, ids, visits};
 use super::relay::{Passage, Relay};
+use super::scripted_socket::RawRequest;
 use crate::support::daemon::Daemon;
 use crate::support::server::Gate;
 use crate::support::settings::Settings;
@@ -29,7 +30,7 @@ fn many_records_are_several_requests_in_order(language: Language) {
     let requests = relay.requests();
     let sizes: Vec<usize> = requests.iter().map(|request| request.ids().len()).collect();
     assert_eq!(sizes, [REQUEST_RECORDS_MAX, REQUEST_RECORDS_MAX, 1]);
-    let sent: Vec<String> = requests.iter().flat_map(|request| request.ids()).collect();
+    let sent: Vec<String> = requests.iter().flat_map(RawRequest::ids).collect();
     assert_eq!(sent, ids(&result));
     assert_eq!(daemon.counts().pending, 20_001);
 }

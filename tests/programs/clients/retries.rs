@@ -37,8 +37,6 @@ fn succeeds_after(language: Language, acts: Vec<Act>) -> Vec<RawRequest> {
 
 fn a_response_that_ends_early_counts_as_none(language: Language) {
     for early in [
-        "",
-        "HTTP/1.1",
         "HTTP/1.1 201 Created\r\ncontent-len",
         "HTTP/1.1 201 Created\r\ncontent-length: 60\r\n\r\n{\"accepted\":2,\"dup",
         "HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n10\r\n{\"accepted\"",
@@ -49,17 +47,17 @@ fn a_response_that_ends_early_counts_as_none(language: Language) {
 
 fn a_daemon_that_stops_is_asked_again_after_its_time(language: Language) {
     let requests = succeeds_after(language, vec![Act::error(503, "stopping", "retry-after: 1\r\n")]);
-    assert!(requests[1].at - requests[0].at >= SECOND_AT_LEAST, "{requests:?}");
+    assert!(requests[1].at >= requests[0].at + SECOND_AT_LEAST, "{requests:?}");
 }
 
 fn a_timeout_of_the_request_is_no_refusal(language: Language) {
     let bare = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".to_vec();
-    succeeds_after(language, vec![Act::Send(bare), Act::error(408, "request_timeout", "")]);
+    succeeds_after(language, vec![Act::Send(bare), Act::error(408, "request_timeout", "retry-after: 1\r\n")]);
 }
 
 fn a_store_that_failed_is_asked_again(language: Language) {
     let requests = succeeds_after(language, vec![Act::error(500, "store_failed", "")]);
-    assert!(requests[1].at - requests[0].at >= SECOND_AT_LEAST * 5, "{requests:?}");
+    assert!(requests[1].at >= requests[0].at + SECOND_AT_LEAST * 5, "{requests:?}");
 }
 
 fn a_daemon_that_keeps_stopping_ends_at_the_time_limit(language: Language) {
@@ -75,16 +73,16 @@ fn a_daemon_that_keeps_stopping_ends_at_the_time_limit(language: Language) {
 fn a_connection_that_keeps_ending_is_tried_less_and_less_often(language: Language) {
     let socket = ScriptedSocket::start(|_, _| Act::Send(Vec::new()));
     let mut client = Adapter::start(language, &socket.path());
-    let error = client.fail(&enqueue_within(&visits(1), 6000));
+    let error = client.fail(&enqueue_within(&visits(1), 4000));
     assert_eq!(error.kind(), "time_limit");
     let requests = socket.requests();
-    // At 0 s, perhaps soon after, and after 1 s, 2 s and 4 s.
+    // At 0 s, perhaps soon after, after 1 s and 2 s, and perhaps before the end.
     assert!((3..=5).contains(&requests.len()), "{} attempts", requests.len());
     assert_same(&requests);
 }
 
 fn errors_that_no_repetition_corrects_end_the_call_at_once(language: Language) {
-    for (status, code, kind) in [
+    let errors = [
         (400, "invalid_record", "invalid_request"),
         (403, "not_permitted", "not_permitted"),
         (404, "not_found", "invalid_request"),
@@ -95,13 +93,15 @@ fn errors_that_no_repetition_corrects_end_the_call_at_once(language: Language) {
         (413, "request_too_large", "invalid_request"),
         (418, "of_a_later_version", "invalid_request"),
         (500, "metrics_failed", "unavailable"),
-    ] {
-        let socket = ScriptedSocket::start(move |_, _| Act::error(status, code, "retry-after: 1\r\n"));
-        let mut client = Adapter::start(language, &socket.path());
+    ];
+    let acts = errors.map(|(status, code, _)| Act::error(status, code, "retry-after: 1\r\n"));
+    let socket = ScriptedSocket::play(acts.into());
+    let mut client = Adapter::start(language, &socket.path());
+    for (number, (status, code, kind)) in errors.into_iter().enumerate() {
         let error = client.fail(&enqueue(&visits(2)));
         error.assert_response(kind, status, code);
-        assert_eq!(socket.requests().len(), 1, "{code}");
-        assert_eq!((error.ids(), error.stored()), (socket.requests()[0].ids(), Vec::new()));
+        assert_eq!(socket.requests().len(), number + 1, "{code}");
+        assert_eq!((error.ids(), error.stored()), (socket.requests()[number].ids(), Vec::new()));
     }
 }
 

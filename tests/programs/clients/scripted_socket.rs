@@ -151,7 +151,7 @@ impl ScriptedSocket {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (stream, requests, script, clock) =
-                    (stream.unwrap(), Arc::clone(&requests), Arc::clone(&script), clock.clone());
+                    (stream.unwrap(), Arc::clone(&requests), Arc::clone(&script), clock);
                 thread::spawn(move || {
                     let Ok(Some(request)) = RawRequest::read(&stream, &clock) else { return };
                     let mut all = requests.lock().unwrap();
@@ -164,6 +164,11 @@ impl ScriptedSocket {
             }
         });
         socket
+    }
+
+    /// Starts it with what it does after each request, in this order; the last again and again.
+    pub(super) fn play(acts: Vec<Act>) -> Self {
+        Self::start(move |number, _| acts[number.min(acts.len() - 1)].clone())
     }
 
     pub(super) fn path(&self) -> PathBuf {

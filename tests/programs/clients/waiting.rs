@@ -1,31 +1,31 @@
 //! Waiting for the end of a record, through everything that may happen meanwhile.
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use super::adapter::{Adapter, Language, enqueue, ids, visits, wait};
+use super::adapter::{Adapter, Language, TIME_LIMIT_MS, enqueue, ids, visits, wait};
 use super::relay::{Passage, Relay};
+use super::scripted_socket::{Act, EVENT_STREAM_HEAD, ScriptedSocket};
 use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::gateway::Gateway;
 use crate::support::server::{Gate, Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::{directory, wait_for};
 
-/// A receipt for each record, except for those of the type `Refused`.
+/// A receipt for each record, except for those of the types `Refused` and `Locked`.
 fn respond(request: &Request) -> Reply {
     if !request.is_batch() {
         return Reply::unknown_batch();
     }
-    let refused: Vec<String> = request
-        .records()
-        .iter()
-        .filter(|record| record["type"] == "Refused")
-        .map(|record| record["id"].as_str().unwrap().to_owned())
-        .collect();
+    let records = request.records();
     Reply::results(request.batch_id(), &request.ids(), |id| {
-        Some(if refused.iter().any(|refused| refused == id) {
-            json!({"status": "rejected", "code": "INVALID_DATA", "message": "no such account", "field": "/Account"})
-        } else {
-            json!({"status": "applied", "receipt": receipt(id)})
+        let record = records.iter().find(|record| record["id"] == id).unwrap();
+        Some(match record["type"].as_str().unwrap() {
+            "Refused" => {
+                json!({"status": "rejected", "code": "INVALID_DATA", "message": "no such account", "field": "/Account"})
+            }
+            "Locked" => json!({"status": "retry", "code": "LOCKED", "retry_after_s": 600}),
+            _ => json!({"status": "applied", "receipt": receipt(id)}),
         })
     })
 }
@@ -91,6 +91,20 @@ fn a_refused_record_comes_with_the_reason(language: Language) {
     client.send(&json!({"do": "wait", "id": id, "states": ["SYNCED", "DISCARDED"], "time_limit_ms": 30_000}));
     daemon.post("/v1/quarantine/discard", json!({"ids": [id]}).to_string()).expect_json(200);
     assert_eq!(client.receive_ok()["entry"]["state"], "DISCARDED");
+}
+
+fn a_wait_for_another_state_reads_the_entry_after_each_batch(language: Language) {
+    let (_server, daemon, _) = start(language);
+    let relay = Relay::start(&daemon.home.socket(), |_, _| Passage::Forward);
+    let mut client = Adapter::start(language, &relay.path());
+    let id = enqueue_paused(&daemon, &mut client, "Locked");
+    client.send(
+        &json!({"do": "wait", "id": id, "states": ["SYNCED", "FAILED"], "time_limit_ms": TIME_LIMIT_MS}),
+    );
+    // It reads the entry after it opened the events.
+    relay.wait_for_requests(3);
+    daemon.post("/v1/resume", "").expect_json(200);
+    assert_eq!(client.receive_ok()["entry"]["last_error"]["code"], "LOCKED");
 }
 
 fn a_wait_ends_at_its_time_limit_with_the_last_entry(language: Language) {
@@ -171,6 +185,17 @@ fn a_wait_that_missed_the_event_reads_the_entry_after_the_gap(language: Language
     assert_eq!(client.receive_ok()["entry"]["receipt"], receipt(&id));
 }
 
+fn a_gap_within_a_stream_is_a_reason_to_read_the_entry(language: Language) {
+    let id = Uuid::now_v7().to_string();
+    let entry = |state: &str| Act::json(200, &json!({"id": id, "state": state}));
+    let stream = b"id: a-1\nevent: status\ndata: {}\n\nid: a-2\nevent: gap\ndata: {}\n\n";
+    let events = Act::Stall([EVENT_STREAM_HEAD, stream].concat());
+    let socket = ScriptedSocket::play(vec![events, entry("PENDING"), entry("SYNCED")]);
+    let mut client = Adapter::start(language, &socket.path());
+    assert_eq!(client.wait(&id)["state"], "SYNCED");
+    assert_eq!(socket.requests().len(), 3);
+}
+
 fn an_entry_that_cannot_be_read_for_a_moment_is_read_again(language: Language) {
     let server = ScriptedServer::start(respond);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
@@ -200,11 +225,13 @@ for_each_client! {
     a_synced_record_comes_with_its_receipt,
     a_record_that_the_gateway_applied_is_synced,
     a_refused_record_comes_with_the_reason,
+    a_wait_for_another_state_reads_the_entry_after_each_batch,
     a_wait_ends_at_its_time_limit_with_the_last_entry,
     a_wait_sends_nothing_while_the_stream_is_healthy,
     a_wait_continues_through_a_crash_of_the_daemon,
     a_wait_may_begin_before_the_daemon,
     a_wait_that_missed_the_event_reads_the_entry_after_the_gap,
+    a_gap_within_a_stream_is_a_reason_to_read_the_entry,
     an_entry_that_cannot_be_read_for_a_moment_is_read_again,
     several_records_in_one_process,
 }
