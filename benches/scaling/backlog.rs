@@ -30,6 +30,8 @@ const SEND_TIME_MIN: Duration = Duration::from_mins(1);
 
 /// What is measured.
 pub(crate) struct BacklogScene<'a> {
+    /// The daemon.
+    pub(crate) program: &'a Path,
     pub(crate) dir: &'a Path,
     pub(crate) backlogs: &'a [u64],
     pub(crate) rounds: usize,
@@ -91,7 +93,8 @@ impl BacklogScene<'_> {
     fn fill_queues(&self, server: &Server, curves: &mut Curves) -> Vec<Row> {
         let mut rows = Vec::new();
         for (at, backlog) in self.backlogs.iter().enumerate() {
-            let mut row = Row { device: Device::start(self.dir, server), backlog: *backlog, next: 0 };
+            let device = Device::start(self.program, self.dir, server);
+            let mut row = Row { device, backlog: *backlog, next: 0 };
             let before = row.device.usage();
             let mut submitter = self.submitter(&row);
             let filled = submitter.submit(*backlog, FILL_REQUEST_RECORDS);

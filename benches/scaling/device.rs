@@ -27,6 +27,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(2);
 const NOTICE_BYTES_MAX: usize = 4096;
 
 pub(crate) struct Device {
+    program: PathBuf,
     dir: TempDir,
     daemon: Child,
 }
@@ -38,13 +39,13 @@ impl Drop for Device {
 }
 
 impl Device {
-    /// A paused daemon with an empty queue.
-    pub(crate) fn start(parent: &Path, server: &Server) -> Self {
+    /// A paused daemon with an empty queue, in a directory below `parent`.
+    pub(crate) fn start(program: &Path, parent: &Path, server: &Server) -> Self {
         let dir = tempfile::tempdir_in(parent).expect("room for a directory");
         fs::write(dir.path().join("config.toml"), configuration(dir.path(), server))
             .expect("the configuration is written");
-        let (daemon, _) = start_daemon(dir.path());
-        let device = Self { dir, daemon };
+        let (daemon, _) = start_daemon(program, dir.path());
+        let device = Self { program: program.to_owned(), dir, daemon };
         device.call("POST /v1/pause");
         device
     }
@@ -52,7 +53,7 @@ impl Device {
     /// Stops the daemon with a signal and starts it again. Returns how long it took to be ready.
     pub(crate) fn restart(&mut self, signal: Signal) -> Duration {
         self.send_signal(signal);
-        let (daemon, ready) = start_daemon(self.dir.path());
+        let (daemon, ready) = start_daemon(&self.program, self.dir.path());
         self.daemon = daemon;
         ready
     }
@@ -134,11 +135,11 @@ fn configuration(dir: &Path, server: &Server) -> String {
 }
 
 /// Starts the daemon as systemd does, and waits until it says that it is ready.
-fn start_daemon(dir: &Path) -> (Child, Duration) {
+fn start_daemon(program: &Path, dir: &Path) -> (Child, Duration) {
     let notices = notice_socket(dir);
     let socket = UnixDatagram::bind(&notices).expect("the name is free");
     socket.set_read_timeout(Some(START_TIME_LIMIT)).expect("the socket is open");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fieldsyncd"));
+    let mut command = Command::new(program);
     command.arg("--config").arg(dir.join("config.toml")).env("NOTIFY_SOCKET", &notices);
     command.env_remove("WATCHDOG_USEC");
     let clock = Clock::start();

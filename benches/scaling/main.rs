@@ -21,7 +21,7 @@ mod record_size;
 mod report;
 mod server;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
 
@@ -55,12 +55,25 @@ struct Options {
     /// Writes the plot to this file
     #[arg(long)]
     plot: Option<PathBuf>,
+    /// Directory of programs that are measured instead of those that were built with this bench
+    #[arg(long)]
+    programs: Option<PathBuf>,
     /// Directory of the queues, on a real disk
     #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
     dir: PathBuf,
     /// Set by `cargo bench`, but not by `cargo test --all-targets`
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+impl Options {
+    fn daemon(&self) -> PathBuf {
+        let built = Path::new(env!("CARGO_BIN_EXE_fieldsyncd"));
+        match &self.programs {
+            Some(programs) => programs.join("fieldsyncd").canonicalize().expect("the program exists"),
+            None => built.to_owned(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -89,27 +102,29 @@ fn main() {
         return;
     }
     disk::require_real_disk(&options.dir);
+    let program = options.daemon();
     let is_wanted = |table| options.tables.is_empty() || options.tables.contains(&table);
-    let backlog = is_wanted(TableKind::Backlog).then(|| measure_backlog(&options));
+    let backlog = is_wanted(TableKind::Backlog).then(|| measure_backlog(&options, &program));
     let sizes = is_wanted(TableKind::RecordSize).then(|| {
-        let curves = record_size::measure_record_sizes(&options.dir, options.rounds);
+        let curves = record_size::measure_record_sizes(&program, &options.dir, options.rounds);
         curves.print("By the size of a record", "payload");
         curves
     });
     if is_wanted(TableKind::Keys) {
-        measure_keys(&options);
+        measure_keys(&options, &program);
     }
     if let Some(file) = &options.plot {
         write_plot(file, backlog.as_ref(), sizes.as_ref());
     }
 }
 
-fn measure_backlog(options: &Options) -> Curves {
+fn measure_backlog(options: &Options, program: &Path) -> Curves {
     let mut backlogs = options.backlogs.clone();
     if options.large {
         backlogs.push(LARGE_BACKLOG);
     }
     let scene = BacklogScene {
+        program,
         dir: &options.dir,
         backlogs: &backlogs,
         rounds: options.rounds,
@@ -123,7 +138,7 @@ fn measure_backlog(options: &Options) -> Curves {
     curves
 }
 
-fn measure_keys(options: &Options) {
+fn measure_keys(options: &Options, program: &Path) {
     let cases = [
         ("A key for each record", Keys::Each, true),
         ("One key for all records", Keys::One, true),
@@ -133,6 +148,7 @@ fn measure_keys(options: &Options) {
     for (title, keys, holds_keys) in cases {
         let is_single = keys == Keys::One && !holds_keys;
         let scene = BacklogScene {
+            program,
             dir: &options.dir,
             backlogs: &options.key_backlogs,
             rounds: options.rounds,
@@ -145,7 +161,7 @@ fn measure_keys(options: &Options) {
     }
 }
 
-fn write_plot(file: &std::path::Path, backlog: Option<&Curves>, sizes: Option<&Curves>) {
+fn write_plot(file: &Path, backlog: Option<&Curves>, sizes: Option<&Curves>) {
     let mut panels = Vec::new();
     if let Some(curves) = backlog {
         let (title, x_title) = ("Cost of a record beside others that wait", "waiting records");

@@ -20,11 +20,11 @@ const ROUND_RECORDS_MAX: u64 = 10_000;
 const LONE_RECORDS: u64 = 10;
 const SEND_TIME_LIMIT: Duration = Duration::from_mins(5);
 
-pub(crate) fn measure_record_sizes(dir: &Path, rounds: usize) -> Curves {
+pub(crate) fn measure_record_sizes(program: &Path, dir: &Path, rounds: usize) -> Curves {
     let rows = SIZES.iter().map(|size| (*size as f64, format_size(*size)));
     let mut curves = Curves::new(rows.collect());
     let server = Server::start(true);
-    let devices: Vec<Device> = SIZES.iter().map(|_| Device::start(dir, &server)).collect();
+    let devices: Vec<Device> = SIZES.iter().map(|_| Device::start(program, dir, &server)).collect();
     // The first round only warms up.
     for round in 0..=rounds {
         for at in alternate_order(round, SIZES.len()) {

@@ -1,26 +1,26 @@
 //! The queue for its single writer: synchronous, and consistent with the disk even when the disk fails.
 
+mod maintenance;
+
 use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
 use redb::WriteTransaction;
 
-use super::disk_use::{RECEIPT_BYTES_MAX, RECEIPT_BYTES_MIN};
 use super::error::{OpenError, StoreError};
 use super::key_space::KeySpace;
 use super::limits::QueueLimits;
 use super::medium::Medium;
-use super::notes::WaitingNotes;
 use super::op::{Group, Transaction};
 use super::open_batches::to_open_batch;
 use super::options::{ProgressCallback, StoreOptions};
 use super::read::StoreReader;
-use super::receipts::{EvictReceipts, PruneReceipts};
+use super::receipts::PrunePace;
 use super::recovery;
-use super::schema::{META, NOTES_MAX, Snapshot, Tables};
+use super::schema::{NOTES_MAX, Snapshot, Tables};
 use super::shared::SharedDatabase;
-use super::space::{self, DiskSpace};
+use super::space::DiskSpace;
 use super::state::{QueueState, RunTotals};
 use crate::clock::Now;
 use crate::model::{Backlog, DeviceId, DiskState, OpenBatch, Storage};
@@ -34,6 +34,7 @@ pub struct Queue {
     space: DiskSpace,
     /// Estimated bytes of receipts that were evicted since the file was last compacted.
     evicted_bytes: u64,
+    prune_pace: PrunePace,
     options: StoreOptions,
     unresolved: Option<UnresolvedCommit>,
 }
@@ -62,8 +63,17 @@ impl Queue {
             options.key_space,
             medium.marker_path(),
         );
-        let space = DiskSpace::default();
-        Ok(Self { medium, shared, state, device, space, evicted_bytes: 0, options, unresolved: None })
+        Ok(Self {
+            medium,
+            shared,
+            state,
+            device,
+            space: DiskSpace::default(),
+            evicted_bytes: 0,
+            prune_pace: PrunePace::default(),
+            options,
+            unresolved: None,
+        })
     }
 
     /// Applies a group of operations and commits it. Returns whether there was anything to commit.
@@ -205,89 +215,6 @@ impl Queue {
             transaction.abort()?;
         }
         Ok(changed)
-    }
-
-    /// Idle maintenance, one step at a time: removes old receipts, returns unused space to the system, and saves the
-    /// allocator state for a quick start. Returns whether there may be more to do.
-    pub fn run_idle_maintenance(
-        &mut self,
-        limits: QueueLimits,
-        now: Now,
-        notes: &mut WaitingNotes,
-    ) -> Result<bool, StoreError> {
-        let pruned = match self.commit(limits, now, &mut PruneReceipts) {
-            Err(StoreError::NoRoom) => return Ok(false),
-            pruned => pruned?,
-        };
-        match self.compact_if_worthwhile(now).and_then(|_| self.save_allocator_state(notes)) {
-            Ok(()) => Ok(pruned),
-            Err(error) => {
-                self.recover_from(&error)?;
-                if error.is_disk_full() { Ok(pruned) } else { Err(error) }
-            }
-        }
-    }
-
-    /// Makes a commit with redb's allocator state, so that the next start is quick even after a crash. Notes that wait
-    /// share it.
-    pub fn save_allocator_state(&mut self, notes: &mut WaitingNotes) -> Result<(), StoreError> {
-        let mut transaction = self.begin_write()?;
-        transaction.set_quick_repair(true);
-        if !self.space.is_low() && !notes.is_empty() {
-            notes.write_to(&mut transaction.open_table(META)?)?;
-        }
-        transaction.commit()?;
-        *notes = std::mem::take(notes).after_commit(true);
-        Ok(())
-    }
-
-    /// Compacts the file when more than half of it is free or receipts were evicted. Waits while the planner may need
-    /// the store, unless the disk is full. Returns whether the file shrank.
-    fn compact_if_worthwhile(&mut self, now: Now) -> Result<bool, StoreError> {
-        let medium = self.medium.as_ref();
-        let worth = space::is_worth_compacting(medium, &self.state.counters)
-            || space::is_worth_giving_back(medium, self.evicted_bytes);
-        if !worth {
-            return Ok(false);
-        }
-        self.refresh_summary()?;
-        if self.state.is_busy(now.steady) && self.space.admits_records() {
-            return Ok(false);
-        }
-        self.evicted_bytes = 0;
-        self.compact_file()
-    }
-
-    /// Compacts the file.
-    fn compact_file(&self) -> Result<bool, StoreError> {
-        Ok(self.shared.lock_database().as_mut().ok_or(StoreError::Closed)?.compact()?)
-    }
-
-    /// Evicts the oldest receipts from a full disk, unless evicting all of them would not free enough space. One step
-    /// at a time. Returns whether there may be more to do.
-    pub fn evict_receipts(&mut self, limits: QueueLimits, now: Now) -> Result<bool, StoreError> {
-        self.check_free_space(limits)?;
-        let counters = &self.state.counters;
-        let server_receipt_bytes = counters.server_receipt_bytes;
-        let possible =
-            self.evicted_bytes + counters.receipt_count() * RECEIPT_BYTES_MAX + server_receipt_bytes;
-        if self.space.admits_records() || !self.space.may_recover_with(possible) {
-            return Ok(false);
-        }
-        let mut step = EvictReceipts::default();
-        self.commit(limits, now, &mut step)?;
-        let server_receipts = server_receipt_bytes.saturating_sub(self.state.counters.server_receipt_bytes);
-        self.evicted_bytes += step.0 as u64 * RECEIPT_BYTES_MIN + server_receipts;
-        let enough = space::is_worth_giving_back(self.medium.as_ref(), self.evicted_bytes);
-        if enough || self.state.counters.receipt_count() == 0 {
-            self.evicted_bytes = 0;
-            if let Err(error) = self.compact_file() {
-                self.recover_from(&error)?;
-                return if error.is_disk_full() { Ok(false) } else { Err(error) };
-            }
-            self.check_free_space(limits)?;
-        }
-        Ok(!self.space.admits_records() && self.state.counters.receipt_count() > 0)
     }
 
     /// Closes the file cleanly.

@@ -4,10 +4,13 @@
 //! Receipts are in queue order: an index by time would cost flash in every settlement. The oldest ones are found by
 //! age: a sample tells which age a quarter of them exceeds, and a cyclic walk removes those.
 
+use std::time::Duration;
+
 use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::codec;
 use super::error::StoreError;
+use super::notes::WaitingNotes;
 use super::op::{Group, Transaction};
 use super::schema::ManifestRow;
 use super::server_receipts::remove_receipt;
@@ -15,8 +18,12 @@ use super::state::ReceiptEviction;
 
 /// Receipts that one commit removes besides other work, at least.
 const PRUNE_RECEIPTS_MIN: usize = 100;
-/// Receipts that one commit removes while the daemon is idle.
-const IDLE_PRUNE_RECEIPTS_MAX: usize = 1000;
+/// Receipts that one commit removes while the daemon is idle, at first and at most.
+const IDLE_PRUNE_RECEIPTS_MIN: usize = 1000;
+const IDLE_PRUNE_RECEIPTS_MAX: usize = 16_000;
+/// A commit that removes more than the minimum should take at most about this time, because callers wait for it. Tests
+/// run without optimization on busy machines.
+const IDLE_PRUNE_TIME: Duration = Duration::from_millis(if cfg!(test) { 60_000 } else { 40 });
 /// Receipts that one commit evicts: few enough for a full disk.
 const EVICT_RECEIPTS_MAX: usize = 400;
 /// Receipts that one commit examines for eviction.
@@ -28,12 +35,42 @@ const SAMPLED_RECEIPTS_MAX: usize = 1_000_000;
 /// This part of the receipts is evicted before the age is determined again.
 const EVICTED_SHARE_DIVISOR: usize = 4;
 
-/// Removes some expired receipts. Tells whether there were any.
-pub(super) struct PruneReceipts;
+/// How many expired receipts the next step of idle maintenance removes.
+///
+/// It grows while there are more of them and a step is quick: after millions of records expired at once, small steps
+/// would take hours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PrunePace(pub(super) usize);
 
-impl Group for PruneReceipts {
+impl Default for PrunePace {
+    fn default() -> Self {
+        Self(IDLE_PRUNE_RECEIPTS_MIN)
+    }
+}
+
+impl PrunePace {
+    /// The pace after a step that found as many receipts as it might remove, and took this long.
+    pub(super) fn after_full_step(self, took: Duration) -> Self {
+        let fitting = self.0 as u128 * IDLE_PRUNE_TIME.as_micros() / took.as_micros().max(1);
+        let next = usize::try_from(fitting).unwrap_or(usize::MAX).min(2 * self.0);
+        Self(next.clamp(IDLE_PRUNE_RECEIPTS_MIN, IDLE_PRUNE_RECEIPTS_MAX))
+    }
+}
+
+/// Removes some expired receipts. Tells whether there were any. Notes that wait share the commit.
+pub(super) struct PruneReceipts<'a> {
+    pub(super) pace: PrunePace,
+    pub(super) notes: &'a mut WaitingNotes,
+    pub(super) removed: usize,
+}
+
+impl Group for PruneReceipts<'_> {
     fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
-        Ok(transaction.prune_receipts(IDLE_PRUNE_RECEIPTS_MAX)? > 0)
+        self.removed = transaction.prune_receipts(self.pace.0)?;
+        if self.removed > 0 {
+            self.notes.join_transaction(transaction)?;
+        }
+        Ok(self.removed > 0)
     }
 
     fn added_bytes(&self) -> u64 {
@@ -60,8 +97,15 @@ impl Transaction<'_, '_> {
     /// Removes up to `max_count` expired receipts. Returns how many.
     fn prune_receipts(&mut self, max_count: usize) -> Result<usize, StoreError> {
         let before = self.now.steady.saturating_sub(self.limits.keep_synced_ms);
-        let (removed, next) =
-            self.remove_old_receipts(before, self.state.next_receipt, max_count, max_count)?;
+        let start = self.state.next_receipt;
+        let (mut removed, mut next) = self.remove_old_receipts(before, start, max_count, max_count)?;
+        if next == 0 && start > 0 {
+            // At the end of the table: the rest is at its beginning.
+            let left = max_count - removed;
+            let more;
+            (more, next) = self.remove_old_receipts(before, 0, left, left)?;
+            removed += more;
+        }
         self.state.next_receipt = next;
         Ok(removed)
     }

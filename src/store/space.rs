@@ -24,6 +24,9 @@ const RECOVERY_MARGIN_BYTES: u64 = 4 << 20;
 /// Required free space, reserve and margin each take at most an eighth of the disk. Compaction must free an eighth of
 /// the file.
 const DISK_SHARE_DIVISOR: u64 = 8;
+/// Bytes in use, as estimated, above which a file is compacted only if the disk is low on space. redb compacts all of a
+/// file in one call: it lists and moves every page in use, while nothing is stored or sent.
+const COMPACTED_BYTES_MAX: u64 = if cfg!(test) { 2 << 20 } else { 16 << 20 };
 /// Bytes that a commit writes for each added byte, at most.
 const WRITTEN_BYTES_PER_ADDED_BYTE: u64 = 4;
 
@@ -104,6 +107,18 @@ impl DiskSpace {
         self.is_full || self.is_low
     }
 
+    /// Whether more than half of the file is unused, and either compacting it is quick or the disk needs the space.
+    ///
+    /// Otherwise, its free pages are used again, and each commit cuts off free pages at its end.
+    pub(super) fn is_worth_compacting(&self, medium: &dyn Medium, counters: &Counters) -> bool {
+        let receipts = counters.receipt_count() * RECEIPT_BYTES_MIN + counters.server_receipt_bytes;
+        let changes = counters.last_change.map_or(0, |last| last.seq.min(CHANGES_MAX) * CHANGE_BYTES_MAX);
+        let live = counters.submitters.disk_bytes() + receipts + changes;
+        let is_mostly_unused =
+            medium.database_bytes().is_ok_and(|size| size > SMALL_FILE_BYTES && size / 2 > live);
+        is_mostly_unused && (live <= COMPACTED_BYTES_MAX || self.is_low())
+    }
+
     /// Whether freeing this many bytes may be enough for new records.
     pub(super) fn may_recover_with(&self, bytes: u64) -> bool {
         bytes > 0 && bytes >= self.missing_bytes
@@ -116,14 +131,6 @@ impl DiskSpace {
     pub(super) fn disk_state(&self) -> DiskState {
         if self.is_full { DiskState::Full } else { DiskState::Ok }
     }
-}
-
-/// Whether more than half of the file is unused.
-pub(super) fn is_worth_compacting(medium: &dyn Medium, counters: &Counters) -> bool {
-    let receipts = counters.receipt_count() * RECEIPT_BYTES_MIN + counters.server_receipt_bytes;
-    let changes = counters.last_change.map_or(0, |last| last.seq.min(CHANGES_MAX) * CHANGE_BYTES_MAX);
-    let live = counters.submitters.disk_bytes() + receipts + changes;
-    medium.database_bytes().is_ok_and(|size| size > SMALL_FILE_BYTES && size / 2 > live)
 }
 
 /// Whether this many freed bytes are worth compacting the file.

@@ -16,6 +16,7 @@ mod id_parts;
 mod io_errors;
 mod lanes;
 mod limits;
+mod maintenance;
 mod migration;
 mod model;
 mod one_per_key;
