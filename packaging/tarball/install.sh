@@ -149,15 +149,20 @@ is_wanted() {
     esac
 }
 
+# is_masked FILE: an administrator masked the unit, or linked it to another file.
+is_masked() {
+    case $1 in
+    /etc/systemd/system/*) [ -L "$root$1" ] ;;
+    *) return 1 ;;
+    esac
+}
+
 # put SOURCE TARGET: replaces the file in one step, so that a program that runs keeps its own.
 put() {
-    case $2 in
-    /etc/systemd/system/*)
-        if [ -L "$root$2" ]; then
-            say "$2 is a link of the administrator, and stays"
-            return
-        fi ;;
-    esac
+    if is_masked "$2"; then
+        say "$2 is a link of the administrator, and stays"
+        return
+    fi
     mkdir -p "$(dirname "$root$2")"
     echo "$2" >>"$manifest.new"
     # What an interruption left: through a link, cp would write into another file.
@@ -203,7 +208,7 @@ install_files() {
 
 # remove_file FILE: with the directories that are empty then.
 remove_file() {
-    rm -f "$root$1"
+    is_masked "$1" || rm -f "$root$1"
     directory=$(dirname "$1")
     while :; do
         case $directory in
