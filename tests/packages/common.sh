@@ -32,7 +32,7 @@ derived() {
 base_with_rpm() { derived rpm 'apt-get install -qy --no-install-recommends rpm'; }
 base_with_openrc() {
     derived openrc 'apt-get install -qy --no-install-recommends --allow-remove-essential openrc systemd-sysv- systemd-
-        ! command -v systemctl'
+        if command -v systemctl; then exit 1; fi'
 }
 
 # make_bases FORMAT…: the systems that the tests of these formats need.
@@ -135,7 +135,7 @@ take_a_record() {
     inside env PATH="${PROGRAMS-/usr/bin}:/usr/sbin:/usr/bin:/sbin:/bin" sh -euc '
         install -d -o fieldsync -g fieldsync /run/fieldsync /var/lib/fieldsync
         setpriv --reuid=fieldsync --regid=fieldsync --clear-groups fieldsyncd &
-        until fieldsync status; do kill -0 $! && sleep 0.1; done
+        until fieldsync status; do kill -0 $! || exit 1; sleep 0.1; done
         echo "{\"type\":\"Visits\",\"payload\":{\"a\":1}}" | fieldsync enqueue
         kill $!
         wait $!'
@@ -217,10 +217,10 @@ goes_through_openrc() {
         rc-service fieldsync reload
         rc-service fieldsync stop
         $upgrade
-        ! pidof fieldsyncd
+        if pidof fieldsyncd; then exit 1; fi
         rc-service fieldsync start
         $remove
-        ! pidof fieldsyncd
+        if pidof fieldsyncd; then exit 1; fi
         [ -s /var/lib/fieldsync/queue.redb ]
         ! ls /etc/runlevels/default/fieldsync"
     holds "no program and no service is left" only_configuration_stays
