@@ -62,7 +62,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let Some(package) = &options.package else {
-        eprintln!("a package is missing: cargo bench --bench footprint -- \"$(packaging/build -p fieldsync)\"");
+        eprintln!(
+            "a package is missing: cargo bench --bench footprint -- \"$(packaging/build -p fieldsync)\""
+        );
         return ExitCode::FAILURE;
     };
     let mut report = Report::default();
