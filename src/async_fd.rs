@@ -19,8 +19,15 @@ impl DescriptorOwner for Inotify {}
 impl DescriptorOwner for Arc<UnixStream> {}
 
 /// An owner whose descriptor is registered itself: a duplicate would be a second descriptor for each source of events.
+/// Nothing can replace the owner meanwhile.
 #[derive(Debug)]
-pub(crate) struct Registered<T>(pub(crate) T);
+pub(crate) struct Registered<T>(T);
+
+impl<T> Registered<T> {
+    pub(crate) fn owner(&self) -> &T {
+        &self.0
+    }
+}
 
 impl<T: DescriptorOwner> AsRawFd for Registered<T> {
     fn as_raw_fd(&self) -> RawFd {

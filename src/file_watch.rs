@@ -43,7 +43,7 @@ impl FileWatch {
     pub(crate) async fn changed(&self) -> io::Result<()> {
         loop {
             let mut ready = self.inotify.readable().await?;
-            let read = ready.try_io(|inotify| Ok(inotify.get_ref().0.read_events()?));
+            let read = ready.try_io(|inotify| Ok(inotify.get_ref().owner().read_events()?));
             // An error of `try_io` means that there was nothing to read.
             if let Ok(events) = read
                 && events?.iter().any(|event| self.is_relevant(event))
@@ -100,7 +100,7 @@ impl FileWatch {
             | AddWatchFlags::IN_DELETE_SELF
             | AddWatchFlags::IN_MOVE_SELF
             | AddWatchFlags::IN_ONLYDIR;
-        match self.inotify.get_ref().0.add_watch(directory, events) {
+        match self.inotify.get_ref().owner().add_watch(directory, events) {
             Ok(watch) => {
                 self.names.insert((watch, name.to_owned()));
             }

@@ -53,13 +53,13 @@ impl SleepDetector {
         loop {
             self.timer.readable().await?.clear_ready();
             let mut expirations = [0; 8];
-            match nix::unistd::read(self.timer.get_ref().0.as_fd(), &mut expirations) {
+            match nix::unistd::read(self.timer.get_ref().owner().as_fd(), &mut expirations) {
                 Err(Errno::ECANCELED) => {}
                 // It expired: a device with 32-bit time is in the year 2038. Armed again, it would expire at once.
                 Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             }
-            arm_timer(&self.timer.get_ref().0)?;
+            arm_timer(self.timer.get_ref().owner())?;
             let total = total_sleep()?;
             let slept = total.saturating_sub(self.total_sleep);
             self.total_sleep = total;

@@ -300,6 +300,8 @@ impl Medium for Directory {
     }
 
     fn set_reserve(&mut self, bytes: u64) -> io::Result<()> {
+        // On a 32-bit device, at most 2 GiB can be allocated.
+        let length = libc::off_t::try_from(bytes).unwrap_or(libc::off_t::MAX);
         let path = self.path.join(RESERVE_FILE);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -309,8 +311,6 @@ impl Medium for Directory {
         if bytes == 0 {
             return Ok(());
         }
-        // On a 32-bit device, this call allocates at most 2 GiB.
-        let length = libc::off_t::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let file = private_file_options().create_new(true).open(&path)?;
         if let Err(error) = posix_fallocate(&file, 0, length) {
             drop(file);
