@@ -78,6 +78,10 @@ _STORE_FAILED_RETRY_S = 5.0
 _ACCEPT_RETRY_S = 0.02
 #: The last attempt begins this long before the end of the time limit.
 _LAST_ATTEMPT_S = 0.5
+#: A socket refuses longer timeouts than 24 days.
+_SOCKET_TIMEOUT_MAX_S = 1e6
+#: A send to a closed connection is an error, also in an application that lets SIGPIPE end it.
+_SEND_FLAGS = getattr(socket, "MSG_NOSIGNAL", 0)
 _RECONNECT_S, _RECONNECT_MIN_S, _RECONNECT_MAX_S = 1.0, 0.1, 30.0
 
 _T = TypeVar("_T")
@@ -299,6 +303,13 @@ class _Deadline:
     def __init__(self, seconds: float) -> None:
         self._at = time.monotonic() + seconds
 
+    @classmethod
+    def of_call(cls, time_limit: float) -> _Deadline:
+        """Begin the time limit of a call."""
+        if not time_limit >= 0:  # NaN, too
+            raise ValueError(f"the time limit must be zero seconds or more, not {time_limit}")
+        return cls(time_limit)
+
     def left(self) -> float:
         return self._at - time.monotonic()
 
@@ -311,11 +322,14 @@ class _Deadline:
         left = self.left()
         if left <= 0:
             raise TimeLimitError("the time limit of the call is over")
-        return None if math.isinf(left) else left
+        return None if math.isinf(left) else min(left, _SOCKET_TIMEOUT_MAX_S)
 
     def pause(self, seconds: float, cause: FieldsyncError, *, may_shorten: bool) -> None:
         """Wait for the next attempt; fails if no time is left for it."""
         left = self.left() - _LAST_ATTEMPT_S
+        if seconds <= _EARLY_RETRY_S and 2 * seconds <= self.left():
+            # It comes so soon that it fits into short time limits, too.
+            left = max(left, seconds)
         if left <= 0 or (seconds > left and not may_shorten):
             raise TimeLimitError(
                 f"the time limit of the call is over; the last attempt failed: {cause}"
@@ -409,7 +423,7 @@ class _Connection:
         head = "\r\n".join([*lines, "", ""]).encode()
         self._socket.settimeout(self.deadline.socket_timeout())
         try:
-            self._socket.sendall(head + body)
+            self._socket.sendall(head + body, _SEND_FLAGS)
         except socket.timeout as error:
             raise TimeLimitError("the daemon did not read the request in time") from error
         except OSError:
@@ -640,29 +654,30 @@ class Client:
         """Hand records over: when this returns, they are on disk, and fieldsync will send them.
 
         Failures that pass by themselves are repeated under the same ids, until the time limit in
-        seconds. More than 10,000 records or 8 MiB are several requests, one after the other; each
-        is stored completely or not at all.
+        seconds, which may be `math.inf`. More than 10,000 records or 8 MiB are several requests,
+        one after the other; each is stored completely or not at all.
         """
-        deadline = _Deadline(time_limit)
+        deadline = _Deadline.of_call(time_limit)
         accepted, duplicates = 0, 0
-        stored: list[str] = []
         whole = list(records)
         encoded = [record.to_json() for record in whole]
-        begin = 0
+        # The daemon may write them in another way.
+        ids = tuple(record.id for record in whole)
+        begin, stored = 0, 0
         try:
             for begin, end in _split_requests(map(len, encoded)):
                 body = b"[%b]" % b",".join(encoded[begin:end])
                 attempt = functools.partial(self._call, "POST", "/v1/records", body)
-                part = _parse_enqueued(_repeat(attempt, deadline), end - begin)
-                accepted += part.accepted
-                duplicates += part.duplicates
-                stored += part.ids
+                counts = _parse_enqueued(_repeat(attempt, deadline), end - begin)
+                accepted += counts[0]
+                duplicates += counts[1]
+                stored = end
         except FieldsyncError as error:
-            error.ids, error.stored = tuple(record.id for record in whole), tuple(stored)
+            error.ids, error.stored = ids, ids[:stored]
             if isinstance(error, ApiError) and error.position is not None:
                 error.position += begin
             raise
-        return Enqueued(accepted, duplicates, tuple(stored))
+        return Enqueued(accepted, duplicates, ids)
 
     def wait(
         self,
@@ -677,7 +692,7 @@ class Client:
         nothing happens, and continues through restarts of the daemon. Other states than the default
         ones are noticed when a batch ends; one that lasts shortly may be missed.
         """
-        deadline = _Deadline(time_limit)
+        deadline = _Deadline.of_call(time_limit)
         telling = {"status", "gap"} if SETTLED.issuperset(states) else {"status", "gap", "batch"}
         read_entry = functools.partial(self._record, record_id)
         entry: dict[str, Any] | None = None
@@ -697,25 +712,25 @@ class Client:
 
     def status(self, *, time_limit: float = DEFAULT_TIME_LIMIT_S) -> dict[str, Any]:
         """Return the status of the daemon."""
-        return self._call("GET", "/v1/status", b"", _Deadline(time_limit))
+        return self._call("GET", "/v1/status", b"", _Deadline.of_call(time_limit))
 
     def record(self, record_id: str, *, time_limit: float = DEFAULT_TIME_LIMIT_S) -> dict[str, Any]:
         """Return the entry of a record, with its receipt, or why it waits."""
-        return self._record(record_id, _Deadline(time_limit))
+        return self._record(record_id, _Deadline.of_call(time_limit))
 
     def lookup(
         self, ids: Iterable[str], *, time_limit: float = DEFAULT_TIME_LIMIT_S
     ) -> dict[str, Any]:
         """Return the entries of up to 1,000 records in `records`, and other ids in `unknown`."""
         body = json.dumps({"ids": list(ids)}).encode()
-        return self._call("POST", "/v1/records/lookup", body, _Deadline(time_limit))
+        return self._call("POST", "/v1/records/lookup", body, _Deadline.of_call(time_limit))
 
     def changes(
         self, cursor: str = "now", *, time_limit: float = DEFAULT_TIME_LIMIT_S
     ) -> dict[str, Any]:
         """Return the records that changed since a cursor, and the next cursor in `next`."""
         path = f"/v1/records?changed_after={quote(cursor, safe='')}"
-        return self._call("GET", path, b"", _Deadline(time_limit))
+        return self._call("GET", path, b"", _Deadline.of_call(time_limit))
 
     def events(
         self, last_event_id: str | None = None, *, time_limit: float = math.inf
@@ -727,7 +742,7 @@ class Client:
         """
         if last_event_id and re.search("[\r\n\0]", last_event_id):
             raise ValueError("the id of an event has no line ends")
-        return self._follow(_EventParser(last_event_id or ""), _Deadline(time_limit))
+        return self._follow(_EventParser(last_event_id or ""), _Deadline.of_call(time_limit))
 
     def _record(self, record_id: str, deadline: _Deadline) -> dict[str, Any]:
         return self._call("GET", f"/v1/records/{quote(record_id, safe='')}", b"", deadline)
@@ -802,13 +817,17 @@ def _open_events(
     return connection.read_body(headers, math.inf)
 
 
-def _parse_enqueued(result: dict[str, Any], count: int) -> Enqueued:
-    accepted, duplicates, ids = (result.get(name) for name in ("accepted", "duplicates", "ids"))
-    if not (
-        isinstance(accepted, int)
-        and isinstance(duplicates, int)
-        and isinstance(ids, list)
-        and len(ids) == count
-    ):
+def _parse_enqueued(result: dict[str, Any], count: int) -> tuple[int, int]:
+    """Give the numbers of accepted records and of duplicates, of so many that were sent."""
+    accepted, duplicates = _read_count(result, "accepted"), _read_count(result, "duplicates")
+    ids = result.get("ids")
+    if accepted + duplicates != count or not isinstance(ids, list) or len(ids) != count:
+        raise ProtocolError("the daemon's response to new records is about other records")
+    return accepted, duplicates
+
+
+def _read_count(result: dict[str, Any], name: str) -> int:
+    value = result.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ProtocolError("the daemon sent an unexpected response to new records")
-    return Enqueued(accepted, duplicates, tuple(map(str, ids)))
+    return value

@@ -105,6 +105,28 @@ class Times(unittest.TestCase):
         self.assertIsNone(deadline.socket_timeout())
         self.assertIsNotNone(deadline.within(1).socket_timeout())
 
+    def test_a_time_limit_is_a_time(self) -> None:
+        client = fieldsync.Client("/nonexistent")
+        for wrong in (float("nan"), -1.0, float("-inf")):
+            with self.subTest(time_limit=wrong):
+                for call in (client.status, client.events, client.changes):
+                    with self.assertRaises(ValueError):
+                        call(time_limit=wrong)
+                with self.assertRaises(ValueError):
+                    client.enqueue([], time_limit=wrong)
+                with self.assertRaises(ValueError):
+                    client.wait("x", time_limit=wrong)
+        for long in (1e10, 1e300):
+            with self.assertRaises(fieldsync.ConnectionFailedError):
+                client.status(time_limit=long)
+
+    def test_a_short_time_limit_has_room_for_an_early_repetition(self) -> None:
+        cause = fieldsync.ConnectionFailedError("gone")
+        _Deadline(0.4).pause(0.1, cause, may_shorten=True)
+        for limit, seconds in ((0.05, 0.1), (0.4, 1.0)):
+            with self.assertRaises(fieldsync.TimeLimitError):
+                _Deadline(limit).pause(seconds, cause, may_shorten=True)
+
     def test_a_deadline_that_is_over(self) -> None:
         cause = fieldsync.ConnectionFailedError("gone")
         with self.assertRaises(fieldsync.TimeLimitError):
