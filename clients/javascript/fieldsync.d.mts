@@ -15,9 +15,13 @@ export type ErrorKind =
   | 'queue_full'
   | 'connection_failed'
   | 'time_limit'
+  | 'aborted'
   | 'protocol';
 
-/** Base of all errors of this module. An aborted call rejects with the reason of its signal instead. */
+/**
+ * Base of all errors of this module. An aborted call rejects with the reason of its signal instead, except `enqueue`: see
+ * `AbortedError`.
+ */
 export class FieldsyncError extends Error {
   constructor(message: string, options?: {
     cause?: unknown;
@@ -97,6 +101,11 @@ export class TimeLimitError extends FieldsyncError {
   readonly kind: 'time_limit';
   /** Of `wait`: the last entry that was read. */
   entry: RecordEntry | null;
+}
+
+/** The signal of an `enqueue` has aborted it; `cause` is the reason. The outcome may be unknown: repeat it with `ids`. */
+export class AbortedError extends FieldsyncError {
+  readonly kind: 'aborted';
 }
 
 /** The response is not HTTP or JSON, or it is too large. */
@@ -195,7 +204,7 @@ export type RecordError = {
   message: string;
   at: string;
   /** JSON Pointer to the part of the payload that is wrong. */
-  field?: string;
+  field?: string | null;
 };
 
 /** What the daemon knows of a record. */
@@ -206,21 +215,34 @@ export type RecordEntry = {
   key: string | null;
   priority: number;
   state: RecordState;
+  /** How often it was sent and the server may have had it. */
   attempts: number;
+  /** How often it was sent, at least. */
+  sends: number;
   payload_bytes: number;
+  /** The user (uid) who submitted it. */
+  submitter: number;
   created_at: string;
   updated_at: string;
   next_attempt_at: string | null;
   batch_id: string | null;
   last_error: RecordError | null;
+  /** The record that blocks it: an earlier one of its key. */
+  held_by?: string | null;
+  /** How many later records of its key it blocks; 1000 means 1000 or more. */
+  holds?: number;
+  /** The user who discarded it. */
+  discarded_by?: string | null;
+  /** Whether the key, the receipt and parts of the error are left out for this user. */
+  redacted?: boolean;
   /** What the server said that the record became. */
   receipt?: Record<string, unknown> | null;
   waiting_for?: {
     reason: string;
     until: string | null;
-    held_by?: string | null;
+    held_by: string | null;
     text: string;
-    remedy?: string;
+    remedy?: string | null;
   } | null;
 };
 
@@ -249,9 +271,9 @@ export type FieldsyncEvent = {
 };
 
 export type CallOptions = {
-  /** How long the call may take; the default is 60,000. */
+  /** How long the call may take; the default is 60,000, and none for `events`. */
   timeLimitMs?: number;
-  /** Ends the call early; it then rejects with the reason of the signal. */
+  /** Ends the call early; it then rejects with the reason of the signal, `enqueue` with an `AbortedError`. */
   signal?: AbortSignal;
 };
 

@@ -13,6 +13,7 @@ import { request as httpRequest } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+const EVENTS_PATH = '/v1/events';
 const DEFAULT_SOCKET = '/run/fieldsync/fieldsync.sock';
 const DEFAULT_TIME_LIMIT_MS = 60_000;
 const DEFAULT_MAX_RESPONSE_BYTES = 32 << 20;
@@ -22,7 +23,7 @@ const ATTEMPT_LIMIT_MS = 60_000;
 /** A larger input is sent in several requests. */
 const MAX_REQUEST_RECORDS = 10_000;
 const MAX_REQUEST_BYTES = 8 << 20;
-/** The daemon may be about to create its socket, so the first retry comes early. */
+/** The daemon may be about to create its socket, so the first retry comes early. No delay is shorter. */
 const QUICK_RETRY_MS = 100;
 const MIN_RETRY_MS = 1_000;
 const MAX_RETRY_MS = 60_000;
@@ -38,6 +39,9 @@ const LAST_ATTEMPT_MS = 1_000;
 const MAX_INTERIM_RESPONSES = 32;
 /** Node.js fires longer timers at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** By code points, so that whole pairs do not match. `isWellFormed` is of Node.js 20. */
+const LONE_SURROGATE = /\p{Surrogate}/u;
 
 /** States that a record keeps until a person decides, or forever. */
 const END_STATES = Object.freeze(['SYNCED', 'QUARANTINED', 'DISCARDED']);
@@ -63,7 +67,7 @@ const END_STATES = Object.freeze(['SYNCED', 'QUARANTINED', 'DISCARDED']);
  * @property {string | null} [code]
  * @property {string} message
  * @property {string} at
- * @property {string} [field] JSON Pointer to the part of the payload that is wrong.
+ * @property {string | null} [field] JSON Pointer to the part of the payload that is wrong.
  *
  * @typedef {object} RecordEntry What the daemon knows of a record.
  * @property {string} id
@@ -72,15 +76,21 @@ const END_STATES = Object.freeze(['SYNCED', 'QUARANTINED', 'DISCARDED']);
  * @property {string | null} key
  * @property {number} priority
  * @property {RecordState} state
- * @property {number} attempts
+ * @property {number} attempts How often it was sent and the server may have had it.
+ * @property {number} sends How often it was sent, at least.
  * @property {number} payload_bytes
+ * @property {number} submitter The user (uid) who submitted it.
  * @property {string} created_at
  * @property {string} updated_at
  * @property {string | null} next_attempt_at
  * @property {string | null} batch_id
  * @property {RecordError | null} last_error
+ * @property {string | null} [held_by] The record that blocks it: an earlier one of its key.
+ * @property {number} [holds] How many later records of its key it blocks; 1000 means 1000 or more.
+ * @property {string | null} [discarded_by] The user who discarded it.
+ * @property {boolean} [redacted] Whether the key, the receipt and parts of the error are left out for this user.
  * @property {Record<string, unknown> | null} [receipt] What the server said that the record became.
- * @property {{reason: string, until: string | null, held_by?: string | null, text: string, remedy?: string} | null} [waiting_for]
+ * @property {{reason: string, until: string | null, held_by: string | null, text: string, remedy?: string | null} | null} [waiting_for]
  *
  * @typedef {object} LookupResult
  * @property {RecordEntry[]} records
@@ -99,8 +109,9 @@ const END_STATES = Object.freeze(['SYNCED', 'QUARANTINED', 'DISCARDED']);
  * @property {any} data
  *
  * @typedef {object} CallOptions
- * @property {number} [timeLimitMs] How long the call may take; the default is 60,000.
- * @property {AbortSignal} [signal] Ends the call early; it then rejects with the reason of the signal.
+ * @property {number} [timeLimitMs] How long the call may take; the default is 60,000, and none for `events`.
+ * @property {AbortSignal} [signal] Ends the call early; it then rejects with the reason of the signal,
+ *   `enqueue` with an `AbortedError`.
  *
  * @typedef {object} FailureDetails
  * @property {number | null} [status]
@@ -110,7 +121,10 @@ const END_STATES = Object.freeze(['SYNCED', 'QUARANTINED', 'DISCARDED']);
  * @property {unknown} [cause]
  */
 
-/** Base of all errors of this module. An aborted call rejects with the reason of its signal instead. */
+/**
+ * Base of all errors of this module. An aborted call rejects with the reason of its signal instead, except `enqueue`: see
+ * `AbortedError`.
+ */
 export class FieldsyncError extends Error {
   /** The kind of the error, the same word in the clients of all languages. */
   kind = 'api';
@@ -213,6 +227,11 @@ export class TimeLimitError extends FieldsyncError {
    * @type {RecordEntry | null}
    */
   entry = null;
+}
+
+/** The signal of an `enqueue` has aborted it; `cause` is the reason. The outcome may be unknown: repeat it with `ids`. */
+export class AbortedError extends FieldsyncError {
+  kind = 'aborted';
 }
 
 /** The response is not HTTP or JSON, or it is too large. */
@@ -395,7 +414,8 @@ export class RetrySchedule {
     }
     if (error instanceof UnavailableError || error instanceof QueueFullError) {
       const isFull = error instanceof QueueFullError;
-      const delayMs = error.retryAfterMs ?? (isFull ? FULL_RETRY_MS : UNAVAILABLE_RETRY_MS);
+      const askedMs = error.retryAfterMs ?? (isFull ? FULL_RETRY_MS : UNAVAILABLE_RETRY_MS);
+      const delayMs = Math.max(askedMs, QUICK_RETRY_MS);
       return delayMs < remainingMs ? delayMs : null;
     }
     if (isRefused(error) && this.#quickRetryLeft && QUICK_RETRY_MS < remainingMs) {
@@ -599,7 +619,8 @@ export class Client {
    *   else `/run/fieldsync/fieldsync.sock`. `maxResponseBytes`: larger responses are a `ProtocolError`; 32 MiB.
    */
   constructor(options = {}) {
-    this.#socket = options.socket ?? (process.env.FIELDSYNC_SOCKET || DEFAULT_SOCKET);
+    // Node.js takes an empty path for TCP to localhost.
+    this.#socket = options.socket || process.env.FIELDSYNC_SOCKET || DEFAULT_SOCKET;
     this.#maxResponseBytes = options.maxResponseBytes ?? DEFAULT_MAX_RESPONSE_BYTES;
   }
 
@@ -615,25 +636,34 @@ export class Client {
    */
   async enqueue(records, options = {}) {
     const list = Array.isArray(records) ? records : [records];
+    list.forEach(requireObject);
     const ids = list.map((record) => record.id ?? newId());
     const encoded = list.map((record, at) => encodeRecord(record, ids[at]));
     const result = { accepted: 0, duplicates: 0, ids };
     let storedRecords = 0;
-    const limit = new CallLimit(options.timeLimitMs ?? DEFAULT_TIME_LIMIT_MS, options.signal);
+    /** @type {CallLimit | null} */
+    let callLimit = null;
     try {
+      const limit = new CallLimit(options.timeLimitMs ?? DEFAULT_TIME_LIMIT_MS, options.signal);
+      callLimit = limit;
       for (const { from, to } of splitRecords(encoded)) {
         const body = Buffer.from(`[${encoded.slice(from, to).join(',')}]`);
         const stored = await this.#repeat(limit, () => this.#call('POST', '/v1/records', limit, body));
         const { accepted, duplicates } = stored;
-        if (!Number.isInteger(accepted) || !Number.isInteger(duplicates) || !Array.isArray(stored.ids)) {
-          throw new ProtocolError('the response does not say how many records were stored');
+        if (!isCount(accepted) || !isCount(duplicates) || accepted + duplicates !== to - from) {
+          throw new ProtocolError('the response counts other records than those of the request');
+        }
+        if (!Array.isArray(stored.ids) || stored.ids.length !== to - from) {
+          throw new ProtocolError('the response has other ids than those of the request');
         }
         result.accepted += accepted;
         result.duplicates += duplicates;
         storedRecords = to;
       }
       return result;
-    } catch (error) {
+    } catch (caught) {
+      const isAborted = options.signal?.aborted && caught === options.signal.reason;
+      const error = isAborted ? new AbortedError('the call was aborted', { cause: caught }) : caught;
       if (error instanceof FieldsyncError) {
         error.ids = ids;
         error.storedIds = ids.slice(0, storedRecords);
@@ -643,7 +673,7 @@ export class Client {
       }
       throw error;
     } finally {
-      limit.dispose();
+      callLimit?.dispose();
     }
   }
 
@@ -778,7 +808,7 @@ export class Client {
         wasDenied = false;
         for await (const chunk of response) {
           for (const { id, event, data } of parser.push(chunk)) {
-            minDelayMs = Math.min(parser.retryMs ?? minDelayMs, MAX_RECONNECT_MS);
+            minDelayMs = Math.max(Math.min(parser.retryMs ?? minDelayMs, MAX_RECONNECT_MS), QUICK_RETRY_MS);
             delayMs = minDelayMs;
             yield { id, event, data: parseJson(data) };
           }
@@ -802,7 +832,7 @@ export class Client {
         throw cause;
       }
       const retryAfterMs = cause instanceof ApiError ? cause.retryAfterMs : null;
-      await limit.sleep(retryAfterMs ?? delayMs);
+      await limit.sleep(Math.max(retryAfterMs ?? 0, delayMs));
       delayMs = Math.min(Math.max(2 * delayMs, MIN_RETRY_MS), MAX_RECONNECT_MS);
     }
   }
@@ -818,7 +848,7 @@ export class Client {
       // Node.js sends the bytes of Latin-1.
       headers['Last-Event-ID'] = Buffer.from(lastEventId).toString('latin1');
     }
-    const response = await this.#send('GET', '/v1/events', headers, limit);
+    const response = await this.#send('GET', EVENTS_PATH, headers, limit);
     if (response.statusCode === 200) {
       if (/^text\/event-stream\s*(;|$)/i.test(response.headers['content-type'] ?? '')) {
         return response;
@@ -971,14 +1001,23 @@ export class Client {
         agent: false,
         maxHeaderSize: MAX_HEAD_BYTES,
       });
-      const end = () => request.destroy(new AttemptTimeout('there was no response in time'));
+      /** @type {import('node:http').IncomingMessage | null} */
+      let response = null;
+      const end = () => {
+        const error = new AttemptTimeout('there was no response in time');
+        response?.destroy(error);
+        request.destroy(error);
+      };
       const timer = setTimeout(end, ATTEMPT_LIMIT_MS);
       limit.signal.addEventListener('abort', end, { once: true });
       request.once('close', () => {
         clearTimeout(timer);
         limit.signal.removeEventListener('abort', end);
       });
-      request.on('socket', (socket) => socket.once('connect', () => (isConnected = true)));
+      request.on('socket', (socket) => {
+        socket.once('connect', () => (isConnected = true));
+        keepReading(socket);
+      });
       let interimResponses = 0;
       request.on('information', () => {
         interimResponses += 1;
@@ -986,19 +1025,22 @@ export class Client {
           request.destroy(new ProtocolError('there are too many interim responses'));
         }
       });
-      /** @type {import('node:http').IncomingMessage | null} */
-      let response = null;
       request.on('response', (received) => {
-        // The daemon sends a body at once, and a stream of events has no end.
-        clearTimeout(timer);
+        // The time is for the body, too. Only a stream of events has no end.
+        if (path === EVENTS_PATH && received.statusCode === 200) {
+          clearTimeout(timer);
+        }
         response = received;
         resolve(received);
       });
       request.on('error', (error) => {
         const explained = this.#explain(error, isConnected);
         reject(explained);
-        // Otherwise, the reader of the body would learn only that the connection was lost.
-        response?.destroy(/** @type {Error} */ (explained));
+        // A response may be complete before the server has read the request; sending the rest of it fails then. If it is
+        // not, the reader of the body would learn only that the connection was lost.
+        if (!response?.complete) {
+          response?.destroy(/** @type {Error} */ (explained));
+        }
       });
       request.end(body);
     });
@@ -1065,6 +1107,24 @@ export class Client {
   }
 }
 
+/**
+ * Lets a socket be read after the other side has stopped reading: its response may be there already. Node.js would close
+ * the socket at the first write that fails. If there is no response, reading fails, too.
+ *
+ * @param {any} socket
+ */
+function keepReading(socket) {
+  for (const name of ['_write', '_writev']) {
+    const write = socket[name];
+    socket[name] = (/** @type {any[]} */ ...args) => {
+      const done = args.pop();
+      write.call(socket, ...args, (/** @type {unknown} */ error) => {
+        done(['EPIPE', 'ECONNRESET'].includes(systemCodeOf(error) ?? '') ? null : error);
+      });
+    };
+  }
+}
+
 /** @param {unknown} error */
 function systemCodeOf(error) {
   const code = error instanceof Error && 'code' in error ? error.code : null;
@@ -1083,23 +1143,35 @@ function recordPath(id) {
  * @param {string} id
  */
 function encodeRecord(record, id) {
+  return JSON.stringify({ ...record, id }, refuseLossy);
+}
+
+/** @param {unknown} record */
+function requireObject(record) {
   if (typeof record !== 'object' || record === null) {
     throw new TypeError('a record must be an object with `type` and `payload`');
   }
-  return JSON.stringify({ ...record, id }, refuseNonFinite);
 }
 
 /**
- * `JSON.stringify` alone would store null instead of such a number.
+ * `JSON.stringify` alone would store null instead of such a number, and text that is not Unicode.
  *
  * @param {string} name
  * @param {unknown} value
  */
-function refuseNonFinite(name, value) {
+function refuseLossy(name, value) {
   if (typeof value === 'number' && !Number.isFinite(value)) {
     throw new TypeError(`JSON has no number ${value}, the value of ${JSON.stringify(name)}`);
   }
+  if (LONE_SURROGATE.test(name) || (typeof value === 'string' && LONE_SURROGATE.test(value))) {
+    throw new TypeError(`${JSON.stringify(name)} or its value has half a surrogate pair`);
+  }
   return value;
+}
+
+/** @param {unknown} value */
+function isCount(value) {
+  return Number.isInteger(value) && /** @type {number} */ (value) >= 0;
 }
 
 /** @param {string} text */

@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 
 import {
-  ApiError, Client, ConflictError, ConnectionFailedError, CursorExpiredError, errorOfResponse, EventParser, FieldsyncError,
+  AbortedError, ApiError, Client, ConflictError, ConnectionFailedError, CursorExpiredError, errorOfResponse, EventParser, FieldsyncError,
   formatId, InvalidRequestError, newId, NoSuchRecordError, NotPermittedError, ProtocolError, QueueFullError, RetrySchedule,
   splitRecords, UnavailableError,
 } from '../fieldsync.mjs';
@@ -84,6 +88,7 @@ const refused = new ConnectionFailedError('refused', { code: 'ENOENT' });
 const lost = new ConnectionFailedError('lost', { code: 'ECONNRESET', connected: true });
 const denied = new ConnectionFailedError('denied', { code: 'EACCES' });
 const busy = new UnavailableError('busy', { status: 503, retryAfterMs: 2000 });
+const soon = new UnavailableError('soon', { status: 503, retryAfterMs: 0 });
 const failed = new UnavailableError('failed', { status: 500, code: 'store_failed' });
 const full = new QueueFullError('full', { status: 507, retryAfterMs: 60_000 });
 
@@ -93,6 +98,8 @@ const schedules = [
   ['a lost connection', [lost, lost, refused, lost], 1e9, [1000, 2000, 100, 4000]],
   ['a socket that may not be opened', [refused, denied, denied], 1e9, [100, 100, null]],
   ['a socket that may not be opened, without time', [denied], 100, [null]],
+  ['Retry-After of zero', [soon, soon], 1e9, [100, 100]],
+  ['Retry-After of zero, without time', [soon], 100, [null]],
   ['Retry-After', [busy, lost, failed, busy], 1e9, [2000, 1000, 5000, 2000]],
   ['a last attempt before the time limit', [lost, lost], 900, [450, null]],
   ['a last attempt a second before the time limit', [refused, lost, lost, lost, lost], 3500, [100, 1000, 2000, 2500, null]],
@@ -147,7 +154,14 @@ test('a wrong argument is reported before anything is sent', async () => {
   for (const number of [NaN, Infinity, 1n]) {
     await assert.rejects(client.enqueue({ type: 'Visits', payload: { deep: [{ number }] } }), TypeError);
   }
-  await assert.rejects(client.enqueue(/** @type {any} */ ([null])), TypeError);
+  for (const wrong of [null, [null], 'Visits']) {
+    await assert.rejects(client.enqueue(/** @type {any} */ (wrong)), /a record must be an object/);
+  }
+  for (const payload of [{ text: '\ud800' }, { ['\udc00x']: 1 }]) {
+    await assert.rejects(client.enqueue({ type: 'Visits', payload }), /surrogate/);
+  }
+  await assert.rejects(client.enqueue({ type: 'a\ud83e', payload: {} }), TypeError);
+  await assert.rejects(client.enqueue({ type: 'a', payload: { text: '🚚' } }, { timeLimitMs: 0 }), FieldsyncError);
   assert.deepEqual(await client.enqueue([]), { accepted: 0, duplicates: 0, ids: [] });
 });
 
@@ -164,4 +178,40 @@ test('a call without a daemon fails, or ends with its time limit or signal', asy
   stop.abort(new Error('the app ends'));
   await assert.rejects(waiting, /the app ends/);
   await assert.rejects(client.status({ signal: stop.signal }), /the app ends/);
+});
+
+test('an aborted enqueue has the ids of its records', async () => {
+  const client = new Client({ socket: '/nonexistent/fieldsync.sock' });
+  const stop = new AbortController();
+  const reason = new Error('the app ends');
+  const handing = client.enqueue([{ type: 'Visits', payload: {} }], { signal: stop.signal });
+  stop.abort(reason);
+  for (const call of [handing, client.enqueue({ type: 'Visits', payload: {} }, { signal: stop.signal })]) {
+    await assert.rejects(call, (/** @type {any} */ error) => {
+      assert.ok(error instanceof AbortedError && error instanceof FieldsyncError);
+      assert.deepEqual([error.kind, error.ids?.length, error.storedIds], ['aborted', 1, []]);
+      return error.cause === reason;
+    });
+  }
+});
+
+test('a response to a request that was not read is not lost', async (context) => {
+  const directory = mkdtempSync(join(tmpdir(), 'fieldsync-'));
+  const socket = join(directory, 'api.sock');
+  const server = createServer((connection) => {
+    connection.on('error', () => {});
+    connection.once('data', () => {
+      connection.write('HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\n{}', () => connection.destroy());
+    });
+  });
+  context.after(() => {
+    server.close();
+    rmSync(directory, { recursive: true });
+  });
+  await new Promise((resolve) => server.listen(socket, () => resolve(null)));
+  const ids = Array(300_000).fill('01990b3c-4d5e-7f60-8a7b-abcdefabcdef');
+  for (let call = 0; call < 20; call += 1) {
+    // One attempt only.
+    await assert.rejects(new Client({ socket }).lookup(ids), InvalidRequestError);
+  }
 });
