@@ -38,7 +38,7 @@
 /* A larger input is sent in several requests. */
 #define MAX_REQUEST_RECORDS ((size_t)10000)
 #define MAX_REQUEST_BYTES ((size_t)8 << 20)
-/* The daemon may be about to create its socket, so the first retry comes early. */
+/* The daemon may be about to create its socket, so the first retry comes early. No delay is shorter. */
 #define QUICK_RETRY_MS 100
 #define MIN_RETRY_MS 1000
 #define MAX_RETRY_MS 60000
@@ -120,6 +120,35 @@ static void release(struct buffer *buffer)
 
 /* ---- Errors ---- */
 
+/* Removes the beginning of a UTF-8 character at the end of a text that was cut. */
+static void trim_utf8(char *text)
+{
+    size_t length = strlen(text), at = length, count;
+    while (at > 0 && length - at < 3 && ((unsigned char)text[at - 1] & 0xc0) == 0x80) {
+        at--;
+    }
+    if (at == 0) {
+        return;
+    }
+    switch ((unsigned char)text[at - 1] >> 4) {
+    case 0xc:
+    case 0xd:
+        count = 2;
+        break;
+    case 0xe:
+        count = 3;
+        break;
+    case 0xf:
+        count = 4;
+        break;
+    default:
+        return;
+    }
+    if (length - (at - 1) < count) {
+        text[at - 1] = '\0';
+    }
+}
+
 #if defined(__GNUC__)
 __attribute__((format(printf, 3, 4)))
 #endif
@@ -133,6 +162,7 @@ fail(struct fieldsync_error *error, enum fieldsync_error_kind kind, const char *
     va_start(arguments, format);
     vsnprintf(error->message, sizeof error->message, format, arguments);
     va_end(arguments);
+    trim_utf8(error->message);
     return kind;
 }
 
@@ -219,6 +249,19 @@ static int skip_utf8(struct cursor *cursor)
         return 0;
     }
     cursor->at += count;
+    return 1;
+}
+
+static int is_utf8(const char *text)
+{
+    struct cursor cursor;
+    cursor.at = text;
+    cursor.end = text + strlen(text);
+    while (cursor.at < cursor.end) {
+        if (!skip_utf8(&cursor)) {
+            return 0;
+        }
+    }
     return 1;
 }
 
@@ -478,6 +521,9 @@ int fieldsync_json_member(struct fieldsync_slice object, const char *name, struc
     struct fieldsync_slice found;
     char known[MAX_MEMBER_NAME_BYTES];
     const char *start;
+    if (object.bytes == 0) {
+        return 0;
+    }
     cursor.at = object.text;
     cursor.end = object.text + object.bytes;
     skip_space(&cursor);
@@ -513,7 +559,7 @@ int fieldsync_json_element(struct fieldsync_slice array, size_t *position, struc
 {
     struct cursor cursor;
     const char *start;
-    if (*position > array.bytes) {
+    if (array.bytes == 0 || *position > array.bytes) {
         return 0;
     }
     cursor.at = array.text + *position;
@@ -982,6 +1028,7 @@ static void copy_message(struct fieldsync_slice details, struct fieldsync_error 
     }
     if (fieldsync_json_string(value, message, value.bytes + 1) > 0) {
         snprintf(error->message, sizeof error->message, "%s", message);
+        trim_utf8(error->message);
     }
     free(message);
 }
@@ -1205,6 +1252,11 @@ static int64_t min_time(int64_t one, int64_t other)
     return one < other ? one : other;
 }
 
+static int64_t max_time(int64_t one, int64_t other)
+{
+    return one > other ? one : other;
+}
+
 static int set_flags(int descriptor)
 {
     int flags = fcntl(descriptor, F_GETFL);
@@ -1218,7 +1270,7 @@ struct fieldsync_client *fieldsync_client_new(const char *socket_path)
     struct sockaddr_un address;
     size_t bytes;
     int error;
-    if (socket_path == NULL) {
+    if (socket_path == NULL || *socket_path == '\0') {
         socket_path = getenv("FIELDSYNC_SOCKET");
     }
     if (socket_path == NULL || *socket_path == '\0') {
@@ -1602,6 +1654,7 @@ static int64_t next_delay_ms(struct retry_schedule *schedule, const struct field
     if (error->kind == FIELDSYNC_UNAVAILABLE || error->kind == FIELDSYNC_QUEUE_FULL) {
         delay_ms = error->kind == FIELDSYNC_QUEUE_FULL ? FULL_RETRY_MS : UNAVAILABLE_RETRY_MS;
         delay_ms = error->retry_after_s >= 0 ? error->retry_after_s * 1000 : delay_ms;
+        delay_ms = max_time(delay_ms, QUICK_RETRY_MS);
         return delay_ms < remaining_ms ? delay_ms : -1;
     }
     delay_ms = schedule->delay_ms;
@@ -1850,10 +1903,14 @@ static enum fieldsync_error_kind prepare_records(struct fieldsync_client *client
         const char *fault = NULL;
         if (record->type == NULL) {
             fault = "the type is missing";
+        } else if (!is_utf8(record->type) || (record->key != NULL && !is_utf8(record->key))) {
+            fault = "the type or the key is not UTF-8";
         } else if (record->payload_json == NULL || !is_json_object(record->payload_json, payload_length(record))) {
             fault = "the payload is not a JSON object";
         } else if (memchr(record->id, '\0', sizeof record->id) == NULL) {
             fault = "the id is not a text";
+        } else if (!is_utf8(record->id)) {
+            fault = "the id is not UTF-8";
         }
         if (fault != NULL) {
             fail(error, FIELDSYNC_INVALID_REQUEST, "record %zu: %s", i + 1, fault);
@@ -1905,16 +1962,25 @@ static size_t fill_request(struct buffer *body, const struct fieldsync_record *r
     return append(body, "]", 1) ? taken : 0;
 }
 
-/* Adds up what a response says was stored. */
-static enum fieldsync_error_kind add_stored(const struct response *response, struct fieldsync_enqueued *enqueued,
-                                            struct fieldsync_error *error)
+/* Adds up what a response says was stored, of so many records. */
+static enum fieldsync_error_kind add_stored(const struct response *response, size_t count,
+                                            struct fieldsync_enqueued *enqueued, struct fieldsync_error *error)
 {
-    struct fieldsync_slice body = slice_of(response->body.data, response->body.length), value;
+    struct fieldsync_slice body = slice_of(response->body.data, response->body.length), value, id;
     int64_t accepted, duplicates;
+    size_t position = 0, ids = 0;
     if (!fieldsync_json_member(body, "accepted", &value) || !fieldsync_json_integer(value, &accepted) ||
         !fieldsync_json_member(body, "duplicates", &value) || !fieldsync_json_integer(value, &duplicates) ||
         !fieldsync_json_member(body, "ids", &value) || value.text[0] != '[' || accepted < 0 || duplicates < 0) {
         return fail(error, FIELDSYNC_PROTOCOL, "the response does not say how many records were stored");
+    }
+    while (fieldsync_json_element(value, &position, &id)) {
+        ids++;
+    }
+    /* Neither is more than the count, so the sum does not overflow. */
+    if ((uint64_t)accepted > count || (uint64_t)duplicates > count || (uint64_t)(accepted + duplicates) != count ||
+        ids != count) {
+        return fail(error, FIELDSYNC_PROTOCOL, "the response is about other records than those of the request");
     }
     enqueued->accepted += (size_t)accepted;
     enqueued->duplicates += (size_t)duplicates;
@@ -1947,7 +2013,7 @@ enum fieldsync_error_kind fieldsync_enqueue(struct fieldsync_client *client, str
         }
         kind = repeat_request(client, &request, deadline, &response, error);
         if (kind == FIELDSYNC_OK) {
-            kind = add_stored(&response, enqueued, error);
+            kind = add_stored(&response, taken, enqueued, error);
         }
         if (kind == FIELDSYNC_OK) {
             enqueued->stored += taken;
@@ -2060,7 +2126,7 @@ int64_t fieldsync_events_wait_ms(const struct fieldsync_events *events)
 /* Plans the next connection after the stream ended, or after a failure that passes. */
 static void plan_reconnect(struct fieldsync_events *events, const struct fieldsync_error *failure)
 {
-    int64_t delay_ms = failure->retry_after_s >= 0 ? failure->retry_after_s * 1000 : events->delay_ms;
+    int64_t delay_ms = max_time(failure->retry_after_s * 1000, events->delay_ms);
     disconnect(events);
     events->last_failure = *failure;
     events->connect_at = now_ms() + delay_ms;
@@ -2164,7 +2230,7 @@ static enum fieldsync_error_kind deliver_event(struct fieldsync_events *events, 
         return fail(error, FIELDSYNC_PROTOCOL, "the data of an event is not JSON");
     }
     if (parser->retry_ms >= 0) {
-        events->min_delay_ms = min_time(parser->retry_ms, MAX_RECONNECT_MS);
+        events->min_delay_ms = max_time(min_time(parser->retry_ms, MAX_RECONNECT_MS), QUICK_RETRY_MS);
     }
     events->delay_ms = events->min_delay_ms;
     events->is_delivered = 1;

@@ -80,7 +80,7 @@ struct fieldsync_client;
 struct fieldsync_events;
 
 /*
- * Makes a client for a socket. NULL: $FIELDSYNC_SOCKET, or else /run/fieldsync/fieldsync.sock. It opens no connection.
+ * Makes a client for a socket. NULL or "": $FIELDSYNC_SOCKET, or else /run/fieldsync/fieldsync.sock. It opens no connection.
  * Returns NULL with errno if there is not enough memory, if there are too many open files, or if the path is too long.
  */
 struct fieldsync_client *fieldsync_client_new(const char *socket_path);
@@ -103,7 +103,7 @@ void fieldsync_free(void *text);
 /* Makes an id: a UUID of version 7, larger than all earlier ones of this client. */
 enum fieldsync_error_kind fieldsync_new_id(struct fieldsync_client *client, char id[FIELDSYNC_ID_BYTES]);
 
-/* A record to enqueue. Set all members that are not used to zero. */
+/* A record to enqueue. Set all members that are not used to zero. Its texts must be UTF-8. */
 struct fieldsync_record {
     /* A UUID that identifies the record forever. If it is empty, fieldsync_enqueue makes one and writes it here. */
     char id[FIELDSYNC_ID_BYTES];

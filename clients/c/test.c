@@ -135,6 +135,15 @@ static void members_and_elements_are_found(void)
           "nothing");
 }
 
+static void nothing_has_no_members(void)
+{
+    struct fieldsync_slice none = {NULL, 0}, value;
+    size_t position = 0;
+    CHECK(!fieldsync_json_member(none, "a", &value), "a member of nothing");
+    CHECK(!fieldsync_json_element(none, &position, &value), "an element of nothing");
+    CHECK(!fieldsync_json_integer(none, &(int64_t){0}), "nothing is no number");
+}
+
 static void whole_numbers_are_read(void)
 {
     static const struct {
@@ -479,7 +488,7 @@ static void events_are_parsed_in_pieces_of_any_size(void)
 
 static void attempts_are_repeated_on_schedule(void)
 {
-    /* r: refused, l: lost, t: without a response in time, d: denied, b: 503 with Retry-After 2, s: store_failed,
+    /* r: refused, l: lost, t: without a response in time, d: denied, b: 503 with Retry-After 2, z: with 0, s: store_failed,
        m: another 500, f: 507 with Retry-After 60, n: 400. */
     static const struct {
         const char *attempts;
@@ -494,6 +503,8 @@ static void attempts_are_repeated_on_schedule(void)
         {"blsb", 1000000000, {2000, 1000, 5000, 2000}},
         {"ll", 900, {450, -1}},
         {"rllll", 3500, {100, 1000, 2000, 2500, -1}},
+        {"zz", 1000000000, {100, 100}},
+        {"z", 100, {-1}},
         {"b", 2000, {-1}},
         {"f", 61000, {60000}},
         {"f", 60000, {-1}},
@@ -515,10 +526,10 @@ static void attempts_are_repeated_on_schedule(void)
                 error.kind = FIELDSYNC_TIME_LIMIT;
             } else if (attempt == 'n') {
                 error.kind = FIELDSYNC_INVALID_REQUEST;
-            } else if (strchr("bsm", attempt) != NULL) {
+            } else if (strchr("bzsm", attempt) != NULL) {
                 error.kind = FIELDSYNC_UNAVAILABLE;
-                error.status = attempt == 'b' ? 503 : 500;
-                error.retry_after_s = attempt == 'b' ? 2 : -1;
+                error.status = attempt == 'b' || attempt == 'z' ? 503 : 500;
+                error.retry_after_s = attempt == 'b' ? 2 : attempt == 'z' ? 0 : -1;
                 strcpy(error.code, attempt == 's' ? "store_failed" : "other");
             } else if (attempt == 'f') {
                 error.kind = FIELDSYNC_QUEUE_FULL;
@@ -552,8 +563,74 @@ static void records_that_would_damage_a_request_are_refused(void)
         CHECK(error.position == (is_valid ? 0 : 2) && enqueued.stored == 0, payloads[i]);
     }
     CHECK(strlen(records[0].id) == 0, "no id before the check");
+    for (i = 0; i < 3; i++) {
+        memset(records, 0, sizeof records);
+        records[0].type = i == 0 ? "Visits\xff" : "Visits";
+        records[0].key = i == 1 ? "\xed\xa0\x80" : "\xc3\xbc";
+        records[0].payload_json = "{}";
+        strcpy(records[0].id, i == 2 ? "\xc3" : "");
+        CHECK(fieldsync_enqueue(client, records, 1, 0, &enqueued, &error) == FIELDSYNC_INVALID_REQUEST, "not UTF-8");
+        CHECK(error.position == 1 && strcmp(error.code, "invalid_record") == 0, "not UTF-8");
+    }
     CHECK(fieldsync_enqueue(client, NULL, 0, 0, &enqueued, NULL) == FIELDSYNC_OK, "no records");
     fieldsync_client_free(client);
+}
+
+static void a_response_is_about_the_records_that_were_sent(void)
+{
+    static const struct {
+        const char *body;
+        int is_accepted;
+    } cases[] = {
+        {"{\"accepted\":1,\"duplicates\":1,\"ids\":[\"a\",\"b\"]}", 1},
+        {"{\"accepted\":2,\"duplicates\":0,\"ids\":[\"a\"]}", 0},
+        {"{\"accepted\":2,\"duplicates\":1,\"ids\":[\"a\",\"b\"]}", 0},
+        {"{\"accepted\":9223372036854775807,\"duplicates\":9223372036854775807,\"ids\":[\"a\",\"b\"]}", 0},
+        {"{\"accepted\":3,\"duplicates\":-1,\"ids\":[\"a\",\"b\"]}", 0},
+    };
+    size_t i;
+    for (i = 0; i < COUNT(cases); i++) {
+        struct response response;
+        struct fieldsync_enqueued enqueued = {0, 0, 0};
+        struct fieldsync_error error;
+        memset(&response, 0, sizeof response);
+        append_text(&response.body, cases[i].body);
+        add_stored(&response, 2, &enqueued, &error);
+        CHECK((error.kind == FIELDSYNC_OK) == cases[i].is_accepted, cases[i].body);
+        release_response(&response);
+    }
+}
+
+static void messages_end_between_characters(void)
+{
+    static const struct {
+        const char *cut;
+        size_t bytes;
+    } cases[] = {{"", 0},           {"ab", 2},          {"a\xc3", 1},         {"a\xc3\xbc", 3},         {"\xe2\x82", 0},
+                 {"\xe2\x82\xac", 3}, {"a\xf0\x9f\xa6", 1}, {"a\xf0\x9f", 1}, {"\xf0\x9f\xa6\x80", 4}, {"\x80\x80", 2}};
+    struct fieldsync_error error, cause;
+    size_t i, shift;
+    for (i = 0; i < COUNT(cases); i++) {
+        char text[8];
+        snprintf(text, sizeof text, "%s", cases[i].cut);
+        trim_utf8(text);
+        CHECK(strlen(text) == cases[i].bytes, cases[i].cut);
+    }
+    for (shift = 0; shift < 4; shift++) {
+        struct buffer json = {NULL, 0, 0};
+        append_text(&json, "{\"message\":\"xxx");
+        json.length -= shift;
+        for (i = 0; i < sizeof error.message; i++) {
+            append_text(&json, "\xf0\x9f\xa6\x80");
+        }
+        append_text(&json, "\"}");
+        fail(&cause, FIELDSYNC_API, "%s", "");
+        copy_message(slice_of(json.data, json.length), &cause);
+        CHECK(strlen(cause.message) > sizeof cause.message - 5 && is_utf8(cause.message), "a message that is too long");
+        fail_time_limit(&error, &cause);
+        CHECK(strlen(error.message) > sizeof error.message - 9 && is_utf8(error.message), "a cause that is too long");
+        release(&json);
+    }
 }
 
 static void a_request_has_at_most_so_many_records_and_bytes(void)
@@ -632,6 +709,7 @@ int main(void)
     every_prefix_of_json_is_read_within_its_bounds();
     strings_are_decoded();
     members_and_elements_are_found();
+    nothing_has_no_members();
     whole_numbers_are_read();
     strings_are_escaped_and_decoded_again();
     ids_have_the_form_of_version_7();
@@ -642,6 +720,8 @@ int main(void)
     events_are_parsed_in_pieces_of_any_size();
     attempts_are_repeated_on_schedule();
     records_that_would_damage_a_request_are_refused();
+    a_response_is_about_the_records_that_were_sent();
+    messages_end_between_characters();
     a_request_has_at_most_so_many_records_and_bytes();
     a_cancelled_client_ends_its_calls_until_it_is_reset();
     arguments_that_would_damage_a_head_are_refused();
