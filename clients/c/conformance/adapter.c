@@ -351,9 +351,9 @@ static void run_command(struct fieldsync_client *client, struct fieldsync_slice 
     free(text);
 }
 
-int main(void)
+int main(int count, char **arguments)
 {
-    struct fieldsync_client *client = fieldsync_client_new(NULL);
+    struct fieldsync_client *client = fieldsync_client_new(count > 1 ? arguments[1] : NULL);
     struct fieldsync_slice command;
     char *line = NULL;
     size_t room = 0;

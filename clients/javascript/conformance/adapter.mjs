@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 
 import { ApiError, Client, FieldsyncError, TimeLimitError } from '../fieldsync.mjs';
 
-const client = new Client();
+const client = new Client({ socket: process.argv[2] });
 
 /** @param {object} line */
 function write(line) {

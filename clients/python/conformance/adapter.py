@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import pathlib
+import signal
 import sys
 from typing import Any
 
@@ -73,7 +74,9 @@ def follow(client: fieldsync.Client, command: dict[str, Any], limit: dict[str, f
 
 
 def main() -> None:
-    client = fieldsync.Client()
+    # As programs do that end quietly when nothing reads their output. The client must not end them.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    client = fieldsync.Client(*sys.argv[1:])
     for line in sys.stdin:
         try:
             write({"ok": run(client, json.loads(line))})

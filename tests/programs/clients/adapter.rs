@@ -94,6 +94,13 @@ impl Adapter {
         Self::start_by(language, language.command(), socket)
     }
 
+    /// Starts it with a socket that it hands to its client, beside that of the environment.
+    pub(super) fn start_with_argument(language: Language, argument: &str, socket: &Path) -> Self {
+        let mut command = language.command();
+        command.arg(argument);
+        Self::start_by(language, command, socket)
+    }
+
     /// Starts it as a user to whom the modes of files apply: of root, they need not be asked.
     pub(super) fn start_without_privileges(language: Language, socket: &Path) -> Self {
         let adapter = language.command();
@@ -131,7 +138,12 @@ impl Adapter {
     /// The next line: an event, or the result of a command.
     #[track_caller]
     pub(super) fn receive(&self) -> Value {
-        self.lines.recv_timeout(RESULT_DEADLINE).expect("a line of the adapter within the deadline")
+        self.receive_within(RESULT_DEADLINE)
+    }
+
+    #[track_caller]
+    pub(super) fn receive_within(&self, deadline: Duration) -> Value {
+        self.lines.recv_timeout(deadline).expect("a line of the adapter within the deadline")
     }
 
     #[track_caller]

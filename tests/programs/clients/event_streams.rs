@@ -142,6 +142,24 @@ fn events_continue_after_failures_that_pass(language: Language) {
     assert_eq!(sent.iter().flatten().collect::<Vec<_>>(), ["a-0", "a-1", "a-1", "a-1", "a-1", "a-2"]);
 }
 
+fn reconnecting_is_never_a_tight_loop(language: Language) {
+    let acts = [
+        Act::events(b"retry: 0\nid: a-1\nevent: record\ndata: {}\n\n"),
+        Act::error(503, "stopping", "retry-after: 0\r\n"),
+    ];
+    for act in acts {
+        let socket = ScriptedSocket::start(move |_, _| act.clone());
+        let mut client = Adapter::start(language, &socket.path());
+        let mut command = events(None, "end", 1);
+        command["time_limit_ms"] = 2000.into();
+        client.send(&command);
+        while client.receive().get("event").is_some() {}
+        let connections = socket.requests().len();
+        // One every 100 ms.
+        assert!((2..=21).contains(&connections), "{connections} connections");
+    }
+}
+
 fn other_errors_end_the_events(language: Language) {
     let (acts, kinds): (Vec<Act>, Vec<&str>) = [
         (Act::error(403, "not_permitted", ""), "not_permitted"),
@@ -187,6 +205,7 @@ for_each_client! {
     data_that_is_not_json_is_an_error,
     an_event_without_an_end_is_an_error,
     events_continue_after_failures_that_pass,
+    reconnecting_is_never_a_tight_loop,
     other_errors_end_the_events,
     events_end_at_the_time_limit,
 }

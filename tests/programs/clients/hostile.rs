@@ -1,10 +1,18 @@
 //! Responses in every form that HTTP allows, and those that no daemon sends: they cost neither memory nor time beyond
 //! the limits, and are never taken for something else.
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use super::adapter::{Adapter, Language, enqueue, visits};
+use super::adapter::{Adapter, Language, TIME_LIMIT_MS, enqueue, enqueue_within, events, visits};
 use super::scripted_socket::{Act, ScriptedSocket, response};
+use crate::support::wait::directory;
 
 /// The time limit of calls that must end by it.
 const SHORT_MS: u64 = 700;
@@ -148,7 +156,14 @@ fn a_body_that_is_not_the_json_of_its_call_is_refused(language: Language) {
         "{}",
         "[]",
         "{\"accepted\": 1, \"duplicates\": 0}",
-        "{\"accepted\": \"1\", \"duplicates\": 0, \"ids\": []}",
+        "{\"accepted\": \"1\", \"duplicates\": 0, \"ids\": [\"a\"]}",
+        "{\"accepted\": 1, \"duplicates\": 0, \"ids\": []}",
+        "{\"accepted\": 1, \"duplicates\": 0, \"ids\": [\"a\", \"b\"]}",
+        "{\"accepted\": 1, \"duplicates\": 0, \"ids\": \"a\"}",
+        "{\"accepted\": 1, \"duplicates\": 1, \"ids\": [\"a\"]}",
+        "{\"accepted\": 0, \"duplicates\": 0, \"ids\": [\"a\"]}",
+        "{\"accepted\": 2, \"duplicates\": -1, \"ids\": [\"a\"]}",
+        "{\"accepted\": true, \"duplicates\": 0, \"ids\": [\"a\"]}",
     ];
     let acts = bodies.map(|body| with_body("201 Created", body.as_bytes()));
     let socket = ScriptedSocket::play(acts.into());
@@ -179,6 +194,77 @@ fn a_response_that_does_not_end_ends_the_call_at_its_time_limit(language: Langua
     }
 }
 
+/// Within a limit of its own, so that the call can be repeated: also a body that begins in time.
+fn a_response_that_stalls_is_given_up_after_a_minute(language: Language) {
+    let stall = |status: u16| {
+        let head = format!("HTTP/1.1 {status} Status\r\ncontent-length: 100\r\n\r\n{{");
+        Act::Stall(head.into())
+    };
+    let record = ScriptedSocket::start(
+        move |number, request| {
+            if number == 0 { stall(201) } else { Act::accepted(request) }
+        },
+    );
+    let stream = ScriptedSocket::play(vec![stall(503), Act::events(b"event: end\ndata: {}\n\n")]);
+    let mut enqueuing = Adapter::start(language, &record.path());
+    let mut following = Adapter::start(language, &stream.path());
+    enqueuing.send(&enqueue_within(&visits(1), 4 * TIME_LIMIT_MS));
+    let mut command = events(None, "end", 1);
+    command["time_limit_ms"] = (4 * TIME_LIMIT_MS).into();
+    following.send(&command);
+    for client in [&enqueuing, &following] {
+        let line = client.receive_within(Duration::from_millis(3 * TIME_LIMIT_MS));
+        assert!(line.get("error").is_none(), "{line}");
+    }
+    assert_eq!((record.requests().len(), stream.requests().len()), (2, 2));
+}
+
+/// A server that responds to the head of a request, and then reads no more.
+fn a_response_to_a_request_that_is_not_read_is_not_lost(language: Language) {
+    let directory = directory();
+    let path = directory.path().join("api.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let mut stream = stream.unwrap();
+            let mut head = String::new();
+            let mut reader = BufReader::with_capacity(64, &stream);
+            while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).is_ok_and(|bytes| bytes > 0) {}
+            let error = json!({"error": {"code": "request_too_large", "message": "a reason"}});
+            stream.write_all(&response(413, "connection: close\r\n", &error)).unwrap();
+        }
+    });
+    let mut client = Adapter::start(language, &path);
+    let record = json!({"type": "Pictures", "payload": {"picture": "x".repeat(1 << 20)}});
+    for _ in 0..10 {
+        let error = client.fail(&enqueue_within(std::slice::from_ref(&record), 5000));
+        error.assert_response("invalid_request", 413, "request_too_large");
+    }
+    // None was repeated.
+    assert_eq!(connections.load(Ordering::Relaxed), 10);
+}
+
+fn the_longest_time_limits_work(language: Language) {
+    let socket = ScriptedSocket::start(|_, request| match request.path() {
+        "/v1/records" => Act::accepted(request),
+        "/v1/events" => Act::events(b"event: end\ndata: {}\n\n"),
+        _ => Act::json(200, &json!({})),
+    });
+    let mut client = Adapter::start(language, &socket.path());
+    for time_limit_ms in [10_000_000_000_u64, 10_000_000_000_000] {
+        client.call(&json!({"do": "status", "time_limit_ms": time_limit_ms}));
+        client.call(&enqueue_within(&visits(1), time_limit_ms));
+        let mut command = events(None, "end", 1);
+        command["time_limit_ms"] = time_limit_ms.into();
+        client.send(&command);
+        assert_eq!(client.receive()["event"]["event"], "end");
+        client.receive_ok();
+    }
+}
+
 fn a_response_that_ends_early_is_a_failed_connection(language: Language) {
     let early = [
         "",
@@ -198,5 +284,8 @@ for_each_client! {
     chunks_that_are_malformed_are_refused,
     a_body_that_is_not_the_json_of_its_call_is_refused,
     a_response_that_does_not_end_ends_the_call_at_its_time_limit,
+    a_response_that_stalls_is_given_up_after_a_minute,
+    a_response_to_a_request_that_is_not_read_is_not_lost,
+    the_longest_time_limits_work,
     a_response_that_ends_early_is_a_failed_connection,
 }

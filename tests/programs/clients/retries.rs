@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::adapter::{Adapter, Language, counts, enqueue, enqueue_within, ids, visits};
 use super::scripted_socket::{Act, RawRequest, ScriptedSocket};
 
 /// A wait of a second must not be shorter than this; the clocks of the two programs start at different times.
 const SECOND_AT_LEAST: Duration = Duration::from_millis(950);
+/// One every 100 ms.
+const MOST_IN_TWO_SECONDS: usize = 21;
 
 /// A daemon that is well, except for its first responses.
 fn at_first(acts: Vec<Act>) -> ScriptedSocket {
@@ -66,8 +70,37 @@ fn a_daemon_that_keeps_stopping_ends_at_the_time_limit(language: Language) {
     let error = client.fail(&enqueue_within(&visits(2), 2500));
     assert_eq!((error.kind(), error.ids()), ("time_limit", socket.requests()[0].ids()));
     let attempts = socket.requests().len();
-    assert!((1..=3).contains(&attempts), "{attempts} attempts");
+    assert!((2..=3).contains(&attempts), "{attempts} attempts");
     assert_same(&socket.requests());
+}
+
+fn a_retry_after_of_zero_is_no_reason_to_hammer(language: Language) {
+    for (status, code) in [(503, "stopping"), (507, "queue_full"), (500, "store_failed")] {
+        let socket = ScriptedSocket::start(move |_, _| Act::error(status, code, "retry-after: 0\r\n"));
+        let mut client = Adapter::start(language, &socket.path());
+        client.fail(&enqueue_within(&visits(1), 2000));
+        let attempts = socket.requests().len();
+        assert!((2..=MOST_IN_TWO_SECONDS).contains(&attempts), "{status}: {attempts} attempts");
+    }
+}
+
+/// The text of the client is the same; only the response has another.
+fn ids_are_returned_as_the_app_writes_them(language: Language) {
+    const ID: &str = "01990B3C-4D5E-7F60-8A7B-ABCDEFABCDEF";
+    let socket = ScriptedSocket::start(|number, request| {
+        let ids: Vec<String> = request.ids().iter().map(|id| id.to_lowercase()).collect();
+        if number == 2 {
+            return Act::error(400, "invalid_record", "");
+        }
+        Act::json(201, &json!({"accepted": ids.len(), "duplicates": 0, "ids": ids}))
+    });
+    let mut client = Adapter::start(language, &socket.path());
+    let mut records = visits(10_001);
+    records[0]["id"] = ID.into();
+    assert_eq!(ids(&client.enqueue(&records[..1])), [ID]);
+    let error = client.fail(&enqueue(&records));
+    let stored = error.stored();
+    assert_eq!((stored.len(), stored[0].as_str(), error.ids()[0].as_str()), (10_000, ID, ID));
 }
 
 fn a_connection_that_keeps_ending_is_tried_less_and_less_often(language: Language) {
@@ -123,6 +156,8 @@ for_each_client! {
     a_timeout_of_the_request_is_no_refusal,
     a_store_that_failed_is_asked_again,
     a_daemon_that_keeps_stopping_ends_at_the_time_limit,
+    a_retry_after_of_zero_is_no_reason_to_hammer,
+    ids_are_returned_as_the_app_writes_them,
     a_connection_that_keeps_ending_is_tried_less_and_less_often,
     errors_that_no_repetition_corrects_end_the_call_at_once,
     an_error_without_json_has_no_code,

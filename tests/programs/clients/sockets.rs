@@ -11,7 +11,9 @@ use nix::sys::socket::{Backlog, listen};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::adapter::{Adapter, Language, TIME_LIMIT_MS, counts, enqueue, events, visits, wait};
+use super::adapter::{
+    Adapter, Language, TIME_LIMIT_MS, counts, enqueue, enqueue_within, events, visits, wait,
+};
 use super::scripted_socket::{Act, RawRequest, ScriptedSocket, response};
 use crate::support::wait::directory;
 
@@ -33,6 +35,12 @@ fn a_socket_that_the_user_may_not_open_is_an_error_soon(language: Language) {
     assert_eq!(socket.requests().len(), 0);
     set_mode(0o600);
     assert_eq!(counts(&client.enqueue(&visits(2))), (2, 0));
+}
+
+fn an_empty_path_is_the_socket_of_the_environment(language: Language) {
+    let socket = ScriptedSocket::start(|_, request| Act::accepted(request));
+    let mut client = Adapter::start_with_argument(language, "", &socket.path());
+    assert_eq!(counts(&client.call(&enqueue_within(&visits(2), 5000))), (2, 0));
 }
 
 /// Accepts the connections that wait, and all that follow, and sends each request this response.
@@ -64,6 +72,7 @@ fn a_socket_with_too_many_connections_is_tried_until_the_time_limit(language: La
 }
 
 for_each_client! {
+    an_empty_path_is_the_socket_of_the_environment,
     a_socket_that_the_user_may_not_open_is_an_error_soon,
     a_socket_with_too_many_connections_is_tried_until_the_time_limit,
 }
