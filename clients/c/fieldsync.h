@@ -80,8 +80,9 @@ struct fieldsync_client;
 struct fieldsync_events;
 
 /*
- * Makes a client for a socket. NULL or "": $FIELDSYNC_SOCKET, or else /run/fieldsync/fieldsync.sock. It opens no connection.
- * Returns NULL with errno if there is not enough memory, if there are too many open files, or if the path is too long.
+ * Makes a client for a socket. NULL or "": $FIELDSYNC_SOCKET, or else /run/fieldsync/fieldsync.sock. It opens no
+ * connection. Returns NULL with errno if there is not enough memory, if there are too many open files, or if the path is
+ * too long.
  */
 struct fieldsync_client *fieldsync_client_new(const char *socket_path);
 /* Frees a client after its event streams were closed. Accepts NULL. */

@@ -488,8 +488,8 @@ static void events_are_parsed_in_pieces_of_any_size(void)
 
 static void attempts_are_repeated_on_schedule(void)
 {
-    /* r: refused, l: lost, t: without a response in time, d: denied, b: 503 with Retry-After 2, z: with 0, s: store_failed,
-       m: another 500, f: 507 with Retry-After 60, n: 400. */
+    /* r: refused, l: lost, t: without a response in time, d: denied, b: 503 with Retry-After 2, z: 503 with Retry-After 0,
+       s: store_failed, m: another 500, f: 507 with Retry-After 60, n: 400. */
     static const struct {
         const char *attempts;
         int64_t remaining_ms;
