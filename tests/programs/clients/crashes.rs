@@ -34,14 +34,7 @@ fn assert_stored(daemon: &Daemon, ids: &[String]) {
 fn after_a_crash_before_the_response_the_same_records_are_duplicates(language: Language) {
     let daemon = Daemon::start(&Settings::default());
     let gate = Gate::default();
-    let at_first = Passage::LoseResponse(gate.clone());
-    let relay =
-        Relay::start(
-            &daemon.home.socket(),
-            move |number, _| {
-                if number == 0 { at_first.clone() } else { Passage::Forward }
-            },
-        );
+    let relay = Relay::start_with_first(&daemon.home.socket(), Passage::LoseResponse(gate.clone()));
     let mut client = Adapter::start(language, &relay.path());
     client.send(&enqueue(&visits(3)));
     relay.wait_for_lost_responses(1);
@@ -59,14 +52,7 @@ fn after_a_crash_before_the_response_the_same_records_are_duplicates(language: L
 fn after_a_crash_before_the_commit_the_same_records_are_accepted(language: Language) {
     let daemon = Daemon::start(&Settings::default());
     let gate = Gate::default();
-    let at_first = Passage::LoseRequest(gate.clone());
-    let relay =
-        Relay::start(
-            &daemon.home.socket(),
-            move |number, _| {
-                if number == 0 { at_first.clone() } else { Passage::Forward }
-            },
-        );
+    let relay = Relay::start_with_first(&daemon.home.socket(), Passage::LoseRequest(gate.clone()));
     let mut client = Adapter::start(language, &relay.path());
     client.send(&enqueue(&visits(3)));
     let sent = relay.wait_for_requests(1).remove(0).ids();

@@ -48,6 +48,11 @@ struct Connection {
 }
 
 impl Relay {
+    /// Starts it with what it does with the first request; it forwards all others.
+    pub(super) fn start_with_first(daemon: &Path, first: Passage) -> Self {
+        Self::start(daemon, move |number, _| if number == 0 { first.clone() } else { Passage::Forward })
+    }
+
     /// Starts it with what it does with each request; the first has the number 0.
     pub(super) fn start(
         daemon: &Path,
