@@ -55,17 +55,15 @@ fn metrics_are_pushed_after_a_response_of_the_server_with_what_identifies_the_de
 
     // Values are cumulative since the start of the daemon: they start over with it.
     sync_batches(&daemon, 5);
-    let pushes = collector.requests().len();
-    let daemon = daemon.restart();
-    let later = wait_for("a push of the second run", || {
-        sync_batches(&daemon, 1);
-        collector.requests().into_iter().skip(pushes).last()
-    });
-    let later = read_metrics(&later);
     let start = |metrics: &MetricsRequest| {
         metrics.find("fieldsync_contacts").sum.as_ref().unwrap().data_points[0].start_time_unix_nano
     };
-    assert!(start(&later) > start(&first));
+    let daemon = daemon.restart();
+    let later = wait_for("a push of the second run", || {
+        sync_batches(&daemon, 1);
+        let last = read_metrics(&pushed_to(&collector.requests(), "/v1/metrics").last()?.clone());
+        (start(&last) > start(&first)).then_some(last)
+    });
     let since_restart = count_of(&later, "fieldsync_records_synced", None);
     assert!(since_restart < server.batches().len() as u64, "{since_restart}");
 }
