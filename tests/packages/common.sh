@@ -8,7 +8,7 @@
 root=
 older_version=0.1.9
 # shellcheck disable=SC2034 # Used by the tests of the formats.
-version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$repository/Cargo.toml")
+version=$("$repository/packaging/version")
 older=$repository/target/test-packages/older
 newer=$repository/target/test-packages/newer
 
