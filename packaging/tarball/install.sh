@@ -5,20 +5,23 @@
 #   sudo ./install.sh --uninstall [--purge]             removes; configuration and records stay without --purge
 #
 # --prefix DIR   where programs, manual pages and documentation go; default: /usr/local
-# --no-start     enables and starts nothing
+# --no-start     enables, starts and restarts nothing: a service that runs keeps its program until it is restarted
 # --purge        also deletes the configuration and the state, but no record that is not sent and no ledger
 # DESTDIR=DIR    installs into the tree of an image: nothing is started, and any architecture is accepted
 #
 # Before anything is changed, the files are compared with SHA256SUMS, and the device with what the programs need. The
 # files that were installed are listed in PREFIX/lib/PACKAGE/manifest. A copy of this script beside it can uninstall.
+
+# shellcheck disable=SC2154 # The names of the package are assigned in what pack puts here.
 set -eu
 umask 022
 
+# packaging/tarball/pack puts the names of the package and the functions of packaging/nfpm/scripts here.
+
 say() { echo "$package: $*"; }
-fail() { echo "${package-install.sh}: $*" >&2; exit 1; }
+fail() { echo "$package: $*" >&2; exit 1; }
 refuse() { fail "nothing was changed: $*"; }
-usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; }
-has() { command -v "$1" >/dev/null 2>&1; }
+usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
 
 here=$(CDPATH='' cd "$(dirname "$0")" && pwd)
 root=${DESTDIR-}
@@ -27,12 +30,11 @@ prefix=
 action=install
 purge=no
 start=yes
-enable=yes
 while [ "$#" -gt 0 ]; do
     case $1 in
     --uninstall) action=uninstall ;;
     --purge) purge=yes ;;
-    --no-start) start=no enable=no ;;
+    --no-start) start=no ;;
     --prefix) [ "$#" -ge 2 ] || { usage >&2; exit 2; }; prefix=$2; shift ;;
     --prefix=*) prefix=${1#--prefix=} ;;
     -h | --help) usage; exit 0 ;;
@@ -41,20 +43,10 @@ while [ "$#" -gt 0 ]; do
     shift
 done
 [ "$purge" = no ] || [ "$action" = uninstall ] || { usage >&2; exit 2; }
-if [ -n "$root" ]; then
-    start=no
-fi
 
-# Names that packaging/tarball/pack wrote: package, version, arch, glibc.
+# What packaging/tarball/pack wrote: version, arch, glibc.
 value() { sed -n "s/^$1=//p" "$here/package"; }
 [ -r "$here/package" ] || fail "the file $here/package is missing: unpack the whole tarball"
-package=$(value package)
-case $package in
-fieldsync) program=fieldsyncd units="fieldsync.socket fieldsync.service" ;;
-fieldsync-gateway) program=fieldsync-gateway units=fieldsync-gateway.service ;;
-*) fail "the file $here/package is damaged: unpack the tarball again" ;;
-esac
-service=$package.service
 # The copy that an installation left in PREFIX/lib/PACKAGE knows its prefix.
 if [ -z "$prefix" ] && [ -r "$here/prefix" ]; then
     prefix=$(cat "$here/prefix")
@@ -67,12 +59,6 @@ library=$root$prefix/lib/$package
 manifest=$library/manifest
 
 [ -n "$root" ] || [ "$(id -u)" = 0 ] || refuse "only root may do this: use sudo"
-
-systemd_runs() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
-openrc_runs() { [ -z "$root" ] && has rc-service && [ -d /run/openrc ]; }
-# systemctl works on the files of an image, too.
-on_units() { systemctl ${root:+--root="$root"} --no-reload "$@"; }
-is_user() { grep -q "^$package:" "$root/etc/passwd" 2>/dev/null && grep -q "^$package:" "$root/etc/group" 2>/dev/null; }
 
 # --- Checks, which change nothing
 
@@ -157,6 +143,12 @@ is_masked() {
     esac
 }
 
+# name_prefix FILE: prints it, with the programs and the documentation where they are installed.
+name_prefix() {
+    sed -e "s|/usr/bin/fieldsync|$prefix/bin/fieldsync|g" -e "s|/usr/share/fieldsync|$prefix/share/fieldsync|g" \
+        -e "s|/usr/share/doc/fieldsync|$prefix/share/doc/fieldsync|g" "$1"
+}
+
 # put SOURCE TARGET: replaces the file in one step, so that a program that runs keeps its own.
 put() {
     if is_masked "$2"; then
@@ -178,8 +170,7 @@ put() {
     *) chmod 0644 "$root$2.new" ;;
     esac
     case $2 in
-    *.service | */system-generators/* | /etc/init.d/*)
-        sed "s|/usr/bin/fieldsync|$prefix/bin/fieldsync|g" "$1" >"$root$2.new" ;;
+    *.service | */system-generators/* | /etc/init.d/* | */config.toml) name_prefix "$1" >"$root$2.new" ;;
     esac
     mv -f "$root$2.new" "$root$2"
 }
@@ -228,7 +219,7 @@ exists() { [ -e "$1" ] || [ -L "$1" ]; }
 install_configuration() {
     if [ "$package" = fieldsync ]; then
         mkdir -p "$root/etc/fieldsync/conf.d"
-        exists "$root/etc/fieldsync/config.toml" || cp "$here/files/etc/fieldsync/config.toml" "$root/etc/fieldsync/config.toml"
+        exists "$root/etc/fieldsync/config.toml" || name_prefix "$here/files/etc/fieldsync/config.toml" >"$root/etc/fieldsync/config.toml"
         return
     fi
     if [ ! -d "$root/etc/$package" ]; then
@@ -239,84 +230,43 @@ install_configuration() {
     exists "$root/etc/default/$package" || cp "$here/files/etc/default/$package" "$root/etc/default/$package"
     if ! exists "$root/etc/$package/config.toml"; then
         # An address of a database may contain a password.
-        (umask 027 && cp "$here/files/etc/$package/config.toml" "$root/etc/$package/config.toml")
+        (umask 027 && name_prefix "$here/files/etc/$package/config.toml" >"$root/etc/$package/config.toml")
     fi
-    if is_user; then
-        group=$(sed -n "s/^$package:[^:]*:\([0-9]*\):.*/\1/p" "$root/etc/group")
-        chgrp "$group" "$root/etc/$package" "$root/etc/$package/config.toml"
-    fi
-}
-
-create_user() {
-    is_user && return
-    if has systemd-sysusers; then
-        systemd-sysusers ${root:+--root="$root"} "$root$(target_of "usr/lib/sysusers.d/$package.conf")" && return
-    fi
-    if [ -n "$root" ]; then
-        say "the image has no user $package: systemd creates it at the first boot; otherwise create it in the image"
-    elif has groupadd && has useradd; then
-        grep -q "^$package:" /etc/group || groupadd --system "$package"
-        grep -q "^$package:" /etc/passwd || useradd --system --gid "$package" --no-create-home \
-            --home-dir "/var/lib/$package" --shell /sbin/nologin "$package"
-    elif has addgroup && has adduser; then
-        # BusyBox
-        grep -q "^$package:" /etc/group || addgroup -S "$package"
-        grep -q "^$package:" /etc/passwd || adduser -S -D -H -h "/var/lib/$package" -s /sbin/nologin -G "$package" "$package"
-    else
-        say "there is no command to create the user $package: create it, with a group of the same name"
-    fi
+    group=$(sed -n "s/^$package:[^:]*:\([0-9]*\):.*/\1/p" "$root/etc/group" 2>/dev/null) || true
+    [ -z "$group" ] || chgrp "$group" "$root/etc/$package" "$root/etc/$package/config.toml"
 }
 
 # --- The service
 
 # start_service IS_NEW: only the first installation enables the service, and only the device's.
 start_service() {
+    create_directories
+    reload_systemd
+    wanted=no
+    if [ "$1" = yes ]; then
+        [ "$starts_by_itself" = no ] || wanted=$start
+    elif [ "$start" = yes ]; then
+        restart_if_running
+    fi
     # shellcheck disable=SC2086
-    if systemd_runs; then
-        systemctl daemon-reload
-        systemd-tmpfiles --create "$package.conf" || true
-        journalctl --update-catalog 2>/dev/null || true
-        if [ "$1" = no ]; then
-            systemctl try-restart "$service" || true
-        elif [ "$package" = fieldsync ] && [ "$start" = yes ]; then
+    if has systemctl; then
+        [ "$wanted" = yes ] || return 0
+        if systemd_runs; then
             systemctl --quiet enable --now $units || say "the service did not start: systemctl status $package"
-        fi
-    elif has systemctl; then
-        if [ "$1" = yes ] && [ "$package" = fieldsync ] && [ "$enable" = yes ]; then
-            on_units --quiet enable $units || true
+        else
+            # It works on the files of an image, too.
+            systemctl ${root:+--root="$root"} --no-reload --quiet enable $units || true
         fi
     elif has rc-update && [ -z "$root" ]; then
-        if [ "$1" = yes ] && [ "$package" = fieldsync ] && [ "$enable" = yes ]; then
-            rc-update --quiet add "$package" default || true
-        fi
+        [ "$wanted" = yes ] || return 0
+        rc-update --quiet add "$package" default || true
         if openrc_runs; then
-            if [ "$1" = no ]; then
-                rc-service --ifstarted "$package" restart || true
-            elif [ "$package" = fieldsync ] && [ "$start" = yes ]; then
-                rc-service "$package" start || true
-            fi
+            rc-service "$package" start || true
         fi
     elif [ -z "$root" ]; then
         say "there is neither systemd nor OpenRC: start $prefix/bin/$program as the user $package yourself"
-    elif [ "$package" = fieldsync ] && [ "$enable" = yes ]; then
+    elif [ "$wanted" = yes ]; then
         say "there is no systemctl to enable the service in the image: enable $units there"
-    fi
-}
-
-stop_service() {
-    # shellcheck disable=SC2086
-    if systemd_runs; then
-        # The socket comes first, because the next caller would start the daemon again.
-        systemctl --quiet --no-reload disable --now $units 2>/dev/null || true
-        systemctl clean --what=fdstore "$service" >/dev/null 2>&1 || true
-    elif has systemctl; then
-        on_units --quiet disable $units 2>/dev/null || true
-    fi
-    if openrc_runs; then
-        rc-service --ifstarted "$package" stop || true
-    fi
-    if [ -z "$root" ] && has rc-update; then
-        rc-update --quiet --all delete "$package" >/dev/null 2>&1 || true
     fi
 }
 
@@ -362,6 +312,8 @@ purge_state() {
     rm -f "$root/etc/$package/config.toml" "$root/etc/$package/conf.d/10-setup.toml"
     [ "$package" = fieldsync ] || rm -f "$root/etc/default/$package"
     rmdir "$root/etc/$package/conf.d" "$root/etc/$package" 2>/dev/null || true
+    # Where the script for OpenRC keeps the log.
+    rm -f "$root/var/log/$package.log"
 }
 
 # The number of records that are not sent, counted by the daemon's user, which owns the directory.
@@ -384,7 +336,7 @@ count_unsent() {
 
 uninstall_package() {
     [ -r "$manifest" ] || refuse "$package is not installed in $root$prefix: there is no $manifest. Name another --prefix"
-    stop_service
+    stop_and_disable
     unsent=0
     [ "$purge" = no ] || unsent=$(count_unsent)
     list=$(mktemp)
@@ -393,13 +345,8 @@ uninstall_package() {
         remove_file "$file"
     done <"$list"
     rm -f "$list"
-    if systemd_runs; then
-        systemctl daemon-reload
-        journalctl --update-catalog 2>/dev/null || true
-    fi
-    if systemd_runs || openrc_runs; then
-        rm -rf "/run/$package"
-    fi
+    reload_systemd
+    remove_runtime_directory
     if [ "$purge" = yes ]; then
         purge_state
         say "is removed"

@@ -225,3 +225,8 @@ goes_through_openrc() {
         ! ls /etc/runlevels/default/fieldsync"
     holds "no program and no service is left" only_configuration_stays
 }
+
+# A ledger of the gateway. Records in it may wait to be forwarded, and devices have deleted them: no removal and no purge
+# deletes it.
+leave_a_ledger() { install -D /dev/stdin "$root/var/lib/fieldsync-gateway/ledger.redb" <<<"a record that is not forwarded"; }
+ledger_stays() { same "$(cat "$root/var/lib/fieldsync-gateway/ledger.redb")" "a record that is not forwarded"; }

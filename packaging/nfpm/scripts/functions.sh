@@ -1,6 +1,6 @@
 # shellcheck shell=sh disable=SC2154
-# Functions of all maintainer scripts of the packages made by nfpm. The shell may be BusyBox's, in an image that is being
-# built: nothing here needs a running system.
+# Functions of all maintainer scripts of the packages made by nfpm, and of the tarball's install.sh. The shell may be
+# BusyBox's, in an image that is being built: nothing here needs a running system.
 
 # Root of an image that is built on another machine, by OpenEmbedded (D) or OpenWrt (IPKG_INSTROOT); empty on a device.
 root=${D-${IPKG_INSTROOT-}}
@@ -76,10 +76,10 @@ restart_if_running() {
 stop_and_disable() {
     # shellcheck disable=SC2086
     if systemd_runs; then
-        systemctl --no-reload disable --now $units || true
+        systemctl --no-reload --quiet disable --now $units || true
         systemctl clean --what=fdstore "$service" >/dev/null 2>&1 || true
     elif has systemctl; then
-        systemctl ${root:+--root="$root"} --no-reload disable $units || true
+        systemctl ${root:+--root="$root"} --no-reload --quiet disable $units || true
     fi
     if openrc_runs; then
         rc-service --ifstarted "$package" stop || true
