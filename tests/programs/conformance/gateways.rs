@@ -6,6 +6,7 @@ use std::thread;
 
 use super::kit::{KitReport, judge, make_pipe};
 use crate::support::gateway::{Gateway, command};
+use crate::support::ports::free_address;
 use crate::support::wait::{directory, wait_for};
 
 /// The points that a gateway may be too fast for.
@@ -24,7 +25,7 @@ pub(crate) fn require_conformance(store: &str) {
         make_pipe(path(pipe).as_ref());
     }
     let token = path("token");
-    let gateway = Gateway::start_on(store, &["--token-file", &token]);
+    let gateway = Gateway::start_by(command(store, &free_address().to_string(), &["--token-file", &token]));
     let (url, listen) = (gateway.url(), gateway.address.to_string());
     let running = Arc::new(Mutex::new(Some(gateway)));
     let (shared, ask, done) = (Arc::clone(&running), path("ask"), path("done"));
