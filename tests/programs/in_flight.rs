@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::support::daemon::Daemon;
 use crate::support::server::Request;
 use crate::support::settings::Settings;
+use crate::support::wait::wait_for;
 use crate::support::workers::ParallelServer;
 
 /// A batch takes twenty times as long: much longer than the daemon itself needs for it.
@@ -46,18 +47,25 @@ fn under_way(status: &Value) -> usize {
     status["sync"]["batches"].as_array().unwrap().len()
 }
 
-/// Waits until as many batches as allowed are under way, and returns the status.
+/// Waits until as many batches as allowed are under way, and returns the status. Enqueues more records before none are
+/// left, and adds their ids: a trial that a busy machine spoilt is repeated only after 25 responses or more.
 #[track_caller]
-fn wait_for_several(daemon: &Daemon) -> Value {
-    daemon.wait_until("several batches to be under way", |status| under_way(status) == MOST)
+fn wait_for_several(daemon: &Daemon, ids: &mut Vec<String>) -> Value {
+    wait_for("several batches to be under way", || {
+        let status = daemon.status();
+        if status["records"]["pending"].as_u64().unwrap() < RECORDS as u64 / 2 {
+            ids.extend(daemon.enqueue_many(RECORDS));
+        }
+        (under_way(&status) == MOST).then_some(status)
+    })
 }
 
 /// A daemon that has as many batches under way as allowed, and the ids of its records.
 #[track_caller]
 fn busy_daemon(settings: &Settings) -> (Daemon, Vec<String>) {
     let daemon = Daemon::start(settings);
-    let ids = daemon.paused(|daemon| daemon.enqueue_many(RECORDS));
-    wait_for_several(&daemon);
+    let mut ids = daemon.paused(|daemon| daemon.enqueue_many(RECORDS));
+    wait_for_several(&daemon, &mut ids);
     (daemon, ids)
 }
 

@@ -1,12 +1,16 @@
 //! Each fault of a server is named by the points that it concerns, and by no others.
 
+use std::iter;
+use std::sync::Mutex;
 use std::thread;
 
-use super::kit::judge;
+use super::gateways::judge_slow_server;
+use super::kit::{KitReport, judge};
 use crate::support::faulty_server::{FaultyServer, ServerFault};
 
-/// Faults, and the points that fail because of them.
+/// Faults, and the points that fail because of them. The one that takes longest comes first.
 const FAULTS: [(ServerFault, &[&str]); 22] = [
+    (ServerFault::HangsOnLargeBody, &["large.body"]),
     (ServerFault::AppliesTwiceConcurrently, &["records.concurrent"]),
     (ServerFault::ForgetsAfterReplay, &["batches.kept"]),
     (ServerFault::ReplaysOtherResults, &["batches.same-results", "lookup.completed"]),
@@ -28,16 +32,16 @@ const FAULTS: [(ServerFault, &[&str]); 22] = [
     (ServerFault::SendsInterim, &["responses.interim"]),
     (ServerFault::KeepsRefusedId, &["batches.after-415"]),
     (ServerFault::StopsAtBomb, &["hostile.decompression-bomb"]),
-    (ServerFault::HangsOnLargeBody, &["large.body"]),
 ];
 /// How many servers are judged at a time.
 const PARALLEL_RUNS: usize = 3;
+/// How often a server is judged until the points fail that should: a busy machine may miss the moment that shows a fault.
+const RUNS_MAX: usize = 3;
 
 #[test]
 fn a_correct_server_passes_and_only_what_it_lacks_is_skipped() {
     let server = FaultyServer::start(&[]);
-    let (report, all_hold) = judge(&server.url(), &[]);
-    assert!(all_hold, "{report:#?}");
+    let report = judge_slow_server(&server.url());
     assert_eq!((report.ok + report.skipped, report.failed), (report.points.len(), 0));
     assert_eq!(report.ids("skipped"), ["token.batch", "token.lookup", "restart.replay", "restart.records"]);
 }
@@ -52,12 +56,28 @@ fn a_server_that_takes_small_batches_passes() {
     }
 }
 
-/// The points that fail with this fault, in one line for each difference to those that should.
-fn compare(fault: ServerFault, expected: &[&str]) -> Option<String> {
+/// Judges a new server with this fault.
+fn judge_fault(fault: ServerFault) -> (KitReport, bool) {
     let server = FaultyServer::start(&[fault]);
     // Only this fault is found by waiting for the time limit.
-    let time_limit = if fault == ServerFault::HangsOnLargeBody { "15s" } else { "60s" };
-    let (report, all_hold) = judge(&server.url(), &["--time-limit", time_limit]);
+    let time_limit = if fault == ServerFault::HangsOnLargeBody { "45s" } else { "60s" };
+    judge(&server.url(), &["--time-limit", time_limit])
+}
+
+/// Whether points are missing that should fail, and no others failed.
+fn lacks_points(failed: &[&str], expected: &[&str]) -> bool {
+    failed.len() < expected.len() && failed.iter().all(|id| expected.contains(id))
+}
+
+/// The points that fail with this fault, in one line for each difference to those that should.
+fn compare(fault: ServerFault, expected: &[&str]) -> Option<String> {
+    let (mut report, mut all_hold) = judge_fault(fault);
+    for _ in 1..RUNS_MAX {
+        if !lacks_points(&report.ids("failed"), expected) {
+            break;
+        }
+        (report, all_hold) = judge_fault(fault);
+    }
     let failed = report.ids("failed");
     let explains = |id: &&str| {
         let point = report.points.iter().find(|point| point.id == *id).unwrap();
@@ -71,11 +91,14 @@ fn compare(fault: ServerFault, expected: &[&str]) -> Option<String> {
 
 #[test]
 fn each_fault_is_named_by_the_points_that_it_concerns() {
-    let mut differences = Vec::new();
-    for part in FAULTS.chunks(PARALLEL_RUNS) {
-        let runs: Vec<_> =
-            part.iter().map(|(fault, expected)| thread::spawn(|| compare(*fault, expected))).collect();
-        differences.extend(runs.into_iter().filter_map(|run| run.join().unwrap()));
-    }
+    let faults = Mutex::new(FAULTS.iter());
+    let compare_next = || -> Vec<String> {
+        let next = || faults.lock().unwrap().next();
+        iter::from_fn(next).filter_map(|(fault, expected)| compare(*fault, expected)).collect()
+    };
+    let differences: Vec<String> = thread::scope(|scope| {
+        let runs = [(); PARALLEL_RUNS].map(|()| scope.spawn(compare_next));
+        runs.into_iter().flat_map(|run| run.join().unwrap()).collect()
+    });
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }

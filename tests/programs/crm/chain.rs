@@ -17,7 +17,8 @@ use super::details::read_details;
 use super::records::{CrmRecord, ORDER_MEMBER};
 use crate::support::crm_stand_in::{CrmKind, StandIn};
 use crate::support::daemon::{Counts, Daemon};
-use crate::support::gateway::{ANY_PORT, Gateway, program};
+use crate::support::gateway::{Gateway, program};
+use crate::support::ports::free_address;
 use crate::support::settings::Settings;
 use crate::support::wait::directory;
 
@@ -78,7 +79,8 @@ impl Chain {
             deals_module: None,
             client_secret: "stand-in-secret",
         };
-        let gateway = start_gateway(&configuration, directory.path(), ANY_PORT);
+        // A gateway that is killed is started again at its address.
+        let gateway = start_gateway(&configuration, directory.path(), &free_address().to_string());
         let daemon = Daemon::start(&settings.clone().with("server.url", &gateway.url()));
         Self { crm, gateway, daemon, configuration, directory }
     }

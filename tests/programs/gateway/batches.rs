@@ -70,7 +70,7 @@ fn a_batch_id_with_another_body_is_rejected() {
 #[test]
 fn while_a_batch_is_in_flight_a_resend_gets_409_and_an_outcome_query_202() {
     let directory = directory();
-    let gateway = Gateway::start(directory.path(), &["--record-cost", "400ms"]);
+    let gateway = Gateway::start(directory.path(), &["--record-cost", "2s"]);
     let batch = Batch::of(&["{}", "{}"]);
     thread::scope(|scope| {
         let sender = scope.spawn(|| gateway.post(&batch).batch());

@@ -12,7 +12,7 @@ use crate::support::wait::{directory, wait_for};
 
 #[test]
 fn a_device_at_its_limit_waits_and_others_do_not() {
-    let setup = Setup::with("max_in_flight_per_device = 1\n[faults]\nrecord_cost = \"300ms\"\n");
+    let setup = Setup::with("max_in_flight_per_device = 1\n[faults]\nrecord_cost = \"1500ms\"\n");
     let gateway = setup.start(&[]);
     let slow = Batch::of(&["{}", "{}", "{}"]);
     let own = Batch { device: slow.device, ..Batch::of(&["{}"]) };
@@ -32,7 +32,7 @@ fn a_device_at_its_limit_waits_and_others_do_not() {
 #[test]
 fn a_batch_counts_until_it_is_processed_and_not_only_until_its_response() {
     let directory = directory();
-    let crm = Crm::start(&["--call-cost", "1s"]);
+    let crm = Crm::start(&["--call-cost", "4s"]);
     let file = crm.configure(directory.path(), "100ms");
     let destination = fs::read_to_string(&file).unwrap();
     fs::write(&file, format!("[gateway]\nmax_in_flight_per_device = 1\n{destination}")).unwrap();

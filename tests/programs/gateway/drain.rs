@@ -12,7 +12,7 @@ use crate::support::wait::{directory, wait_for};
 #[test]
 fn while_batches_finish_load_balancers_and_devices_are_told_that_it_is_ending() {
     let directory = directory();
-    let gateway = Gateway::start(directory.path(), &["--record-cost", "3s"]);
+    let gateway = Gateway::start(directory.path(), &["--record-cost", "6s"]);
     let (slow, new) = (Batch::of(&["{}"]), Batch::of(&["{}"]));
     assert_eq!(gateway.get("/readyz").status, 200);
     thread::scope(|scope| {

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ fn wait_for_processing(gateway: &Gateway, batches: u64) {
 
 #[test]
 fn a_batch_without_a_place_is_refused_before_its_body_is_sent() {
-    let setup = Setup::with("max_in_flight = 2\n[faults]\nrecord_cost = \"2s\"\n");
+    let setup = Setup::with("max_in_flight = 2\n[faults]\nrecord_cost = \"5s\"\n");
     let gateway = setup.start(&[]);
     thread::scope(|scope| {
         let senders = [(); 2].map(|()| scope.spawn(|| gateway.post(&Batch::of(&["{}"])).batch()));
@@ -51,7 +52,7 @@ fn while_it_is_busy_resends_of_known_batches_and_outcome_queries_are_answered() 
     let first = setup.start(&[]);
     first.post(&known).batch();
     drop(first);
-    setup.write("max_in_flight = 1\n[faults]\nrecord_cost = \"2s\"\n");
+    setup.write("max_in_flight = 1\n[faults]\nrecord_cost = \"5s\"\n");
     let gateway = setup.start(&[]);
     let slow = Batch::of(&["{}"]);
     let resend = |batch: &Batch| {
@@ -75,7 +76,7 @@ fn while_it_is_busy_resends_of_known_batches_and_outcome_queries_are_answered() 
 #[test]
 fn slow_batches_that_do_not_slow_others_cost_nobody_a_place() {
     const SLOW: u64 = 8;
-    let setup = Setup::with("device_time_limit = \"1s\"\n[faults]\nrecord_cost = \"10ms\"\n");
+    let setup = Setup::with("device_time_limit = \"2s\"\n[faults]\nrecord_cost = \"20ms\"\n");
     let gateway = setup.start(&[]);
     let slow_batch = || Batch::with((0..200).map(|_| Record::new("{}")).collect());
     let post_slow = || gateway.post(&slow_batch()).status;
@@ -126,10 +127,12 @@ fn while_half_of_the_connections_are_open_responses_close_theirs() {
 #[test]
 fn in_a_storm_every_batch_is_applied_once_and_devices_return_when_they_are_asked_to() {
     const DEVICES: usize = 24;
-    let setup = Setup::with("max_in_flight = 4\n[faults]\nrecord_cost = \"50ms\"\n");
+    let setup = Setup::with("max_in_flight = 4\n[faults]\nrecord_cost = \"300ms\"\n");
     let gateway = setup.start(&[]);
     let batches: Vec<Batch> = (0..DEVICES).map(|_| Batch::with(vec![Record::new("{}")])).collect();
+    let all_ready = Barrier::new(DEVICES);
     let send = |batch: &Batch| {
+        all_ready.wait();
         loop {
             let response = gateway.post(batch);
             if response.status != 429 {

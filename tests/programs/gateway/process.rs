@@ -16,7 +16,7 @@ use crate::support::wait::{directory, wait_for};
 #[test]
 fn a_crash_during_processing_leaves_nothing_half_applied_and_a_resend_applies_once() {
     let directory = directory();
-    let gateway = Gateway::start(directory.path(), &["--record-cost", "1s"]);
+    let gateway = Gateway::start(directory.path(), &["--record-cost", "10s"]);
     let batch = Batch::of(&["{}", "{}", "{}"]);
     thread::scope(|scope| {
         let sender = scope.spawn(|| gateway.try_post(&batch));
@@ -179,7 +179,7 @@ fn sigterm_and_sigint_end_it_at_once_when_nothing_is_in_flight() {
 #[test]
 fn sigterm_lets_the_request_in_flight_finish() {
     let directory = directory();
-    let gateway = Gateway::start(directory.path(), &["--record-cost", "500ms"]);
+    let gateway = Gateway::start(directory.path(), &["--record-cost", "4s"]);
     let batch = Batch::of(&["{}"]);
     thread::scope(|scope| {
         let sender = scope.spawn(|| gateway.post(&batch).batch());

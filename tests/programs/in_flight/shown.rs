@@ -2,9 +2,7 @@
 
 use serde_json::Value;
 
-use super::{
-    MOST, RECORD_TIME, RECORDS, batch_ids, busy_daemon, several_at_once, under_way, wait_for_several,
-};
+use super::{MOST, RECORD_TIME, batch_ids, busy_daemon, several_at_once, under_way, wait_for_several};
 use crate::support::daemon::Counts;
 use crate::support::wait::wait_for;
 use crate::support::workers::ParallelServer;
@@ -12,8 +10,8 @@ use crate::support::workers::ParallelServer;
 #[test]
 fn the_status_lists_the_batches_under_way_and_says_why_as_many_may_be() {
     let server = ParallelServer::start(RECORD_TIME);
-    let (daemon, _) = busy_daemon(&several_at_once(&server.server.url()));
-    let status = wait_for_several(&daemon);
+    let (daemon, mut ids) = busy_daemon(&several_at_once(&server.server.url()));
+    let status = wait_for_several(&daemon, &mut ids);
     let batching = &status["batching"];
     assert_eq!(batching["in_flight_limit"], MOST);
     assert!(batching["in_flight"].as_u64() >= Some(MOST as u64), "{batching}");
@@ -34,8 +32,8 @@ fn the_status_lists_the_batches_under_way_and_says_why_as_many_may_be() {
 #[test]
 fn reports_and_journal_say_how_many_batches_were_under_way() {
     let server = ParallelServer::start(RECORD_TIME);
-    let (daemon, _) = busy_daemon(&several_at_once(&server.server.url()));
-    assert_eq!(daemon.wait_until_done(), Counts::all_synced(RECORDS as u64));
+    let (daemon, ids) = busy_daemon(&several_at_once(&server.server.url()));
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(ids.len() as u64));
     let status = daemon.wait_for_phase("idle");
     assert_eq!((under_way(&status), &status["sync"]["batch"]), (0, &Value::Null));
     assert_eq!(status["batching"]["in_flight"], 0);

@@ -64,7 +64,10 @@ fn a_silence_in_the_middle_of_a_response_leaves_the_outcome_to_a_query() {
 fn after_a_reset_connection_the_outcome_is_queried_and_the_batch_sent_again() {
     let (lab, ledger) = (Lab::new(), Ledger::default());
     let server = server(&ledger, |_, _| Reply::Reset);
-    let daemon = start(&lab, &settings_for_silence());
+    // A query whose response takes too long is repeated, and this counts queries.
+    let settings =
+        settings_for_silence().with("server.request_timeout", "15s").with("server.answer_timeout", "10s");
+    let daemon = start(&lab, &settings);
     let ids = daemon.enqueue_many(3);
     ledger.assert_holds(&all_synced(&daemon, &[&ids]));
     assert_attempts(&daemon, &ids, 2);

@@ -1,6 +1,7 @@
 //! Gateways that end while they hand records over.
 
 use fieldsync::protocol::wire::RecordStatus;
+use serde_json::json;
 
 use super::crm::{Crm, account, accounts, keyed};
 use super::responses::receipt_ids;
@@ -10,10 +11,13 @@ use crate::support::http::statuses;
 use crate::support::postgres::ledger_in;
 use crate::support::wait::{directory, wait_for};
 
+/// Calls that are applied soon and answered late: gateways end in between.
+const LATE_ANSWERS: [&str; 4] = ["--call-cost", "4s", "--apply-share", "0.05"];
+
 /// A gateway ends when the CRM has the first call, and the next one gets the records again.
 fn end_while_handing_over(end: impl FnOnce(Gateway)) {
     let directory = directory();
-    let crm = Crm::start(&["--call-cost", "400ms"]);
+    let crm = Crm::start(&LATE_ANSWERS);
     let store = ledger_in(directory.path());
     let gateway = crm.gateway(&store, directory.path(), "100ms");
     let mut batch = accounts(30);
@@ -21,6 +25,7 @@ fn end_while_handing_over(end: impl FnOnce(Gateway)) {
     assert_eq!(gateway.post(&batch).status, 504);
     crm.wait_for_calls(1);
     end(gateway);
+    crm.set_faults(&json!({"call_cost": "0s"}));
 
     let gateway = crm.gateway(&store, directory.path(), "30s");
     // The response was not stored: the device sends the batch again, or its records in others.
@@ -55,7 +60,7 @@ fn what_a_gateway_could_not_finish_at_its_end_is_handed_over_again() {
 #[test]
 fn verdicts_are_kept_as_each_call_ends() {
     let directory = directory();
-    let crm = Crm::start(&["--call-cost", "700ms"]);
+    let crm = Crm::start(&LATE_ANSWERS);
     let store = ledger_in(directory.path());
     let gateway = crm.gateway(&store, directory.path(), "100ms");
     // Records of one key are in calls of their own, one after the other.
@@ -64,6 +69,7 @@ fn verdicts_are_kept_as_each_call_ends() {
     wait_for("the first verdict", || (gateway.applied_ids() == [batch.records[0].id]).then_some(()));
     assert_eq!(gateway.query_outcome(&batch).status, 202);
     gateway.kill();
+    crm.set_faults(&json!({"call_cost": "0s"}));
     let gateway = crm.gateway(&store, directory.path(), "20s");
     let response = wait_for("the records to be handed over", || {
         let response = gateway.post(&batch.again()).batch();

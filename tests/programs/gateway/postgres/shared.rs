@@ -44,7 +44,7 @@ fn assert_applied_once(gateway: &Gateway, expected: &HashSet<Uuid>) {
 #[ignore = "needs PostgreSQL"]
 fn a_batch_in_flight_at_one_gateway_is_in_flight_for_the_others() {
     let postgres = Postgres::start();
-    let [one, other] = gateways(&postgres, &["--record-cost", "1s"]);
+    let [one, other] = gateways(&postgres, &["--record-cost", "2s"]);
     let batch = Batch::of(&["{}", "{}"]);
     thread::scope(|scope| {
         let sender = scope.spawn(|| one.post(&batch).batch());
@@ -160,7 +160,7 @@ fn a_batch_whose_gateway_crashes_is_free_once_its_claim_ends_and_nothing_of_it_i
 fn a_batch_of_a_gateway_that_hangs_is_free_once_its_claim_ends_and_is_applied_once() {
     let postgres = Postgres::start();
     let store = postgres.create("sync");
-    let hanging = Gateway::start_on(&store, &["--record-cost", "3s"]);
+    let hanging = Gateway::start_on(&store, &["--record-cost", "8s"]);
     let other = Gateway::start_on(&store, &[]);
     let batch = batch_of(1);
     thread::scope(|scope| {

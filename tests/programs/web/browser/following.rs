@@ -26,7 +26,9 @@ fn a_run_is_shown_live_by_sentence_bar_counts_and_the_time_of_the_last_success()
         batches += usize::from(request.is_batch());
         if batches < 2 { reply } else { reply.held_by(&held[batches % 2]) }
     });
-    let daemon = Daemon::start(&with_page(&Settings::for_server(&server.url()).batches_of(5)));
+    // The responses wait until the page has shown the progress.
+    let settings = Settings::for_server(&server.url()).batches_of(5).with("server.request_timeout", "1m");
+    let daemon = Daemon::start(&with_page(&settings));
     let browser = Browser::start();
     let tab = open(&browser, Page::of(&daemon));
     tab.wait_for_text(SENTENCE, "Nothing to sync");
