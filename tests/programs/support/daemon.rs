@@ -351,6 +351,14 @@ impl Daemon {
     }
 }
 
+/// A status without what the disk may change at any time.
+pub(crate) fn without_disk(mut status: Value) -> Value {
+    for name in ["disk_free_bytes", "file_bytes"] {
+        status["queue"].as_object_mut().unwrap().remove(name);
+    }
+    status
+}
+
 /// Counts by state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 pub(crate) struct Counts {
