@@ -38,11 +38,12 @@ fn a_large_pipe_is_stored_completely_with_little_memory() {
     let pid = child.0.id();
     let mut pipe = child.0.stdin.take().unwrap();
     let record = line(64 << 10);
+    let mut most = 0;
     for _ in 0..RECORDS {
         pipe.write_all(record.as_bytes()).unwrap();
+        most = most.max(most_memory(pid).unwrap_or_default());
     }
     drop(pipe);
-    let mut most = 0;
     while let Some(memory) = most_memory(pid) {
         most = most.max(memory);
         std::thread::park_timeout(std::time::Duration::from_millis(5));
