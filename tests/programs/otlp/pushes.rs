@@ -189,7 +189,7 @@ fn nothing_is_pushed_while_sending_is_paused() {
         (ScriptedServer::start(Reply::correct), start_collector(), Gate::default());
     let held = gate.clone();
     server.set_script(move |request| Reply::correct(request).held_by(&held));
-    let daemon = Daemon::start(&settings(&server, &collector));
+    let daemon = Daemon::start(&settings(&server, &collector).with("server.request_timeout", "1m"));
     daemon.enqueue_many(1);
     server.wait_for_batches(1);
     daemon.post("/v1/pause", "").expect_json(200);
