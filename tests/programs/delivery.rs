@@ -200,10 +200,16 @@ fn a_record_to_be_retried_blocks_only_later_ones_of_its_key() {
         let status = if late { "retry" } else { "applied" };
         Reply::results(request.batch_id(), &request.ids(), |_| Some(json!({"status": status})))
     });
-    let settings = Settings::for_server(&server.url()).batches_of(1).with("retry.initial_backoff", "200ms");
+    let settings = Settings::for_server(&server.url())
+        .batches_of(1)
+        .with("retry.initial_backoff", "10m")
+        .with("retry.max_backoff", "10m");
     let daemon = Daemon::start(&settings);
     let record = |name: &str, key: &str| json!({"type": "T", "key": key, "payload": {"name": name}});
     daemon.enqueue(&[record("a1", "a"), record("a2", "a"), record("b1", "b"), record("a3", "a")]);
+    daemon.wait_until("the record of another key to be sent", |status| status["records"]["synced"] == 1);
+    // It ends the back-off.
+    daemon.post("/v1/sync", "").expect_json(202);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(4));
     let sent: Vec<String> = server
         .batches()

@@ -22,8 +22,9 @@ fn start_server(mut report: impl FnMut() -> Reply + Send + 'static) -> ScriptedS
     ScriptedServer::start(move |request| if is_report(request) { report() } else { Reply::correct(request) })
 }
 
+/// A report gets 10 s for its response: these tests count reports, and none may be repeated on a busy machine.
 fn settings(server: &ScriptedServer) -> Settings {
-    Settings::for_server(&server.url()).with("fleet.heartbeat", "6h")
+    Settings::for_server(&server.url()).with("fleet.heartbeat", "6h").with("server.request_timeout", "1m")
 }
 
 fn sync_record(daemon: &Daemon) {

@@ -27,7 +27,7 @@ fn after_a_504_records_are_failed_at_once_and_the_outcome_query_settles_them() {
         let applied = Reply::results(request.batch_id(), &ids, |_| Some(json!({"status": "applied"})));
         applied.held_by(&held)
     });
-    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).with("server.request_timeout", "1m"));
     let ids = daemon.enqueue_many(3);
     daemon.wait_until("the failure to be noted", |status| status["records"]["failed"] == 3);
     let batch = server.batches()[0].batch_id().to_owned();
@@ -69,7 +69,7 @@ fn an_outcome_query_is_repeated_while_the_batch_is_being_processed() {
         }
         Reply::results(request.batch_id(), &ids, |_| Some(json!({"status": "applied"})))
     });
-    let settings = Settings::for_server(&server.url()).with("server.request_timeout", "1s");
+    let settings = Settings::for_server(&server.url()).with("server.request_timeout", "10s");
     let daemon = Daemon::start(&settings);
     daemon.enqueue_many(3);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));

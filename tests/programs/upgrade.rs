@@ -97,7 +97,7 @@ fn a_store_of_an_older_version_is_migrated_completely_and_sent_once() {
     for name in OLDER {
         let left = read_store_content(name);
         let server = ScriptedServer::start(Reply::correct);
-        let home = Home::new(&Settings::for_server(&server.url()));
+        let home = Home::new(&Settings::for_server(&server.url()).with("server.request_timeout", "8s"));
         unpack(name, &home);
         let daemon = home.start();
         assert_migrated(&daemon, &left);

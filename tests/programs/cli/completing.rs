@@ -7,6 +7,7 @@ use super::rejecting;
 use crate::support::daemon::Daemon;
 use crate::support::process::run;
 use crate::support::settings::Settings;
+use crate::support::wait::wait_for;
 
 /// What bash offers for the last of these words.
 fn complete(socket: PathBuf, words: &[&str]) -> Vec<String> {
@@ -32,12 +33,17 @@ fn a_shell_completes_the_ids_that_fit_the_command() {
     let waiting = daemon.enqueue_many(1).remove(0);
     let batch = daemon.record(&reviewed)["batch_id"].as_str().unwrap().to_owned();
     let complete = |words: &[&str]| complete(daemon.home.socket(), words);
-    assert_eq!(complete(&["fieldsync", "show", &reviewed[..20]]), [reviewed.as_str()]);
-    assert_eq!(complete(&["fieldsync", "show", &waiting[28..]]), [waiting.as_str()], "by its end");
-    assert_eq!(complete(&["fieldsync", "quarantine", "retry", ""])[0], reviewed);
-    assert!(!complete(&["fieldsync", "quarantine", "edit", ""]).contains(&waiting));
-    assert!(!complete(&["fieldsync", "quarantine", "add", ""]).contains(&reviewed));
-    assert_eq!(complete(&["fieldsync", "batches", &batch[..8]]), [batch]);
+    // The daemon has half a second to respond, so that a busy machine may offer nothing at first.
+    let complete_id = |words: &[&str]| {
+        let has_id = |offered: &Vec<String>| offered.iter().any(|word| !word.starts_with('-'));
+        wait_for("an id to be offered", || Some(complete(words)).filter(has_id))
+    };
+    assert_eq!(complete_id(&["fieldsync", "show", &reviewed[..20]]), [reviewed.as_str()]);
+    assert_eq!(complete_id(&["fieldsync", "show", &waiting[28..]]), [waiting.as_str()], "by its end");
+    assert_eq!(complete_id(&["fieldsync", "quarantine", "retry", ""])[0], reviewed);
+    assert!(!complete_id(&["fieldsync", "quarantine", "edit", ""]).contains(&waiting));
+    assert!(!complete_id(&["fieldsync", "quarantine", "add", ""]).contains(&reviewed));
+    assert_eq!(complete_id(&["fieldsync", "batches", &batch[..8]]), [batch]);
     assert_eq!(complete(&["fieldsync", "list", "--state", "needs"]), ["needs-review"]);
     assert_eq!(complete(&["fieldsync", "quar"]), ["quarantine"]);
 }

@@ -1,17 +1,13 @@
 //! Large inputs: all or nothing, within limited memory, and a correct report if they stop in the middle.
 
 use std::fs;
-use std::io::{Read, Write, copy};
-use std::net::Shutdown;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::io::Write;
 use std::process::Stdio;
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
 
 use serde_json::Value;
 
 use crate::support::daemon::{Daemon, cli_command};
+use crate::support::enqueue_relay::{Disturbance, enqueue_relay};
 use crate::support::process::{Guard, run};
 use crate::support::settings::Settings;
 use crate::support::terminal::{Terminal, was_interrupted};
@@ -38,11 +34,12 @@ fn a_large_pipe_is_stored_completely_with_little_memory() {
     let pid = child.0.id();
     let mut pipe = child.0.stdin.take().unwrap();
     let record = line(64 << 10);
+    let mut most = 0;
     for _ in 0..RECORDS {
         pipe.write_all(record.as_bytes()).unwrap();
+        most = most.max(most_memory(pid).unwrap_or_default());
     }
     drop(pipe);
-    let mut most = 0;
     while let Some(memory) = most_memory(pid) {
         most = most.max(memory);
         std::thread::park_timeout(std::time::Duration::from_millis(5));
@@ -92,7 +89,7 @@ fn ctrl_c_reports_what_is_stored_and_where_to_continue() {
     let daemon = Daemon::start(&Settings::default());
     let file = daemon.home.path("records.ndjson");
     fs::write(&file, line(16 << 10).repeat(2000)).unwrap();
-    let (socket, held) = holds_the_second(&daemon);
+    let (socket, held) = enqueue_relay(&daemon.home, Disturbance::Held);
     let enqueue = cli_command(socket, &["enqueue", file.to_str().unwrap()]);
     let terminal = Terminal::start(enqueue, 80);
     terminal.wait_for("Checking");
@@ -106,41 +103,6 @@ fn ctrl_c_reports_what_is_stored_and_where_to_continue() {
     let reported = format!("line {stored} are safely stored; continue from line {}.", stored + 1);
     assert!(said.contains(&reported) && said.contains("It is not known whether"), "{said}");
     assert_eq!(daemon.counts().pending, stored, "{said}");
-}
-
-/// A socket between the command line and the daemon that forwards one enqueue request and holds the next. The
-/// receiver reports when it does.
-fn holds_the_second(daemon: &Daemon) -> (PathBuf, Receiver<()>) {
-    let (socket, behind) = (daemon.home.path("held.sock"), daemon.home.socket());
-    let listener = UnixListener::bind(&socket).unwrap();
-    let (tells, held) = channel();
-    thread::spawn(move || {
-        let mut enqueueings = 0;
-        let mut kept = Vec::new();
-        for client in listener.incoming() {
-            let mut client = client.unwrap();
-            let mut first = [0; 5];
-            client.read_exact(&mut first).unwrap();
-            enqueueings += u32::from(&first == b"POST ");
-            if enqueueings == 2 {
-                kept.push(client);
-                tells.send(()).ok();
-                continue;
-            }
-            let mut daemon = UnixStream::connect(&behind).unwrap();
-            daemon.write_all(&first).unwrap();
-            let (mut responses, mut reader) = (daemon.try_clone().unwrap(), client.try_clone().unwrap());
-            thread::spawn(move || {
-                drop(copy(&mut responses, &mut client));
-                drop(client.shutdown(Shutdown::Both));
-            });
-            thread::spawn(move || {
-                drop(copy(&mut reader, &mut daemon));
-                drop(daemon.shutdown(Shutdown::Write));
-            });
-        }
-    });
-    (socket, held)
 }
 
 #[test]

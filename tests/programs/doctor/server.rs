@@ -30,7 +30,11 @@ fn every_response_of_the_server_is_reported_with_a_remedy() {
     let home = Home::new(&Settings::default());
     place(&home.path("token"), "sesame-open", 0o600);
     let token = home.path("token");
-    home.configure(&Settings::for_server(&server.url()).with("server.token_file", token.to_str().unwrap()));
+    home.configure(
+        &Settings::for_server(&server.url())
+            .with("server.token_file", token.to_str().unwrap())
+            .with("server.request_timeout", "5s"),
+    );
     let repeats =
         || Reply::json(401, &serde_json::json!({"error": {"code": "NO", "message": "sesame-open is old"}}));
     for (reply, result, words) in [
@@ -51,7 +55,7 @@ fn every_response_of_the_server_is_reported_with_a_remedy() {
         (Reply::html(511), "problem", &["log in to the network"]),
         (Reply::error(503, "LATER"), "warning", &["come back later", "LATER, says the server"]),
         (Reply::html(504), "warning", &["fails (HTTP 504"]),
-        (Reply::Hang, "problem", &["does not respond in time", "no response within 2s"]),
+        (Reply::Hang, "problem", &["does not respond in time", "no response within 5s"]),
         (Reply::Close, "problem", &["did not respond"]),
         (Reply::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()), "problem", &["did not respond"]),
     ] {

@@ -70,7 +70,7 @@ fn a_record_whose_outcome_is_not_known_is_refused_until_it_is() {
     let gate = Gate::default();
     let held = gate.clone();
     let server = ScriptedServer::start(move |_| Reply::html(504).held_by(&held));
-    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).with("server.request_timeout", "1m"));
     let id = daemon.enqueue_many(1).remove(0);
     let refused = || {
         let response = add(&daemon, &[&id]);
@@ -161,7 +161,7 @@ fn a_batch_that_is_gone_stalls_nothing(outcome: impl Fn(&Request, &[String]) -> 
             outcome(request, &set.lock().unwrap()).held_by(&held)
         }
     });
-    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).with("server.request_timeout", "1m"));
     let ids = daemon.paused(|daemon| daemon.enqueue_many(4));
     let batch = server.wait_for_batches(1)[0].batch_id().to_owned();
     wait_for("an outcome query", || (server.count_outcome_queries(&batch) > 0).then_some(()));

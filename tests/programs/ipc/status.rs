@@ -22,7 +22,9 @@ fn the_status_has_the_batch_in_flight_and_the_waiting_records() {
     let gate = Gate::default();
     let held = gate.clone();
     let server = ScriptedServer::start(move |request| Reply::correct(request).held_by(&held));
-    let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(2));
+    let daemon = Daemon::start(
+        &Settings::for_server(&server.url()).batches_of(2).with("server.request_timeout", "1m"),
+    );
     let ids = daemon.paused(|daemon| daemon.enqueue_many(3));
     let sent = server.wait_for_batches(1).remove(0);
     let status = daemon.wait_until("the batch to be reported", |status| status["sync"]["batch"].is_object());
@@ -60,7 +62,9 @@ fn neither_done_nor_total_falls_in_a_run_and_each_step_has_its_sentence() {
     let server = ScriptedServer::start(move |request| {
         reject_bad(request).held_by(&held.next().expect("twelve batches"))
     });
-    let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(5));
+    let daemon = Daemon::start(
+        &Settings::for_server(&server.url()).batches_of(5).with("server.request_timeout", "1m"),
+    );
     let mut events = EventReader::open(&daemon.home.socket(), None);
     let records: Vec<Value> = (0..40)
         .map(|n| json!({"type": "T", "payload": {"text": if n == 3 || n == 17 { "bad" } else { "good" }}}))

@@ -49,7 +49,9 @@ fn one_record_is_in_a_batch_and_another_waits_for_the_next() {
     let (gate, server) = (Gate::default(), ScriptedServer::start(Reply::correct));
     let held = gate.clone();
     server.set_script(move |request| Reply::correct(request).held_by(&held));
-    let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(1));
+    let daemon = Daemon::start(
+        &Settings::for_server(&server.url()).batches_of(1).with("server.request_timeout", "1m"),
+    );
     let ids = daemon.enqueue_many(2);
     let waiting = wait_for_reason(&daemon, &ids[0], "in_batch");
     let text = "In a batch that is being sent to the server.";

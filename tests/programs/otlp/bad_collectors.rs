@@ -29,10 +29,11 @@ fn a_collector_that_asks_to_wait_is_left_alone_for_as_long() {
         let collector = ScriptedServer::start(move |_| Reply::html(status).with("retry-after", "3600"));
         let daemon = Daemon::start(&settings(&server, &collector));
         wait_for_push(&daemon, &collector, "/v1/metrics");
+        daemon.wait_for_log(&format!("the collector responded with HTTP {status}"));
+        let failed = || metric(&daemon, "fieldsync_otlp_pushes_total{result=\"failed\"}") > 0.5;
+        wait_for("the push to be counted", || failed().then_some(()));
         sync_batches(&daemon, 10);
         assert_eq!(collector.requests().len(), 1);
-        assert!(metric(&daemon, "fieldsync_otlp_pushes_total{result=\"failed\"}") > 0.5);
-        daemon.wait_for_log(&format!("the collector responded with HTTP {status}"));
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is pushed, and when.
 
+use fieldsync::clock::wall_ms;
 use serde_json::json;
 
 use super::messages::{AnyValue, LogsRequest, MetricsRequest, Resource};
@@ -189,7 +190,7 @@ fn nothing_is_pushed_while_sending_is_paused() {
         (ScriptedServer::start(Reply::correct), start_collector(), Gate::default());
     let held = gate.clone();
     server.set_script(move |request| Reply::correct(request).held_by(&held));
-    let daemon = Daemon::start(&settings(&server, &collector));
+    let daemon = Daemon::start(&settings(&server, &collector).with("server.request_timeout", "1m"));
     daemon.enqueue_many(1);
     server.wait_for_batches(1);
     daemon.post("/v1/pause", "").expect_json(200);
@@ -220,9 +221,13 @@ fn a_reload_turns_pushes_on_and_off() {
     daemon.reload(&with);
     wait_for_push(&daemon, &collector, "/v1/metrics");
     daemon.reload(&without);
-    // A push that was under way may still end.
-    sync_batches(&daemon, 3);
-    let before = collector.requests().len();
-    sync_batches(&daemon, 3);
-    assert_eq!(collector.requests().len(), before);
+    let reloaded = wall_ms() * 1_000_000;
+    sync_batches(&daemon, 6);
+    // A push that was under way may still arrive, but none was made afterwards.
+    let requests = collector.requests();
+    for push in pushed_to(&requests, "/v1/metrics") {
+        let made =
+            read_metrics(push).find("fieldsync_contacts").sum.as_ref().unwrap().data_points[0].time_unix_nano;
+        assert!(made <= reloaded, "{made} is later than {reloaded}");
+    }
 }

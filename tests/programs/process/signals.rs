@@ -26,7 +26,9 @@ fn a_batch_in_flight_is_settled_before_the_daemon_ends() {
     let gate = Gate::default();
     let held = gate.clone();
     let server = ScriptedServer::start(move |request| Reply::correct(request).held_by(&held));
-    let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(3));
+    let daemon = Daemon::start(
+        &Settings::for_server(&server.url()).batches_of(3).with("server.request_timeout", "1m"),
+    );
     daemon.enqueue_many(5);
     server.wait_for_batches(1);
     daemon.signal("TERM");
@@ -90,7 +92,8 @@ fn a_reload_loses_nothing_that_is_in_flight_and_ends_a_stop() {
     let held = gate.clone();
     let old = ScriptedServer::start(move |request| Reply::correct(request).held_by(&held));
     let new = ScriptedServer::start(Reply::correct);
-    let daemon = Daemon::start(&Settings::for_server(&old.url()).batches_of(3));
+    let daemon =
+        Daemon::start(&Settings::for_server(&old.url()).batches_of(3).with("server.request_timeout", "1m"));
     daemon.enqueue_many(5);
     old.wait_for_batches(1);
     daemon.home.configure(&Settings::for_server(&new.url()).batches_of(3));

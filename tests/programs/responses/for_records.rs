@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use super::storms::count_batches_of_tries;
 use crate::support::daemon::{Counts, Daemon};
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
@@ -169,18 +170,22 @@ fn records_to_be_retried_later_are_sent_together_again() {
         Reply::results(request.batch_id(), &ids, |_| Some(json!({"status": "retry"})))
     });
     let settings = Settings::for_server(&server.url())
+        .with("server.request_timeout", "20s")
         .with("retry.initial_backoff", "1s")
         .with("retry.max_backoff", "15m")
         .with("batch.learn", "true");
     let daemon = Daemon::start(&settings);
     daemon.paused(|daemon| daemon.enqueue_many(RECORDS));
-    wait_for("every record to be tried again and again", || {
-        let tries = tries.lock().unwrap();
-        (tries.len() == RECORDS && tries.values().all(|tries| *tries >= TRIES)).then_some(())
-    });
+    for times in 1..=TRIES {
+        wait_for("every record to be tried once more", || {
+            let tries = tries.lock().unwrap();
+            (tries.len() == RECORDS && tries.values().all(|tries| *tries >= times)).then_some(())
+        });
+    }
+    let log = daemon.log();
+    let counted = count_batches_of_tries(&server.batches(), TRIES);
+    assert!(counted <= 60, "{counted} batches for {RECORDS} records: {:?}", server.sizes());
     let requests = server.requests().len();
-    assert!(requests <= 60, "{requests} requests for {RECORDS} records: {:?}", server.sizes());
-    let lines =
-        daemon.log().lines().filter(|line| line.contains(" INFO ") || line.contains(" WARN ")).count();
+    let lines = log.lines().filter(|line| line.contains(" INFO ") || line.contains(" WARN ")).count();
     assert!(lines <= 3 * requests + 20, "{lines} lines for {requests} requests");
 }

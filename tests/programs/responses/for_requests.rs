@@ -64,7 +64,7 @@ fn a_batch_that_is_still_being_processed_is_looked_up_and_not_sent_again() {
         }
         Reply::results(request.batch_id(), &ids, |_| Some(json!({"status": "duplicate"})))
     });
-    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).with("server.request_timeout", "8s"));
     daemon.enqueue_many(3);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
     let batches = server.batches();
@@ -157,7 +157,7 @@ fn after_a_lost_connection_the_outcome_query_settles_the_batch() {
 #[test]
 fn after_a_lost_connection_a_batch_unknown_to_the_server_is_resent_unchanged() {
     let server = ScriptedServer::at_first(1, |_| Reply::Close);
-    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).with("server.request_timeout", "8s"));
     daemon.enqueue_many(3);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
     let batches = server.batches();
@@ -188,10 +188,8 @@ fn the_outcome_is_queried_after_the_time_limit_when_the_server_does_not_respond(
         }
         Reply::results(request.batch_id(), &ids, |_| Some(json!({"status": "applied"})))
     });
-    let settings = Settings::for_server(&server.url())
-        .with("server.connect_timeout", "200ms")
-        .with("server.request_timeout", "200ms");
-    let daemon = Daemon::start(&settings);
+    // The outcome query has as long as that, too.
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).with("server.request_timeout", "4s"));
     daemon.enqueue_many(3);
     let status =
         daemon.wait_until("the time limit to pass", |status| status["sync"]["last_error"].is_object());

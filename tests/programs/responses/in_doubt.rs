@@ -15,13 +15,13 @@ fn distinct(batches: &[Request]) -> HashSet<&str> {
 fn a_batch_found_in_flight_at_a_restart_and_processed_without_end_continues_under_another_id() {
     for count in [1, 5] {
         let server = ScriptedServer::start(|_| Reply::Hang);
-        let settings = Settings::for_server(&server.url())
-            .with("server.connect_timeout", "400ms")
-            .with("server.request_timeout", "400ms");
-        let daemon = Daemon::start(&settings);
+        let settings = Settings::for_server(&server.url());
+        // The batch stays in flight until the daemon is killed.
+        let daemon = Daemon::start(&settings.clone().with("server.request_timeout", "1m"));
         let ids = daemon.paused(|daemon| daemon.enqueue_many(count));
         let first = server.wait_for_batches(1).remove(0).batch_id().to_owned();
         let home = daemon.kill9();
+        home.configure(&settings.with("server.request_timeout", "400ms"));
         let (ledger, stuck) = (Ledger::default(), first.clone());
         let books = ledger.clone();
         server.set_script(move |request| {

@@ -10,6 +10,21 @@ use crate::support::server::{Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
 
+/// The batches of the first tries: one whose records were all tried more often than that does not count.
+pub(super) fn count_batches_of_tries(batches: &[Request], tries: usize) -> usize {
+    let mut met: HashMap<String, usize> = HashMap::new();
+    let mut tried = |id: String| {
+        let times = met.entry(id).or_default();
+        *times += 1;
+        *times
+    };
+    let is_counted = |batch: &&Request| {
+        let each: Vec<usize> = batch.ids().into_iter().map(&mut tried).collect();
+        each.iter().any(|times| *times <= tries)
+    };
+    batches.iter().filter(is_counted).count()
+}
+
 #[test]
 fn records_deferred_repeatedly_cause_no_storm_of_requests() {
     const RECORDS: usize = 1500;
@@ -45,18 +60,6 @@ fn records_deferred_repeatedly_cause_no_storm_of_requests() {
             (times.len() == RECORDS && times.values().all(|times| *times >= tries)).then_some(())
         });
     }
-    // A batch whose records were all tried more often than that does not count.
-    let mut met: HashMap<String, usize> = HashMap::new();
-    let mut tried = |id: String| {
-        let times = met.entry(id).or_default();
-        *times += 1;
-        *times
-    };
-    let batches = server.batches();
-    let is_counted = |batch: &&Request| {
-        let each: Vec<usize> = batch.ids().into_iter().map(&mut tried).collect();
-        each.iter().any(|times| *times <= TRIES)
-    };
-    let counted = batches.iter().filter(is_counted).count();
+    let counted = count_batches_of_tries(&server.batches(), TRIES);
     assert!(counted <= TRIES * RECORDS / SIZE, "{counted} requests, batches of {:?}", server.sizes());
 }

@@ -13,11 +13,17 @@ const RECORDS: u64 = 20;
 /// A body of several segments in one batch.
 const TEXT: usize = 2000;
 
+/// No fault exceeds it, nor does a busy machine.
+const PATIENT: &str = "15s";
+/// Only this ends a request that vanishes.
+const IMPATIENT: &str = "3s";
+
 /// A daemon whose records, all of them in one batch, are about to be sent over the link.
-fn daemon_with_a_batch(link: &FaultProxy) -> (Daemon, Vec<String>) {
+fn daemon_with_a_batch(link: &FaultProxy, time_limit: &str) -> (Daemon, Vec<String>) {
     let settings = Settings::for_server(&link.url())
-        .with("server.stall_timeout", "1s")
-        .with("server.answer_timeout", "1s");
+        .with("server.stall_timeout", time_limit)
+        .with("server.request_timeout", time_limit)
+        .with("server.answer_timeout", time_limit);
     let daemon = Daemon::start(&settings);
     daemon.post("/v1/pause", "").expect_json(200);
     let text = "x".repeat(TEXT);
@@ -31,7 +37,7 @@ fn daemon_with_a_batch(link: &FaultProxy) -> (Daemon, Vec<String>) {
 fn measured() -> (usize, usize) {
     let server = ScriptedServer::start(Reply::correct);
     let link = FaultProxy::to(server.address);
-    let (daemon, _) = daemon_with_a_batch(&link);
+    let (daemon, _) = daemon_with_a_batch(&link, PATIENT);
     daemon.post("/v1/resume", "").expect_json(200);
     daemon.wait_until_done();
     let body = server.batches()[0].body.len();
@@ -47,9 +53,10 @@ fn assert_nothing_is_lost_or_duplicated(
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let link = FaultProxy::to(gateway.address);
+    let time_limit = if matches!(how, ConnectionEnd::BlackHole) { IMPATIENT } else { PATIENT };
     let mut all = Vec::new();
     for (place, bytes) in ends {
-        let (daemon, ids) = daemon_with_a_batch(&link);
+        let (daemon, ids) = daemon_with_a_batch(&link, time_limit);
         direction(&link).end_after(*bytes, how);
         daemon.post("/v1/resume", "").expect_json(200);
         assert_eq!(daemon.wait_until_done(), Counts::all_synced(RECORDS), "{place}");
@@ -117,7 +124,7 @@ fn a_link_that_refuses_connections_for_a_while_costs_no_attempt() {
     let gateway = Gateway::start(directory.path(), &[]);
     let mut link = FaultProxy::to(gateway.address);
     link.refuse();
-    let (daemon, ids) = daemon_with_a_batch(&link);
+    let (daemon, ids) = daemon_with_a_batch(&link, PATIENT);
     daemon.post("/v1/resume", "").expect_json(200);
     daemon.wait_for_phase("offline");
     wait_for("no record to be blamed", || {

@@ -324,12 +324,14 @@ impl Daemon {
         self.wait_until(phase, |status| status["sync"]["phase"] == phase)
     }
 
-    /// Waits until nothing is left to send, and returns the counts.
+    /// Waits until nothing is left to send and no batch is under way, and returns the counts.
     #[track_caller]
     pub(crate) fn wait_until_done(&self) -> Counts {
         self.wait_until("everything to be settled", |status| {
-            let records = &status["records"];
-            ["pending", "syncing", "failed"].iter().all(|state| records[state] == 0)
+            let (records, sync) = (&status["records"], &status["sync"]);
+            let is_settled = ["pending", "syncing", "failed"].iter().all(|state| records[state] == 0);
+            // What happened to a batch is told once the outcomes of its records are stored.
+            is_settled && sync["batch"].is_null()
         });
         self.counts()
     }
@@ -347,6 +349,14 @@ impl Daemon {
     pub(crate) fn cli_start(&self, arguments: &[&str], input: &[u8]) -> Running {
         Running::start(&mut cli_command(self.home.socket(), arguments), input)
     }
+}
+
+/// A status without what the disk may change at any time.
+pub(crate) fn without_disk(mut status: Value) -> Value {
+    for name in ["disk_free_bytes", "file_bytes"] {
+        status["queue"].as_object_mut().unwrap().remove(name);
+    }
+    status
 }
 
 /// Counts by state.

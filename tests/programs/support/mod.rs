@@ -7,6 +7,7 @@ pub(crate) mod crm_stand_in;
 pub(crate) mod daemon;
 pub(crate) mod device;
 pub(crate) mod document;
+pub(crate) mod enqueue_relay;
 pub(crate) mod events;
 pub(crate) mod fault_proxy;
 pub(crate) mod faulty_server;

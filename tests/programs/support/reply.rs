@@ -108,7 +108,8 @@ impl Reply {
     }
 }
 
-/// Holds back replies until it is opened, or until its server is dropped.
+/// Holds back replies until it is opened, or until its server is dropped. A daemon that must not give up meanwhile needs
+/// a long `server.request_timeout`.
 #[derive(Clone, Default)]
 pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
 

@@ -222,8 +222,12 @@ fn serve_connection(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
                 return Reply::Raw(GATEWAY_TIMEOUT.into()).send(stream).map(drop);
             }
         }
-        shared.requests.lock().unwrap().push(request.clone());
-        let reply = (shared.script.lock().unwrap())(&request);
+        let reply = {
+            // Who sees the request and then changes the script does not change the reply to it.
+            let mut script = shared.script.lock().unwrap();
+            shared.requests.lock().unwrap().push(request.clone());
+            script(&request)
+        };
         if !reply.send(stream)? {
             break;
         }

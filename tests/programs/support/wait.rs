@@ -7,7 +7,7 @@ use fieldsync::clock::Clock;
 use tempfile::TempDir;
 
 /// No wait takes longer on a working machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(5);
 
 /// Waits until `condition` returns a value.

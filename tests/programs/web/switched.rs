@@ -78,7 +78,7 @@ fn a_reload_that_does_not_change_the_page_keeps_open_pages_connected() {
 #[test]
 fn a_port_in_use_is_logged_and_work_continues_until_a_reload_finds_it_free() {
     let server = ScriptedServer::start(Reply::correct);
-    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let holder = TcpListener::bind(free_address()).unwrap();
     let address = holder.local_addr().unwrap();
     let settings = Settings::for_server(&server.url()).with("web.listen", &address.to_string());
     let daemon = Daemon::start(&settings);
@@ -95,7 +95,7 @@ fn a_port_in_use_is_logged_and_work_continues_until_a_reload_finds_it_free() {
 
 #[test]
 fn open_pages_do_not_delay_the_end_of_the_daemon() {
-    let daemon = Daemon::start(&with_page(&Settings::default()));
+    let daemon = Daemon::start(&Settings::default().with("web.listen", &free_address().to_string()));
     let page = Page::of(&daemon);
     let mut follower = page.follow();
     follower.next("status");
