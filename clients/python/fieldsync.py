@@ -278,20 +278,15 @@ class Enqueued:
     ids: tuple[str, ...]
 
 
-def _split_requests(sizes: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Yield the range of the records of each request, by the encoded sizes of all records."""
-    begin, end, request_bytes = 0, 0, 0
-    for size in sizes:
-        is_full = (
-            end - begin == _REQUEST_RECORDS_MAX or request_bytes + size + 2 > _REQUEST_BYTES_MAX
-        )
-        if is_full and end > begin:
-            yield begin, end
-            begin, request_bytes = end, 0
+def _end_of_request(encoded: list[bytes], begin: int, bytes_max: int) -> int:
+    """Give the end of the request that begins with this record. It has at least one record."""
+    end, request_bytes = begin, 1  # a bracket
+    for record in itertools.islice(encoded, begin, begin + _REQUEST_RECORDS_MAX):
+        request_bytes += len(record) + 1  # and a comma or the other bracket
+        if request_bytes > bytes_max and end > begin:
+            break
         end += 1
-        request_bytes += size + 1  # and a comma
-    if end > begin:
-        yield begin, end
+    return end
 
 
 # Time
@@ -655,7 +650,8 @@ class Client:
 
         Failures that pass by themselves are repeated under the same ids, until the time limit in
         seconds, which may be `math.inf`. More than 10,000 records or 8 MiB are several requests,
-        one after the other; each is stored completely or not at all.
+        one after the other, and smaller ones if the daemon takes less; each is stored completely
+        or not at all.
         """
         deadline = _Deadline.of_call(time_limit)
         accepted, duplicates = 0, 0
@@ -663,19 +659,27 @@ class Client:
         encoded = [record.to_json() for record in whole]
         # The daemon may write them in another way.
         ids = tuple(record.id for record in whole)
-        begin, stored = 0, 0
+        stored, bytes_max = 0, _REQUEST_BYTES_MAX
         try:
-            for begin, end in _split_requests(map(len, encoded)):
-                body = b"[%b]" % b",".join(encoded[begin:end])
+            while stored < len(whole):
+                end = _end_of_request(encoded, stored, bytes_max)
+                body = b"[%b]" % b",".join(encoded[stored:end])
                 attempt = functools.partial(self._call, "POST", "/v1/records", body)
-                counts = _parse_enqueued(_repeat(attempt, deadline), end - begin)
+                try:
+                    counts = _parse_enqueued(_repeat(attempt, deadline), end - stored)
+                except InvalidRequestError as error:
+                    if error.code != "request_too_large" or end - stored == 1:
+                        raise
+                    # Half of these records, if they are equally long.
+                    bytes_max = (len(body) + 1) // 2
+                    continue
                 accepted += counts[0]
                 duplicates += counts[1]
                 stored = end
         except FieldsyncError as error:
             error.ids, error.stored = ids, ids[:stored]
             if isinstance(error, ApiError) and error.position is not None:
-                error.position += begin
+                error.position += stored
             raise
         return Enqueued(accepted, duplicates, ids)
 

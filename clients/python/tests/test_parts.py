@@ -22,10 +22,10 @@ from fieldsync import (
     _Connection,
     _Deadline,
     _doubling,
+    _end_of_request,
     _EventParser,
     _IdSource,
     _repeat,
-    _split_requests,
 )
 
 
@@ -79,20 +79,22 @@ class Records(unittest.TestCase):
                 client.enqueue([fieldsync.Record("Visits", payload)])
 
     def test_requests_are_limited_in_records_and_bytes(self) -> None:
-        half = 4 << 20
-        cases: list[tuple[list[int], list[tuple[int, int]]]] = [
-            ([], []),
-            ([1], [(0, 1)]),
-            ([1] * 10_000, [(0, 10_000)]),
-            ([1] * 10_001, [(0, 10_000), (10_000, 10_001)]),
+        cases: list[tuple[list[int], int, int]] = [
+            ([5], 0, 1),
+            ([1] * 10_000, 0, 10_000),
+            ([1] * 10_001, 0, 10_000),
+            ([1] * 10_001, 10_000, 10_001),
             # With brackets and comma exactly the largest body, and one byte more.
-            ([half, half - 3], [(0, 2)]),
-            ([half, half - 2], [(0, 1), (1, 2)]),
-            ([1, 9 << 20, 1], [(0, 1), (1, 2), (2, 3)]),
+            ([10_000, 19_997], 0, 2),
+            ([10_000, 19_998], 0, 1),
+            # A record that is larger goes alone.
+            ([1, 40_000, 1], 0, 1),
+            ([1, 40_000, 1], 1, 2),
         ]
-        for sizes, expected in cases:
-            with self.subTest(records=len(sizes)):
-                self.assertEqual(list(_split_requests(sizes)), expected)
+        for sizes, begin, end in cases:
+            with self.subTest(records=len(sizes), begin=begin):
+                encoded = [b"x" * size for size in sizes]
+                self.assertEqual(_end_of_request(encoded, begin, 30_000), end)
 
 
 class Times(unittest.TestCase):
