@@ -73,11 +73,12 @@ _ATTEMPT_S = 60.0
 #: A daemon that just restarts is back soon, so the first repetition of a call comes early.
 _EARLY_RETRY_S = 0.1
 _RETRY_S, _RETRY_MAX_S = 1.0, 60.0
-_STORE_FAILED_RETRY_S = 5.0
+#: For responses without Retry-After.
+_UNAVAILABLE_RETRY_S, _FULL_RETRY_S = 5.0, 60.0
 #: The queue of connections of a socket is full for moments only.
 _ACCEPT_RETRY_S = 0.02
-#: The last attempt begins this long before the end of the time limit.
-_LAST_ATTEMPT_S = 0.5
+#: The last attempt begins this long before the end of the time limit, at most half of it.
+_LAST_ATTEMPT_S = 1.0
 #: A socket refuses longer timeouts than 24 days.
 _SOCKET_TIMEOUT_MAX_S = 1e6
 #: A send to a closed connection is an error, also in an application that lets SIGPIPE end it.
@@ -297,6 +298,7 @@ class _Deadline:
 
     def __init__(self, seconds: float) -> None:
         self._at = time.monotonic() + seconds
+        self._last_attempt_s = min(_LAST_ATTEMPT_S, seconds / 2)
 
     @classmethod
     def of_call(cls, time_limit: float) -> _Deadline:
@@ -321,15 +323,15 @@ class _Deadline:
 
     def pause(self, seconds: float, cause: FieldsyncError, *, may_shorten: bool) -> None:
         """Wait for the next attempt; fails if no time is left for it."""
-        left = self.left() - _LAST_ATTEMPT_S
-        if seconds <= _EARLY_RETRY_S and 2 * seconds <= self.left():
-            # It comes so soon that it fits into short time limits, too.
-            left = max(left, seconds)
-        if left <= 0 or (seconds > left and not may_shorten):
+        left = self.left()
+        if may_shorten:
+            left -= self._last_attempt_s
+            seconds = min(seconds, left)
+        if left <= 0 or seconds > left:
             raise TimeLimitError(
                 f"the time limit of the call is over; the last attempt failed: {cause}"
             ) from cause
-        time.sleep(min(seconds, left))
+        time.sleep(seconds)
 
 
 def _is_denied(error: FieldsyncError) -> bool:
@@ -339,6 +341,10 @@ def _is_denied(error: FieldsyncError) -> bool:
     just after it made it, so once is not enough to know.
     """
     return isinstance(error.__cause__, PermissionError)
+
+
+def _retry_after(error: ApiError, default: float) -> float:
+    return default if error.retry_after is None else max(error.retry_after, _EARLY_RETRY_S)
 
 
 def _doubling(first: float, most: float) -> Iterator[float]:
@@ -363,21 +369,15 @@ def _repeat(attempt: Callable[[_Deadline], _T], deadline: _Deadline) -> _T:
                 continue
             deadline.pause(next(pauses), error, may_shorten=True)
         except QueueFullError as error:
-            seconds = _RETRY_MAX_S if error.retry_after is None else error.retry_after
+            seconds = _retry_after(error, _FULL_RETRY_S)
             # The reason is worth more than the time limit.
-            if seconds > deadline.left() - _LAST_ATTEMPT_S:
+            if seconds >= deadline.left():
                 raise
-            time.sleep(max(seconds, _EARLY_RETRY_S))
+            time.sleep(seconds)
         except UnavailableError as error:
             if error.status == 500 and error.code != "store_failed":
                 raise
-            seconds = _STORE_FAILED_RETRY_S if error.status == 500 else next(pauses)
-            asked = error.retry_after
-            deadline.pause(
-                seconds if asked is None else max(asked, _EARLY_RETRY_S),
-                error,
-                may_shorten=asked is None,
-            )
+            deadline.pause(_retry_after(error, _UNAVAILABLE_RETRY_S), error, may_shorten=False)
 
 
 # HTTP

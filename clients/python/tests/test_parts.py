@@ -122,12 +122,16 @@ class Times(unittest.TestCase):
             with self.assertRaises(fieldsync.ConnectionFailedError):
                 client.status(time_limit=long)
 
-    def test_a_short_time_limit_has_room_for_an_early_repetition(self) -> None:
+    def test_the_last_attempt_begins_before_the_end_of_the_time_limit(self) -> None:
         cause = fieldsync.ConnectionFailedError("gone")
-        _Deadline(0.4).pause(0.1, cause, may_shorten=True)
-        for limit, seconds in ((0.05, 0.1), (0.4, 1.0)):
-            with self.assertRaises(fieldsync.TimeLimitError):
-                _Deadline(limit).pause(seconds, cause, may_shorten=True)
+        deadline = _Deadline(0.4)
+        deadline.pause(60, cause, may_shorten=True)
+        self.assertTrue(0 < deadline.left() <= 0.2)
+        with self.assertRaises(fieldsync.TimeLimitError):
+            deadline.pause(0.01, cause, may_shorten=True)
+        # A pause that the daemon asked for is not shortened.
+        with self.assertRaises(fieldsync.TimeLimitError):
+            _Deadline(60).pause(61, cause, may_shorten=False)
 
     def test_a_deadline_that_is_over(self) -> None:
         cause = fieldsync.ConnectionFailedError("gone")
