@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import math
 import pathlib
+import queue
+import signal
 import socket
 import sys
 import tempfile
 import threading
 import unittest
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -163,6 +167,89 @@ class Attempts(unittest.TestCase):
         for causes, time_limit in (([denied, denied], 60), ([denied], 0.05)):
             with self.assertRaises(fieldsync.ConnectionFailedError):
                 self._repeat(causes, time_limit)
+
+
+@contextlib.contextmanager
+def silent_socket() -> Iterator[tuple[str, Callable[[], socket.socket]]]:
+    """Yield the path of a socket, and what accepts the next connection. Nothing responds."""
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listener:
+        path = f"{directory}/socket"
+        listener.bind(path)
+        listener.listen()
+        with contextlib.ExitStack() as stack:
+            yield path, lambda: stack.enter_context(listener.accept()[0])
+
+
+class Cancelling(unittest.TestCase):
+    def _calls(self, client: fieldsync.Client) -> list[Callable[[], Any]]:
+        records = [fieldsync.Record("Visits", {}, id="x")]
+        return [
+            client.status,
+            lambda: client.enqueue(records, time_limit=math.inf),
+            lambda: client.wait("x", time_limit=math.inf),
+            lambda: list(client.events()),
+        ]
+
+    def _start(self, call: Callable[[], Any]) -> Callable[[], fieldsync.CancelledError]:
+        """Call it in a thread. Returns what gives its error."""
+        caught: queue.Queue[Any] = queue.Queue()
+
+        def run() -> None:
+            try:
+                caught.put(call())
+            except fieldsync.FieldsyncError as error:
+                caught.put(error)
+
+        threading.Thread(target=run, daemon=True).start()
+
+        def result() -> fieldsync.CancelledError:
+            error = caught.get(timeout=20)
+            self.assertIsInstance(error, fieldsync.CancelledError)
+            return error  # type: ignore[no-any-return]
+
+        return result
+
+    def test_calls_in_other_threads_end_and_so_do_later_ones(self) -> None:
+        with silent_socket() as (path, accept):
+            client = fieldsync.Client(path)
+            results = []
+            for call in self._calls(client):
+                results.append(self._start(call))
+                accept()
+            client.cancel()
+            client.cancel()
+            errors = [result() for result in results]
+            self.assertEqual((errors[1].ids, errors[1].stored), (("x",), ()))
+            for call in self._calls(client):
+                with self.assertRaises(fieldsync.CancelledError):
+                    call()
+            # Other clients are as before.
+            with self.assertRaises(fieldsync.TimeLimitError):
+                fieldsync.Client(path).status(time_limit=0.01)
+
+    def test_pauses_between_attempts_end(self) -> None:
+        client = fieldsync.Client("/nonexistent")
+        results = [self._start(call) for call in self._calls(client)[1:]]
+        client.cancel()
+        for result in results:
+            result()
+
+    def test_a_signal_handler_may_cancel(self) -> None:
+        with silent_socket() as (path, accept):
+            client = fieldsync.Client(path)
+            before = signal.signal(signal.SIGUSR1, lambda *_: client.cancel())
+            main = threading.get_ident()
+
+            def interrupt() -> None:
+                accept()
+                signal.pthread_kill(main, signal.SIGUSR1)
+
+            threading.Thread(target=interrupt).start()
+            try:
+                with self.assertRaises(fieldsync.CancelledError):
+                    client.status(time_limit=20)
+            finally:
+                signal.signal(signal.SIGUSR1, before)
 
 
 class Errors(unittest.TestCase):
