@@ -4,6 +4,8 @@
  * One file, no dependency, Node.js 18 or newer. It follows the rules for apps: ids exist before the first attempt,
  * every attempt uses the same ids, and event streams resume after the last event.
  *
+ * SPDX-License-Identifier: Apache-2.0
+ *
  * @module fieldsync
  */
 

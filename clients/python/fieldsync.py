@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Client of the fieldsync daemon: hand records over, and learn what became of them.
 
     from fieldsync import Client, Record
