@@ -1940,8 +1940,11 @@ static int append_record(struct buffer *body, const struct fieldsync_record *rec
            append(body, record->payload_json, payload_length(record)) && append_text(body, "}");
 }
 
-/* Writes the first records into the body of a request. Returns how many; 0 if there is not enough memory. */
-static size_t fill_request(struct buffer *body, const struct fieldsync_record *records, size_t count)
+/*
+ * Writes the first records into the body of a request, at least one. Returns how many; 0 if there is not enough
+ * memory.
+ */
+static size_t fill_request(struct buffer *body, size_t max_bytes, const struct fieldsync_record *records, size_t count)
 {
     size_t taken = 0;
     clear(body);
@@ -1953,7 +1956,7 @@ static size_t fill_request(struct buffer *body, const struct fieldsync_record *r
         if ((taken > 0 && !append(body, ",", 1)) || !append_record(body, &records[taken])) {
             return 0;
         }
-        if (taken > 0 && body->length + 1 > MAX_REQUEST_BYTES) {
+        if (taken > 0 && body->length + 1 > max_bytes) {
             body->length = before;
             break;
         }
@@ -1997,6 +2000,7 @@ enum fieldsync_error_kind fieldsync_enqueue(struct fieldsync_client *client, str
     struct request request = {"POST", "/v1/records", NULL, 201};
     struct response response;
     int64_t deadline = deadline_after(time_limit_ms);
+    size_t max_bytes = MAX_REQUEST_BYTES;
     enum fieldsync_error_kind kind;
     error = error == NULL ? &unused_error : error;
     enqueued = enqueued == NULL ? &unused_result : enqueued;
@@ -2006,7 +2010,7 @@ enum fieldsync_error_kind fieldsync_enqueue(struct fieldsync_client *client, str
     request.body = &body;
     kind = prepare_records(client, records, count, error);
     while (kind == FIELDSYNC_OK && enqueued->stored < count) {
-        size_t taken = fill_request(&body, records + enqueued->stored, count - enqueued->stored);
+        size_t taken = fill_request(&body, max_bytes, records + enqueued->stored, count - enqueued->stored);
         if (taken == 0) {
             kind = fail_memory(error);
             break;
@@ -2017,6 +2021,10 @@ enum fieldsync_error_kind fieldsync_enqueue(struct fieldsync_client *client, str
         }
         if (kind == FIELDSYNC_OK) {
             enqueued->stored += taken;
+        } else if (taken > 1 && kind == FIELDSYNC_INVALID_REQUEST && strcmp(error->code, "request_too_large") == 0) {
+            /* Half of these records, if they are equally long. */
+            max_bytes = (body.length + 1) / 2;
+            kind = succeed(error);
         } else if (error->position > 0) {
             error->position += (int64_t)enqueued->stored;
         }

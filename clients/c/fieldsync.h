@@ -136,8 +136,8 @@ struct fieldsync_enqueued {
  *
  * Attempts that fail are repeated under the same ids until the time limit. After an error, call it again with the same
  * records: they have their ids now, and those that are stored count as duplicates. More than 10,000 records or 8 MiB
- * are sent in several requests, each of which is stored whole or not at all. Of a request with 10,000 records, memory
- * holds the text of the request, not a copy of each record.
+ * are sent in several requests, each of which is stored whole or not at all. They are smaller if the daemon takes less.
+ * Of a request with 10,000 records, memory holds the text of the request, not a copy of each record.
  */
 enum fieldsync_error_kind fieldsync_enqueue(struct fieldsync_client *client, struct fieldsync_record *records,
                                             size_t count, int64_t time_limit_ms, struct fieldsync_enqueued *enqueued,

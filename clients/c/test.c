@@ -649,16 +649,23 @@ static void a_request_has_at_most_so_many_records_and_bytes(void)
         records[i].has_priority = i == 0;
         records[i].priority = 9;
     }
-    CHECK(fill_request(&body, records, count) == MAX_REQUEST_RECORDS && is_json(body.data, body.length), "records");
-    CHECK(fill_request(&body, records, 2) == 2 &&
+    CHECK(fill_request(&body, MAX_REQUEST_BYTES, records, count) == MAX_REQUEST_RECORDS &&
+              is_json(body.data, body.length),
+          "records");
+    CHECK(fill_request(&body, MAX_REQUEST_BYTES, records, 2) == 2 &&
               strcmp(body.data, "[{\"id\":\"\",\"type\":\"Visits\",\"key\":\"a\\\"b\",\"priority\":9,\"payload\":{}},"
                                 "{\"id\":\"\",\"type\":\"Visits\",\"payload\":{}}]") == 0,
           "the form");
+    i = body.length;
+    CHECK(fill_request(&body, i, records, 2) == 2 && fill_request(&body, i - 1, records, 2) == 1, "fewer bytes");
+    CHECK(fill_request(&body, 1, records, 2) == 1, "a record that is larger goes alone");
     for (i = 0; i < 4; i++) {
         records[i].payload_json = large;
         records[i].payload_bytes = bytes;
     }
-    CHECK(fill_request(&body, records, 4) == 2 && body.length <= MAX_REQUEST_BYTES && is_json(body.data, body.length), "bytes");
+    CHECK(fill_request(&body, MAX_REQUEST_BYTES, records, 4) == 2 && body.length <= MAX_REQUEST_BYTES &&
+              is_json(body.data, body.length),
+          "bytes");
     free(large);
     free(records);
     release(&body);

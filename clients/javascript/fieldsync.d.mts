@@ -1,4 +1,8 @@
-/** Types of fieldsync.mjs. */
+/**
+ * Types of fieldsync.mjs.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
 
 /** Makes an id for a record: a UUID of version 7, larger than all earlier ones of this process. */
 export function newId(): string;

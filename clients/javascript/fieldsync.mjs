@@ -4,6 +4,8 @@
  * One file, no dependency, Node.js 18 or newer. It follows the rules for apps: ids exist before the first attempt,
  * every attempt uses the same ids, and event streams resume after the last event.
  *
+ * SPDX-License-Identifier: Apache-2.0
+ *
  * @module fieldsync
  */
 
@@ -469,29 +471,23 @@ function isRefused(error) {
 class AttemptTimeout extends Error {}
 
 /**
- * Splits encoded records into the bodies of requests.
+ * The end of the request that begins with this record. It has at least one record.
  *
  * @internal
  * @param {string[]} encoded Each record as JSON.
- * @param {{maxRecords?: number, maxBytes?: number}} [limits]
- * @returns {{from: number, to: number}[]}
+ * @param {number} from
+ * @param {number} [maxBytes]
  */
-export function splitRecords(encoded, limits = {}) {
-  const { maxRecords = MAX_REQUEST_RECORDS, maxBytes = MAX_REQUEST_BYTES } = limits;
-  const parts = [];
-  let [from, bytes] = [0, 2];
-  encoded.forEach((record, at) => {
-    const recordBytes = Buffer.byteLength(record) + 1;
-    if (at > from && (at - from >= maxRecords || bytes + recordBytes > maxBytes)) {
-      parts.push({ from, to: at });
-      [from, bytes] = [at, 2];
+export function endOfRequest(encoded, from, maxBytes = MAX_REQUEST_BYTES) {
+  let [to, bytes] = [from, 1];
+  while (to < encoded.length && to - from < MAX_REQUEST_RECORDS) {
+    bytes += Buffer.byteLength(encoded[to]) + 1;
+    if (bytes > maxBytes && to > from) {
+      break;
     }
-    bytes += recordBytes;
-  });
-  if (from < encoded.length) {
-    parts.push({ from, to: encoded.length });
+    to += 1;
   }
-  return parts;
+  return to;
 }
 
 /**
@@ -628,7 +624,7 @@ export class Client {
    * Hands records over to the daemon. It resolves once they are on disk; then the app may forget their payloads.
    *
    * Attempts that fail are repeated under the same ids until the time limit. More than 10,000 records or 8 MiB are
-   * sent in several requests, each of which is stored whole or not at all.
+   * sent in several requests, each of which is stored whole or not at all. They are smaller if the daemon takes less.
    *
    * @param {NewRecord | NewRecord[]} records
    * @param {CallOptions} [options]
@@ -641,19 +637,32 @@ export class Client {
     const encoded = list.map((record, at) => encodeRecord(record, ids[at]));
     const result = { accepted: 0, duplicates: 0, ids };
     let storedRecords = 0;
+    let maxBytes = MAX_REQUEST_BYTES;
     /** @type {CallLimit | null} */
     let callLimit = null;
     try {
       const limit = new CallLimit(options.timeLimitMs ?? DEFAULT_TIME_LIMIT_MS, options.signal);
       callLimit = limit;
-      for (const { from, to } of splitRecords(encoded)) {
-        const body = Buffer.from(`[${encoded.slice(from, to).join(',')}]`);
-        const stored = await this.#repeat(limit, () => this.#call('POST', '/v1/records', limit, body));
+      while (storedRecords < encoded.length) {
+        const to = endOfRequest(encoded, storedRecords, maxBytes);
+        const count = to - storedRecords;
+        const body = Buffer.from(`[${encoded.slice(storedRecords, to).join(',')}]`);
+        let stored;
+        try {
+          stored = await this.#repeat(limit, () => this.#call('POST', '/v1/records', limit, body));
+        } catch (error) {
+          if (!(error instanceof ApiError && error.code === 'request_too_large') || count === 1) {
+            throw error;
+          }
+          // Half of these records, if they are equally long.
+          maxBytes = Math.ceil(body.length / 2);
+          continue;
+        }
         const { accepted, duplicates } = stored;
-        if (!isCount(accepted) || !isCount(duplicates) || accepted + duplicates !== to - from) {
+        if (!isCount(accepted) || !isCount(duplicates) || accepted + duplicates !== count) {
           throw new ProtocolError('the response counts other records than those of the request');
         }
-        if (!Array.isArray(stored.ids) || stored.ids.length !== to - from) {
+        if (!Array.isArray(stored.ids) || stored.ids.length !== count) {
           throw new ProtocolError('the response has other ids than those of the request');
         }
         result.accepted += accepted;

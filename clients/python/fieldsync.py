@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Client of the fieldsync daemon: hand records over, and learn what became of them.
 
     from fieldsync import Client, Record
@@ -13,7 +14,7 @@ the same id. So a record is stored once, whatever happens to the daemon, the app
 device in between.
 
 A client keeps no connection and no thread. Threads may share it; an iterator of events belongs to
-one thread at a time.
+one thread at a time. After `os.fork`, the child makes a client of its own.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from urllib.parse import quote
 __version__ = "0.2.0"
 __all__ = [
     "ApiError",
+    "CancelledError",
     "Client",
     "ConflictError",
     "ConnectionFailedError",
@@ -73,11 +75,12 @@ _ATTEMPT_S = 60.0
 #: A daemon that just restarts is back soon, so the first repetition of a call comes early.
 _EARLY_RETRY_S = 0.1
 _RETRY_S, _RETRY_MAX_S = 1.0, 60.0
-_STORE_FAILED_RETRY_S = 5.0
+#: For responses without Retry-After.
+_UNAVAILABLE_RETRY_S, _FULL_RETRY_S = 5.0, 60.0
 #: The queue of connections of a socket is full for moments only.
 _ACCEPT_RETRY_S = 0.02
-#: The last attempt begins this long before the end of the time limit.
-_LAST_ATTEMPT_S = 0.5
+#: The last attempt begins this long before the end of the time limit, at most half of it.
+_LAST_ATTEMPT_S = 1.0
 #: A socket refuses longer timeouts than 24 days.
 _SOCKET_TIMEOUT_MAX_S = 1e6
 #: A send to a closed connection is an error, also in an application that lets SIGPIPE end it.
@@ -113,6 +116,13 @@ class TimeLimitError(FieldsyncError):
     """
 
     entry: dict[str, Any] | None = None
+
+
+class CancelledError(FieldsyncError):
+    """`Client.cancel` ended the call. The outcome may be unknown.
+
+    It is not the exception of `asyncio` or `concurrent.futures` with this name.
+    """
 
 
 class ProtocolError(FieldsyncError):
@@ -278,63 +288,99 @@ class Enqueued:
     ids: tuple[str, ...]
 
 
-def _split_requests(sizes: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Yield the range of the records of each request, by the encoded sizes of all records."""
-    begin, end, request_bytes = 0, 0, 0
-    for size in sizes:
-        is_full = (
-            end - begin == _REQUEST_RECORDS_MAX or request_bytes + size + 2 > _REQUEST_BYTES_MAX
-        )
-        if is_full and end > begin:
-            yield begin, end
-            begin, request_bytes = end, 0
+def _end_of_request(encoded: list[bytes], begin: int, bytes_max: int) -> int:
+    """Give the end of the request that begins with this record. It has at least one record."""
+    end, request_bytes = begin, 1  # a bracket
+    for record in itertools.islice(encoded, begin, begin + _REQUEST_RECORDS_MAX):
+        request_bytes += len(record) + 1  # and a comma or the other bracket
+        if request_bytes > bytes_max and end > begin:
+            break
         end += 1
-        request_bytes += size + 1  # and a comma
-    if end > begin:
-        yield begin, end
+    return end
 
 
 # Time
 
 
+class _Cancellation:
+    """Ends the calls of a client: their sockets, and their pauses.
+
+    A signal handler may cancel in the middle of any method. So there is no `threading.Event`: the
+    handler could wait forever for its lock.
+    """
+
+    def __init__(self) -> None:
+        self._is_cancelled = False
+        self._lock = threading.RLock()
+        self._sockets: set[socket.socket] = set()
+        #: It is locked until the client is cancelled.
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def cancel(self) -> None:
+        with self._lock:
+            if not self._is_cancelled:
+                self._is_cancelled = True
+                self._gate.release()
+            for opened in self._sockets:
+                with contextlib.suppress(OSError):
+                    opened.shutdown(socket.SHUT_RDWR)
+
+    def check(self) -> None:
+        if self._is_cancelled:
+            raise CancelledError("the client was cancelled")
+
+    def sleep(self, seconds: float) -> None:
+        if self._gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX)):
+            self._gate.release()
+        self.check()
+
+    def add(self, opened: socket.socket) -> None:
+        with self._lock:
+            self._sockets.add(opened)
+
+    def remove(self, opened: socket.socket) -> None:
+        with self._lock:
+            self._sockets.discard(opened)
+
+
 class _Deadline:
-    """The end of a time limit."""
+    """The end of a call: its time limit, or before that the cancellation of its client."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, cancellation: _Cancellation | None = None) -> None:
         self._at = time.monotonic() + seconds
-
-    @classmethod
-    def of_call(cls, time_limit: float) -> _Deadline:
-        """Begin the time limit of a call."""
-        if not time_limit >= 0:  # NaN, too
-            raise ValueError(f"the time limit must be zero seconds or more, not {time_limit}")
-        return cls(time_limit)
+        self._last_attempt_s = min(_LAST_ATTEMPT_S, seconds / 2)
+        self.cancellation = cancellation or _Cancellation()
 
     def left(self) -> float:
         return self._at - time.monotonic()
 
     def within(self, seconds: float) -> _Deadline:
         """Give this deadline, or an earlier one."""
-        return _Deadline(min(seconds, self.left()))
+        return _Deadline(min(seconds, self.left()), self.cancellation)
 
     def socket_timeout(self) -> float | None:
         """Give the time that an operation on a socket may take; fails if there is none left."""
+        self.cancellation.check()
         left = self.left()
         if left <= 0:
             raise TimeLimitError("the time limit of the call is over")
         return None if math.isinf(left) else min(left, _SOCKET_TIMEOUT_MAX_S)
 
+    def sleep(self, seconds: float) -> None:
+        self.cancellation.sleep(seconds)
+
     def pause(self, seconds: float, cause: FieldsyncError, *, may_shorten: bool) -> None:
         """Wait for the next attempt; fails if no time is left for it."""
-        left = self.left() - _LAST_ATTEMPT_S
-        if seconds <= _EARLY_RETRY_S and 2 * seconds <= self.left():
-            # It comes so soon that it fits into short time limits, too.
-            left = max(left, seconds)
-        if left <= 0 or (seconds > left and not may_shorten):
+        left = self.left()
+        if may_shorten:
+            left -= self._last_attempt_s
+            seconds = min(seconds, left)
+        if left <= 0 or seconds > left:
             raise TimeLimitError(
                 f"the time limit of the call is over; the last attempt failed: {cause}"
             ) from cause
-        time.sleep(min(seconds, left))
+        self.sleep(seconds)
 
 
 def _is_denied(error: FieldsyncError) -> bool:
@@ -344,6 +390,10 @@ def _is_denied(error: FieldsyncError) -> bool:
     just after it made it, so once is not enough to know.
     """
     return isinstance(error.__cause__, PermissionError)
+
+
+def _retry_after(error: ApiError, default: float) -> float:
+    return default if error.retry_after is None else max(error.retry_after, _EARLY_RETRY_S)
 
 
 def _doubling(first: float, most: float) -> Iterator[float]:
@@ -364,25 +414,19 @@ def _repeat(attempt: Callable[[_Deadline], _T], deadline: _Deadline) -> _T:
                 if was_denied or deadline.left() <= _EARLY_RETRY_S:
                     raise
                 was_denied = True
-                time.sleep(_EARLY_RETRY_S)
+                deadline.sleep(_EARLY_RETRY_S)
                 continue
             deadline.pause(next(pauses), error, may_shorten=True)
         except QueueFullError as error:
-            seconds = _RETRY_MAX_S if error.retry_after is None else error.retry_after
+            seconds = _retry_after(error, _FULL_RETRY_S)
             # The reason is worth more than the time limit.
-            if seconds > deadline.left() - _LAST_ATTEMPT_S:
+            if seconds >= deadline.left():
                 raise
-            time.sleep(max(seconds, _EARLY_RETRY_S))
+            deadline.sleep(seconds)
         except UnavailableError as error:
             if error.status == 500 and error.code != "store_failed":
                 raise
-            seconds = _STORE_FAILED_RETRY_S if error.status == 500 else next(pauses)
-            asked = error.retry_after
-            deadline.pause(
-                seconds if asked is None else max(asked, _EARLY_RETRY_S),
-                error,
-                may_shorten=asked is None,
-            )
+            deadline.pause(_retry_after(error, _UNAVAILABLE_RETRY_S), error, may_shorten=False)
 
 
 # HTTP
@@ -411,8 +455,11 @@ class _Connection:
         self.deadline = deadline
         self._buffer = bytearray()
         self._socket = _connect(path, deadline)
+        deadline.cancellation.add(self._socket)
 
     def close(self) -> None:
+        # First, because the number of a closed socket may be that of another one soon.
+        self.deadline.cancellation.remove(self._socket)
         self._socket.close()
 
     def send(self, method: str, path: str, headers: dict[str, str], body: bytes) -> None:
@@ -479,6 +526,8 @@ class _Connection:
             raise ConnectionFailedError(
                 f"the connection to the daemon was lost: {error}"
             ) from error
+        finally:
+            self.deadline.cancellation.check()
         self._buffer += received
         return bool(received)
 
@@ -543,7 +592,7 @@ def _connect(path: str, deadline: _Deadline) -> socket.socket:
             connected.connect(path)
         except BlockingIOError:
             connected.close()
-            time.sleep(min(_ACCEPT_RETRY_S, max(deadline.left(), 0)))
+            deadline.sleep(min(_ACCEPT_RETRY_S, max(deadline.left(), 0)))
         except PermissionError as error:
             connected.close()
             raise ConnectionFailedError(
@@ -647,6 +696,14 @@ class Client:
     def __init__(self, socket_path: str | os.PathLike[str] | None = None) -> None:
         """Use this socket, or else that of `$FIELDSYNC_SOCKET`, or else the system's."""
         self._path = os.fspath(socket_path or os.environ.get("FIELDSYNC_SOCKET") or DEFAULT_SOCKET)
+        self._cancellation = _Cancellation()
+
+    def cancel(self) -> None:
+        """End the calls of this client, and all later ones, with a `CancelledError`.
+
+        Any thread and any signal handler may call it. A client stays cancelled: make another one.
+        """
+        self._cancellation.cancel()
 
     def enqueue(
         self, records: Iterable[Record], *, time_limit: float = DEFAULT_TIME_LIMIT_S
@@ -655,27 +712,36 @@ class Client:
 
         Failures that pass by themselves are repeated under the same ids, until the time limit in
         seconds, which may be `math.inf`. More than 10,000 records or 8 MiB are several requests,
-        one after the other; each is stored completely or not at all.
+        one after the other, and smaller ones if the daemon takes less; each is stored completely
+        or not at all.
         """
-        deadline = _Deadline.of_call(time_limit)
+        deadline = self._deadline(time_limit)
         accepted, duplicates = 0, 0
         whole = list(records)
         encoded = [record.to_json() for record in whole]
         # The daemon may write them in another way.
         ids = tuple(record.id for record in whole)
-        begin, stored = 0, 0
+        stored, bytes_max = 0, _REQUEST_BYTES_MAX
         try:
-            for begin, end in _split_requests(map(len, encoded)):
-                body = b"[%b]" % b",".join(encoded[begin:end])
+            while stored < len(whole):
+                end = _end_of_request(encoded, stored, bytes_max)
+                body = b"[%b]" % b",".join(encoded[stored:end])
                 attempt = functools.partial(self._call, "POST", "/v1/records", body)
-                counts = _parse_enqueued(_repeat(attempt, deadline), end - begin)
+                try:
+                    counts = _parse_enqueued(_repeat(attempt, deadline), end - stored)
+                except InvalidRequestError as error:
+                    if error.code != "request_too_large" or end - stored == 1:
+                        raise
+                    # Half of these records, if they are equally long.
+                    bytes_max = (len(body) + 1) // 2
+                    continue
                 accepted += counts[0]
                 duplicates += counts[1]
                 stored = end
         except FieldsyncError as error:
             error.ids, error.stored = ids, ids[:stored]
             if isinstance(error, ApiError) and error.position is not None:
-                error.position += begin
+                error.position += stored
             raise
         return Enqueued(accepted, duplicates, ids)
 
@@ -692,7 +758,7 @@ class Client:
         nothing happens, and continues through restarts of the daemon. Other states than the default
         ones are noticed when a batch ends; one that lasts shortly may be missed.
         """
-        deadline = _Deadline.of_call(time_limit)
+        deadline = self._deadline(time_limit)
         telling = {"status", "gap"} if SETTLED.issuperset(states) else {"status", "gap", "batch"}
         read_entry = functools.partial(self._record, record_id)
         entry: dict[str, Any] | None = None
@@ -712,37 +778,45 @@ class Client:
 
     def status(self, *, time_limit: float = DEFAULT_TIME_LIMIT_S) -> dict[str, Any]:
         """Return the status of the daemon."""
-        return self._call("GET", "/v1/status", b"", _Deadline.of_call(time_limit))
+        return self._call("GET", "/v1/status", b"", self._deadline(time_limit))
 
     def record(self, record_id: str, *, time_limit: float = DEFAULT_TIME_LIMIT_S) -> dict[str, Any]:
         """Return the entry of a record, with its receipt, or why it waits."""
-        return self._record(record_id, _Deadline.of_call(time_limit))
+        return self._record(record_id, self._deadline(time_limit))
 
     def lookup(
         self, ids: Iterable[str], *, time_limit: float = DEFAULT_TIME_LIMIT_S
     ) -> dict[str, Any]:
         """Return the entries of up to 1,000 records in `records`, and other ids in `unknown`."""
         body = json.dumps({"ids": list(ids)}).encode()
-        return self._call("POST", "/v1/records/lookup", body, _Deadline.of_call(time_limit))
+        return self._call("POST", "/v1/records/lookup", body, self._deadline(time_limit))
 
     def changes(
         self, cursor: str = "now", *, time_limit: float = DEFAULT_TIME_LIMIT_S
     ) -> dict[str, Any]:
         """Return the records that changed since a cursor, and the next cursor in `next`."""
         path = f"/v1/records?changed_after={quote(cursor, safe='')}"
-        return self._call("GET", path, b"", _Deadline.of_call(time_limit))
+        return self._call("GET", path, b"", self._deadline(time_limit))
 
     def events(
         self, last_event_id: str | None = None, *, time_limit: float = math.inf
     ) -> Generator[Event, None, None]:
         """Yield the events after this one, or from now on, until the generator is closed.
 
+        Another thread cannot close it, but `cancel` ends it.
+
         A lost connection is replaced, and continues after the last event. The event `gap` says
         that events were missed.
         """
         if last_event_id and re.search("[\r\n\0]", last_event_id):
             raise ValueError("the id of an event has no line ends")
-        return self._follow(_EventParser(last_event_id or ""), _Deadline.of_call(time_limit))
+        return self._follow(_EventParser(last_event_id or ""), self._deadline(time_limit))
+
+    def _deadline(self, time_limit: float) -> _Deadline:
+        """Begin the time limit of a call."""
+        if not time_limit >= 0:  # NaN, too
+            raise ValueError(f"the time limit must be zero seconds or more, not {time_limit}")
+        return _Deadline(time_limit, self._cancellation)
 
     def _record(self, record_id: str, deadline: _Deadline) -> dict[str, Any]:
         return self._call("GET", f"/v1/records/{quote(record_id, safe='')}", b"", deadline)
@@ -785,7 +859,7 @@ class Client:
                 if was_denied or deadline.left() <= _EARLY_RETRY_S:
                     raise cause
                 was_denied = True
-                time.sleep(_EARLY_RETRY_S)
+                deadline.sleep(_EARLY_RETRY_S)
                 continue
             pauses = pauses or _doubling(parser.reconnect_s, _RECONNECT_MAX_S)
             asked = cause.retry_after if isinstance(cause, UnavailableError) else None

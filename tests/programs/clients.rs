@@ -33,6 +33,7 @@ macro_rules! for_each_client {
 mod adapter;
 mod applications;
 mod calls;
+mod cancelling;
 mod crashes;
 mod event_streams;
 mod events;

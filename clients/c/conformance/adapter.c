@@ -8,6 +8,7 @@
 
 #include "fieldsync.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -351,17 +352,30 @@ static void run_command(struct fieldsync_client *client, struct fieldsync_slice 
     free(text);
 }
 
+static struct fieldsync_client *client;
+
+static void cancel(int number)
+{
+    (void)number;
+    fieldsync_cancel(client);
+}
+
 int main(int count, char **arguments)
 {
-    struct fieldsync_client *client = fieldsync_client_new(count > 1 ? arguments[1] : NULL);
     struct fieldsync_slice command;
+    struct sigaction action;
     char *line = NULL;
     size_t room = 0;
     ssize_t length;
+    client = fieldsync_client_new(count > 1 ? arguments[1] : NULL);
     if (client == NULL) {
         perror("adapter");
         return 1;
     }
+    memset(&action, 0, sizeof action);
+    action.sa_handler = cancel;
+    action.sa_flags = SA_RESTART;
+    sigaction(SIGTERM, &action, NULL);
     while ((length = getline(&line, &room, stdin)) > 0) {
         command.text = line;
         command.bytes = (size_t)length;

@@ -5,9 +5,11 @@
 
 import { createInterface } from 'node:readline';
 
-import { ApiError, Client, FieldsyncError, TimeLimitError } from '../fieldsync.mjs';
+import { AbortedError, ApiError, Client, FieldsyncError, TimeLimitError } from '../fieldsync.mjs';
 
 const client = new Client({ socket: process.argv[2] });
+const stop = new AbortController();
+process.on('SIGTERM', () => stop.abort(new AbortedError('the adapter got SIGTERM')));
 
 /** @param {object} line */
 function write(line) {
@@ -16,7 +18,7 @@ function write(line) {
 
 /** @param {any} command */
 async function run(command) {
-  const options = { timeLimitMs: command.time_limit_ms ?? undefined };
+  const options = { timeLimitMs: command.time_limit_ms ?? undefined, signal: stop.signal };
   switch (command.do) {
     case 'enqueue':
       return client.enqueue(command.records, options);
@@ -60,7 +62,7 @@ function describe(error) {
   }
   const response = error instanceof ApiError ? error : { status: null, code: null, position: null };
   return {
-    kind: error.kind,
+    kind: error instanceof AbortedError ? 'cancelled' : error.kind,
     status: response.status,
     code: response.code,
     position: response.position,

@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 
 import {
-  AbortedError, ApiError, Client, ConflictError, ConnectionFailedError, CursorExpiredError, errorOfResponse, EventParser, FieldsyncError,
+  AbortedError, ApiError, Client, ConflictError, ConnectionFailedError, CursorExpiredError, endOfRequest, errorOfResponse, EventParser, FieldsyncError,
   formatId, InvalidRequestError, newId, NoSuchRecordError, NotPermittedError, ProtocolError, QueueFullError, RetrySchedule,
-  splitRecords, UnavailableError,
+  UnavailableError,
 } from '../fieldsync.mjs';
 
 /**
@@ -141,11 +141,12 @@ test('errors have the type of what the app must do', () => {
 });
 
 test('a large input is split by records and by bytes', () => {
-  const lengths = (/** @type {{from: number, to: number}[]} */ parts) => parts.map(({ from, to }) => to - from);
-  assert.deepEqual(splitRecords([]), []);
-  assert.deepEqual(lengths(splitRecords(Array(25_000).fill('{}'))), [10_000, 10_000, 5_000]);
-  assert.deepEqual(lengths(splitRecords(['12345', '12345', '123456789', '1', '1'], { maxBytes: 14 })), [2, 2, 1]);
-  assert.deepEqual(lengths(splitRecords(['ü'.repeat(4), '1'], { maxBytes: 11 })), [1, 1], 'bytes are counted, not letters');
+  assert.deepEqual([0, 10_000, 20_000].map((from) => endOfRequest(Array(25_000).fill('{}'), from)), [10_000, 20_000, 25_000]);
+  // With brackets and comma, the first two are exactly as large as a request may be.
+  const encoded = ['12345', '12345', '123456789012', '1', '1'];
+  assert.deepEqual([0, 2, 3].map((from) => endOfRequest(encoded, from, 13)), [2, 3, 5]);
+  assert.equal(endOfRequest(encoded, 0, 12), 1);
+  assert.equal(endOfRequest(['ü'.repeat(4), '1'], 0, 11), 1, 'bytes are counted, not letters');
 });
 
 test('a wrong argument is reported before anything is sent', async () => {

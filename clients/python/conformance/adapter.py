@@ -25,6 +25,7 @@ KINDS: dict[type[fieldsync.FieldsyncError], str] = {
     fieldsync.ConnectionFailedError: "connection_failed",
     fieldsync.TimeLimitError: "time_limit",
     fieldsync.ProtocolError: "protocol",
+    fieldsync.CancelledError: "cancelled",
 }
 
 
@@ -77,6 +78,7 @@ def main() -> None:
     # As programs do that end quietly when nothing reads their output. The client must not end them.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     client = fieldsync.Client(*sys.argv[1:])
+    signal.signal(signal.SIGTERM, lambda *_: client.cancel())
     for line in sys.stdin:
         try:
             write({"ok": run(client, json.loads(line))})

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import math
 import pathlib
+import queue
+import signal
 import socket
 import sys
 import tempfile
 import threading
 import unittest
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -22,10 +26,10 @@ from fieldsync import (
     _Connection,
     _Deadline,
     _doubling,
+    _end_of_request,
     _EventParser,
     _IdSource,
     _repeat,
-    _split_requests,
 )
 
 
@@ -79,20 +83,22 @@ class Records(unittest.TestCase):
                 client.enqueue([fieldsync.Record("Visits", payload)])
 
     def test_requests_are_limited_in_records_and_bytes(self) -> None:
-        half = 4 << 20
-        cases: list[tuple[list[int], list[tuple[int, int]]]] = [
-            ([], []),
-            ([1], [(0, 1)]),
-            ([1] * 10_000, [(0, 10_000)]),
-            ([1] * 10_001, [(0, 10_000), (10_000, 10_001)]),
+        cases: list[tuple[list[int], int, int]] = [
+            ([5], 0, 1),
+            ([1] * 10_000, 0, 10_000),
+            ([1] * 10_001, 0, 10_000),
+            ([1] * 10_001, 10_000, 10_001),
             # With brackets and comma exactly the largest body, and one byte more.
-            ([half, half - 3], [(0, 2)]),
-            ([half, half - 2], [(0, 1), (1, 2)]),
-            ([1, 9 << 20, 1], [(0, 1), (1, 2), (2, 3)]),
+            ([10_000, 19_997], 0, 2),
+            ([10_000, 19_998], 0, 1),
+            # A record that is larger goes alone.
+            ([1, 40_000, 1], 0, 1),
+            ([1, 40_000, 1], 1, 2),
         ]
-        for sizes, expected in cases:
-            with self.subTest(records=len(sizes)):
-                self.assertEqual(list(_split_requests(sizes)), expected)
+        for sizes, begin, end in cases:
+            with self.subTest(records=len(sizes), begin=begin):
+                encoded = [b"x" * size for size in sizes]
+                self.assertEqual(_end_of_request(encoded, begin, 30_000), end)
 
 
 class Times(unittest.TestCase):
@@ -120,12 +126,16 @@ class Times(unittest.TestCase):
             with self.assertRaises(fieldsync.ConnectionFailedError):
                 client.status(time_limit=long)
 
-    def test_a_short_time_limit_has_room_for_an_early_repetition(self) -> None:
+    def test_the_last_attempt_begins_before_the_end_of_the_time_limit(self) -> None:
         cause = fieldsync.ConnectionFailedError("gone")
-        _Deadline(0.4).pause(0.1, cause, may_shorten=True)
-        for limit, seconds in ((0.05, 0.1), (0.4, 1.0)):
-            with self.assertRaises(fieldsync.TimeLimitError):
-                _Deadline(limit).pause(seconds, cause, may_shorten=True)
+        deadline = _Deadline(0.4)
+        deadline.pause(60, cause, may_shorten=True)
+        self.assertTrue(0 < deadline.left() <= 0.2)
+        with self.assertRaises(fieldsync.TimeLimitError):
+            deadline.pause(0.01, cause, may_shorten=True)
+        # A pause that the daemon asked for is not shortened.
+        with self.assertRaises(fieldsync.TimeLimitError):
+            _Deadline(60).pause(61, cause, may_shorten=False)
 
     def test_a_deadline_that_is_over(self) -> None:
         cause = fieldsync.ConnectionFailedError("gone")
@@ -157,6 +167,89 @@ class Attempts(unittest.TestCase):
         for causes, time_limit in (([denied, denied], 60), ([denied], 0.05)):
             with self.assertRaises(fieldsync.ConnectionFailedError):
                 self._repeat(causes, time_limit)
+
+
+@contextlib.contextmanager
+def silent_socket() -> Iterator[tuple[str, Callable[[], socket.socket]]]:
+    """Yield the path of a socket, and what accepts the next connection. Nothing responds."""
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listener:
+        path = f"{directory}/socket"
+        listener.bind(path)
+        listener.listen()
+        with contextlib.ExitStack() as stack:
+            yield path, lambda: stack.enter_context(listener.accept()[0])
+
+
+class Cancelling(unittest.TestCase):
+    def _calls(self, client: fieldsync.Client) -> list[Callable[[], Any]]:
+        records = [fieldsync.Record("Visits", {}, id="x")]
+        return [
+            client.status,
+            lambda: client.enqueue(records, time_limit=math.inf),
+            lambda: client.wait("x", time_limit=math.inf),
+            lambda: list(client.events()),
+        ]
+
+    def _start(self, call: Callable[[], Any]) -> Callable[[], fieldsync.CancelledError]:
+        """Call it in a thread. Returns what gives its error."""
+        caught: queue.Queue[Any] = queue.Queue()
+
+        def run() -> None:
+            try:
+                caught.put(call())
+            except fieldsync.FieldsyncError as error:
+                caught.put(error)
+
+        threading.Thread(target=run, daemon=True).start()
+
+        def result() -> fieldsync.CancelledError:
+            error = caught.get(timeout=20)
+            self.assertIsInstance(error, fieldsync.CancelledError)
+            return error  # type: ignore[no-any-return]
+
+        return result
+
+    def test_calls_in_other_threads_end_and_so_do_later_ones(self) -> None:
+        with silent_socket() as (path, accept):
+            client = fieldsync.Client(path)
+            results = []
+            for call in self._calls(client):
+                results.append(self._start(call))
+                accept()
+            client.cancel()
+            client.cancel()
+            errors = [result() for result in results]
+            self.assertEqual((errors[1].ids, errors[1].stored), (("x",), ()))
+            for call in self._calls(client):
+                with self.assertRaises(fieldsync.CancelledError):
+                    call()
+            # Other clients are as before.
+            with self.assertRaises(fieldsync.TimeLimitError):
+                fieldsync.Client(path).status(time_limit=0.01)
+
+    def test_pauses_between_attempts_end(self) -> None:
+        client = fieldsync.Client("/nonexistent")
+        results = [self._start(call) for call in self._calls(client)[1:]]
+        client.cancel()
+        for result in results:
+            result()
+
+    def test_a_signal_handler_may_cancel(self) -> None:
+        with silent_socket() as (path, accept):
+            client = fieldsync.Client(path)
+            before = signal.signal(signal.SIGUSR1, lambda *_: client.cancel())
+            main = threading.get_ident()
+
+            def interrupt() -> None:
+                accept()
+                signal.pthread_kill(main, signal.SIGUSR1)
+
+            threading.Thread(target=interrupt).start()
+            try:
+                with self.assertRaises(fieldsync.CancelledError):
+                    client.status(time_limit=20)
+            finally:
+                signal.signal(signal.SIGUSR1, before)
 
 
 class Errors(unittest.TestCase):

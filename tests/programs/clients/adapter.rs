@@ -13,7 +13,7 @@ use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
 use crate::support::daemon::leave_surroundings;
-use crate::support::process::{Guard, run};
+use crate::support::process::{Guard, run, signal};
 
 /// The time limit of calls for which it does not matter.
 pub(super) const TIME_LIMIT_MS: u64 = 40_000;
@@ -83,7 +83,7 @@ pub(super) fn c_flags() -> Vec<String> {
 
 /// A running adapter; killed when dropped.
 pub(super) struct Adapter {
-    _child: Guard,
+    child: Guard,
     input: ChildStdin,
     lines: Receiver<Value>,
 }
@@ -127,12 +127,17 @@ impl Adapter {
                 drop(sender.send(value));
             }
         });
-        Self { _child: Guard(child), input, lines }
+        Self { child: Guard(child), input, lines }
     }
 
     /// Sends a command, without waiting for its result.
     pub(super) fn send(&mut self, command: &Value) {
         writeln!(self.input, "{command}").unwrap();
+    }
+
+    /// Cancels the call that runs, and all later ones.
+    pub(super) fn cancel(&self) {
+        signal(self.child.0.id(), "TERM");
     }
 
     /// The next line: an event, or the result of a command.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::adapter::{Adapter, Language, TIME_LIMIT_MS, counts, enqueue, enqueue_within, ids, visits};
 use super::relay::{Passage, Relay};
-use super::scripted_socket::RawRequest;
+use super::scripted_socket::{Act, RawRequest, ScriptedSocket};
 use crate::support::daemon::Daemon;
 use crate::support::server::Gate;
 use crate::support::settings::Settings;
@@ -28,8 +28,7 @@ fn many_records_are_several_requests_in_order(language: Language) {
     let result = client.enqueue(&visits(2 * REQUEST_RECORDS_MAX + 1));
     assert_eq!(counts(&result), (20_001, 0));
     let requests = relay.requests();
-    let sizes: Vec<usize> = requests.iter().map(|request| request.ids().len()).collect();
-    assert_eq!(sizes, [REQUEST_RECORDS_MAX, REQUEST_RECORDS_MAX, 1]);
+    assert_eq!(sizes(&requests), [REQUEST_RECORDS_MAX, REQUEST_RECORDS_MAX, 1]);
     let sent: Vec<String> = requests.iter().flat_map(RawRequest::ids).collect();
     assert_eq!(sent, ids(&result));
     assert_eq!(daemon.counts().pending, 20_001);
@@ -58,18 +57,57 @@ fn a_record_that_is_larger_than_a_request_goes_alone(language: Language) {
     let mut client = Adapter::start(language, &relay.path());
     let result = client.enqueue(&[large(0, 10), large(1, 9 << 20), large(2, 10)]);
     assert_eq!(counts(&result), (3, 0));
-    let sizes: Vec<usize> = relay.requests().iter().map(|request| request.ids().len()).collect();
-    assert_eq!(sizes, [1, 1, 1]);
+    assert_eq!(sizes(&relay.requests()), [1, 1, 1]);
 }
 
-fn a_response_that_comes_before_the_request_was_read_is_not_lost(language: Language) {
-    let daemon = Daemon::start(&Settings::default().with("ipc.max_request_bytes", "1MiB"));
-    let mut client = Adapter::start(language, &daemon.home.socket());
-    let records: Vec<Value> = (0..8).map(|n| large(n, 900 << 10)).collect();
+/// A daemon that takes a request if this is true of it.
+fn taking(is_taken: impl Fn(&RawRequest) -> bool + Send + Sync + 'static) -> ScriptedSocket {
+    ScriptedSocket::start(move |_, request| {
+        if is_taken(request) { Act::accepted(request) } else { Act::error(413, "request_too_large", "") }
+    })
+}
+
+/// The numbers of records of the requests.
+fn sizes(requests: &[RawRequest]) -> Vec<usize> {
+    requests.iter().map(|request| request.ids().len()).collect()
+}
+
+fn a_request_that_is_too_large_for_the_daemon_is_halved_until_it_fits(language: Language) {
+    let socket = taking(|request| request.ids().len() <= 3);
+    let mut client = Adapter::start(language, &socket.path());
+    let result = client.enqueue(&vec![large(0, 10); 16]);
+    assert_eq!(counts(&result), (16, 0));
+    let (requests, ids) = (socket.requests(), ids(&result));
+    assert_eq!(sizes(&requests), [16, 8, 4, 2, 2, 2, 2, 2, 2, 2, 2]);
+    let (refused, taken) = requests.split_at(3);
+    assert!(refused.iter().all(|request| ids.starts_with(&request.ids())), "the ids stay");
+    assert_eq!(taken.iter().flat_map(RawRequest::ids).collect::<Vec<_>>(), ids);
+}
+
+fn a_record_that_is_too_large_for_the_daemon_ends_the_call(language: Language) {
+    let socket = taking(|request| request.body.len() < 2000);
+    let mut client = Adapter::start(language, &socket.path());
+    let mut records = vec![large(0, 10); 6];
+    records[3] = large(0, 2000);
     let error = client.fail(&enqueue(&records));
     error.assert_response("invalid_request", 413, "request_too_large");
-    assert_eq!((error.ids().len(), error.stored().len()), (8, 0));
-    assert_eq!(daemon.counts().pending, 0);
+    let requests = socket.requests();
+    assert_eq!(sizes(&requests), [6, 3, 1]);
+    assert_eq!((error.ids(), error.stored()), (requests[0].ids(), requests[1].ids()));
+    assert_eq!(error.ids()[3..4], requests[2].ids());
+}
+
+/// It responds before it has read the request.
+fn requests_are_as_small_as_the_daemon_is_set_to_take_them(language: Language) {
+    let daemon = Daemon::start(&Settings::default().with("ipc.max_request_bytes", "2MiB"));
+    let mut client = Adapter::start(language, &daemon.home.socket());
+    let records: Vec<Value> = (0..12).map(|n| large(n, 900 << 10)).collect();
+    let result = client.enqueue(&records);
+    assert_eq!((counts(&result), daemon.counts().pending), ((12, 0), 12));
+    for (id, record) in ids(&result).iter().zip(&records) {
+        let stored = daemon.get(&format!("/v1/records/{id}?payload=true")).expect_json(200);
+        assert_eq!(stored["payload"]["n"], record["payload"]["n"]);
+    }
 }
 
 fn an_error_in_a_later_request_says_what_is_stored(language: Language) {
@@ -109,7 +147,9 @@ for_each_client! {
     many_records_are_several_requests_in_order,
     large_records_are_several_requests_in_order,
     a_record_that_is_larger_than_a_request_goes_alone,
-    a_response_that_comes_before_the_request_was_read_is_not_lost,
+    a_request_that_is_too_large_for_the_daemon_is_halved_until_it_fits,
+    a_record_that_is_too_large_for_the_daemon_ends_the_call,
+    requests_are_as_small_as_the_daemon_is_set_to_take_them,
     an_error_in_a_later_request_says_what_is_stored,
     the_end_of_the_time_limit_in_a_later_request_says_what_is_stored,
 }

@@ -123,7 +123,7 @@ fn errors_that_no_repetition_corrects_end_the_call_at_once(language: Language) {
         (405, "method_not_allowed", "invalid_request"),
         (409, "id_conflict", "conflict"),
         (410, "cursor_expired", "cursor_expired"),
-        (413, "request_too_large", "invalid_request"),
+        (413, "record_too_large", "invalid_request"),
         (418, "of_a_later_version", "invalid_request"),
         (500, "metrics_failed", "unavailable"),
     ];
