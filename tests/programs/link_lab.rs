@@ -33,6 +33,7 @@ fn settings() -> Settings {
 fn settings_for_silence() -> Settings {
     settings()
         .with("connectivity.probe_interval", "500ms")
+        .with("server.connect_timeout", "2s")
         .with("server.stall_timeout", "2s")
         .with("server.request_timeout", "3s")
         .with("server.answer_timeout", "2s")

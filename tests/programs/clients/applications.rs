@@ -12,7 +12,7 @@ use crate::support::process::run;
 use crate::support::wait::directory;
 
 /// Below the deadline for programs: it ends the server and the daemon, too.
-const TIMEOUT: &str = "18s";
+const TIMEOUT: &str = "50s";
 
 impl Language {
     fn directory(self) -> &'static str {

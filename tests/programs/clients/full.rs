@@ -51,10 +51,10 @@ fn a_queue_that_stays_full_is_the_error_at_the_end_of_the_time_limit(language: L
     daemon.enqueue_many(LIMIT);
     let relay = Relay::start(&daemon.home.socket(), |_, _| Passage::Hasten);
     let mut client = Adapter::start(language, &relay.path());
-    let error = client.fail(&enqueue_within(&visits(2), 2500));
+    let error = client.fail(&enqueue_within(&visits(2), 8000));
     error.assert_response("queue_full", 507, "queue_full");
     let attempts = relay.requests().len();
-    assert!((2..=3).contains(&attempts), "{attempts} attempts within 2.5 s, at most one a second");
+    assert!((2..=9).contains(&attempts), "{attempts} attempts within 8 s, at most one a second");
     assert_eq!(daemon.counts().pending, LIMIT as u64);
 }
 

@@ -110,7 +110,7 @@ fn a_wait_for_another_state_reads_the_entry_after_each_batch(language: Language)
 fn a_wait_ends_at_its_time_limit_with_the_last_entry(language: Language) {
     let (_server, daemon, mut client) = start(language);
     let id = enqueue_paused(&daemon, &mut client, "Visits");
-    let error = client.fail(&json!({"do": "wait", "id": id, "states": null, "time_limit_ms": 700}));
+    let error = client.fail(&json!({"do": "wait", "id": id, "states": null, "time_limit_ms": 5000}));
     assert_eq!(error.kind(), "time_limit");
     assert_eq!((&error.entry()["id"], &error.entry()["state"]), (&json!(id), &json!("PENDING")));
 }

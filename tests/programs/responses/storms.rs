@@ -13,13 +13,13 @@ use crate::support::wait::wait_for;
 /// The batches of the first tries: one whose records were all tried more often than that does not count.
 pub(super) fn count_batches_of_tries(batches: &[Request], tries: usize) -> usize {
     let mut met: HashMap<String, usize> = HashMap::new();
-    let mut tried = |id: String| {
+    let mut count_one = |id: String| {
         let times = met.entry(id).or_default();
         *times += 1;
         *times
     };
     let is_counted = |batch: &&Request| {
-        let each: Vec<usize> = batch.ids().into_iter().map(&mut tried).collect();
+        let each: Vec<usize> = batch.ids().into_iter().map(&mut count_one).collect();
         each.iter().any(|times| *times <= tries)
     };
     batches.iter().filter(is_counted).count()

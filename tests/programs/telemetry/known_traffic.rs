@@ -163,7 +163,7 @@ pub(super) fn run_known_traffic() -> (Daemon, KnownFacts) {
         daemon.enqueue(&records);
         synced += records.len() as u64;
         assert_eq!(daemon.wait_until_done(), Counts::all_synced(synced));
-        let overhead = clock.now().saturating_sub(facts.lock().unwrap().busy() - busy);
+        let overhead = clock.now().saturating_sub(facts.lock().unwrap().busy().saturating_sub(busy));
         let usual = if records.len() > LARGEST_BATCH { OVERHEAD_TOO_LARGE } else { OVERHEAD };
         delays += overhead.saturating_sub(usual);
     }

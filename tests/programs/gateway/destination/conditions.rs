@@ -46,8 +46,11 @@ fn a_destination_that_refuses_the_gateway_is_stopped_for_all_until_it_is_mended(
         let message = refused.json()["error"]["message"].as_str().unwrap().to_owned();
         assert!(message.contains("invalid_client"), "{message}");
     }
-    // Nothing of it is in flight, or known.
-    assert_eq!(gateway.query_outcome(&batch).code(), "UNKNOWN_BATCH");
+    // Nothing of it is known, or in flight for longer than its claim in a shared ledger, which is released afterwards.
+    let unknown = wait_for("the batch to be unknown", || {
+        Some(gateway.query_outcome(&batch)).filter(|response| response.status != 202)
+    });
+    assert_eq!(unknown.code(), "UNKNOWN_BATCH");
     let ready: Value = gateway.get("/readyz").expect_json(503);
     assert_eq!(
         (&ready["status"], &ready["destination"]["condition"]),

@@ -95,7 +95,7 @@ fn the_records_of_a_killed_gateway_are_handed_over_by_the_other_once_its_lease_l
     crm.wait_for_calls(1);
     one.kill();
     assert!(codes(&other, &batch.again()).contains(&"IN_PROGRESS".to_owned()));
-    // A lease lasts 20 s: for less than the deadline of a wait after each of these.
+    // A lease lasts 20 s.
     for _ in 0..2 {
         pace(Duration::from_secs(6));
         assert!(codes(&other, &batch.again()).contains(&"IN_PROGRESS".to_owned()));
@@ -132,7 +132,7 @@ fn a_delivery_that_takes_longer_than_a_lease_keeps_its_records() {
     crm.wait_for_calls(1);
     let left = "SELECT extract(epoch FROM min(lease_until) - clock_timestamp()) FROM (
         SELECT lease_until FROM fieldsync.deliveries UNION ALL SELECT lease_until FROM fieldsync.delivery_keys) AS rows";
-    // More than a lease, in parts that are shorter than the deadline of a wait.
+    // More than a lease.
     for _ in 0..3 {
         pace(Duration::from_secs(7));
         let left: f64 = postgres.query("sync", left).parse().unwrap();
