@@ -296,7 +296,7 @@ purge_state() {
     state=$root/var/lib/$package
     if [ "$package" = fieldsync-gateway ]; then
         rmdir "$state" 2>/dev/null || [ ! -d "$state" ] ||
-            say "$state stays: the ledger is in it, and records that are not forwarded. Delete it if nobody needs it"
+            say "$state stays: it may hold a ledger, with records that are not forwarded. Delete it if nobody needs it"
     elif [ "$unsent" = 0 ] && [ -d "$state" ]; then
         find -H "$state" -mindepth 1 -delete
         rmdir "$state" 2>/dev/null || true
@@ -312,8 +312,8 @@ purge_state() {
     rm -f "$root/etc/$package/config.toml" "$root/etc/$package/conf.d/10-setup.toml"
     [ "$package" = fieldsync ] || rm -f "$root/etc/default/$package"
     rmdir "$root/etc/$package/conf.d" "$root/etc/$package" 2>/dev/null || true
-    # Where the script for OpenRC keeps the log.
-    rm -f "$root/var/log/$package.log"
+    # Where the script for OpenRC keeps the log, and logrotate older ones.
+    rm -f "$root/var/log/$package.log" "$root/var/log/$package.log".*
 }
 
 # The number of records that are not sent, counted by the daemon's user, which owns the directory.
