@@ -17,8 +17,11 @@ use crate::support::wait::directory;
 /// 33 records of this cost reach the limit.
 const RECORD_COST: &str = "12ms";
 const TIME_LIMIT: &str = "396ms";
-/// Records of a batch that is in time by 60 ms.
-const IN_TIME: u64 = 28;
+/// A batch of so many records ends 60 ms before the limit.
+const RECORDS_WELL_IN_TIME: u64 = 28;
+/// So many batches may be late although their size was right. If a busy machine delays more, the test is repeated.
+const DELAYED_BATCHES_MAX: usize = 3;
+const RUNS_MAX: usize = 3;
 const TIMEOUTS: &str = "fieldsync_gateway_batch_answers_total{status=\"504\"}";
 
 fn narrow_gateway(directory: &Path) -> Gateway {
@@ -68,8 +71,25 @@ fn assert_applied_once(gateway: &Gateway, ids: &[String]) {
     assert_eq!(applied.iter().collect::<HashSet<_>>(), ids.iter().collect());
 }
 
-#[test]
-fn batches_fit_a_time_limit_that_33_records_reach() {
+fn is_late(send: &Value) -> bool {
+    send["outcome"] != "answered"
+}
+
+/// Whether a batch was late although its size was right.
+fn was_delayed(send: &Value) -> bool {
+    is_late(send) && send["records"].as_u64() <= Some(RECORDS_WELL_IN_TIME)
+}
+
+/// How 900 records were sent.
+struct Run {
+    sends: Vec<Value>,
+    /// How many of the batches were delayed.
+    delayed: usize,
+    timeouts: u64,
+    trace: String,
+}
+
+fn send_900_records() -> Run {
     let directory = directory();
     let gateway = narrow_gateway(directory.path());
     let daemon = Daemon::start(&learning(&gateway));
@@ -77,16 +97,29 @@ fn batches_fit_a_time_limit_that_33_records_reach() {
     drain(&daemon);
     assert_eq!(daemon.counts(), Counts::all_synced(900));
     assert_applied_once(&gateway, &ids);
-    let (sends, trace) = (sends(&daemon), trace(&daemon));
+    let sends = sends(&daemon);
+    let delayed = sends.iter().filter(|send| was_delayed(send)).count();
+    Run { sends, delayed, timeouts: gateway.metric(TIMEOUTS), trace: trace(&daemon) }
+}
+
+#[test]
+fn batches_fit_a_time_limit_that_33_records_reach() {
+    let mut run = send_900_records();
+    for _ in 1..RUNS_MAX {
+        if run.delayed <= DELAYED_BATCHES_MAX {
+            break;
+        }
+        run = send_900_records();
+    }
+    let Run { sends, delayed, timeouts, trace } = run;
+    assert!(delayed <= DELAYED_BATCHES_MAX, "{trace}");
     assert_eq!(rules(&sends[..1]), ["large_queue"]);
-    // A small batch that is too late was delayed by a busy machine: its size was right. It is divided nevertheless.
-    let is_late = |send: &Value| send["outcome"] != "answered";
-    let (delayed, planned): (Vec<Value>, Vec<Value>) =
-        sends.iter().cloned().partition(|send| is_late(send) && send["records"].as_u64() <= Some(IN_TIME));
-    let after_delays = |rule: &str| !delayed.is_empty() && matches!(rule, "large_queue" | "split" | "micro");
+    // A batch that was delayed is divided nevertheless.
+    let after_delays = |rule: &str| delayed > 0 && matches!(rule, "large_queue" | "split" | "micro");
     let is_expected = |rule: &&str| *rule == "learned" || after_delays(rule);
     assert!(rules(&sends[3..]).iter().all(is_expected), "{trace}");
-    assert!(gateway.metric(TIMEOUTS) <= 3 + delayed.len() as u64, "{trace}");
+    assert!(timeouts <= 3 + delayed as u64, "{trace}");
+    let planned: Vec<Value> = sends.into_iter().filter(|send| !was_delayed(send)).collect();
     // The gateway does not count a request whose client closed the connection.
     assert!(planned.iter().filter(|send| is_late(send)).count() <= 3, "{trace}");
     // Each 1.05 times.

@@ -243,7 +243,7 @@ fn records_to_be_forwarded_survive_a_crash() {
 fn a_gateway_that_shuts_down_does_not_wait_for_the_forwarding_target() {
     let server = ScriptedServer::start(|_| Reply::Hang);
     let directory = directory();
-    let gateway = start(directory.path(), &server, &[]);
+    let gateway = start(directory.path(), &server, &["--forward-timeout", "10m"]);
     gateway.post(&batch_of(1)).batch();
     server.wait_for_batches(1);
     gateway.signal("TERM");

@@ -5,6 +5,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
+use fieldsync::clock::Clock;
 use fieldsync::protocol::wire::RecordStatus;
 use uuid::Uuid;
 
@@ -167,12 +168,16 @@ fn a_file_that_cannot_be_a_ledger_or_a_token_is_a_configuration_error() {
 
 #[test]
 fn sigterm_and_sigint_end_it_at_once_when_nothing_is_in_flight() {
+    // The time that requests in flight have to finish.
+    const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
     let directory = directory();
     for signal in ["TERM", "INT"] {
         let gateway = Gateway::start(directory.path(), &[]);
         gateway.post(&Batch::of(&["{}"])).batch();
+        let clock = Clock::start();
         gateway.signal(signal);
         assert_eq!(gateway.wait_for_exit().code(), Some(0));
+        assert!(clock.now() < DRAIN_TIMEOUT, "{:?}", clock.now());
     }
 }
 

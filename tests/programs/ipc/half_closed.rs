@@ -47,7 +47,8 @@ fn a_body_cut_off_by_a_half_close_is_refused_at_once() {
 
 #[test]
 fn a_half_closed_event_reader_continues_and_a_closed_one_frees_its_slot_at_once() {
-    let daemon = Daemon::start(&Settings::default().with("ipc.max_event_streams", "1"));
+    let settings = Settings::default().with("ipc.max_event_streams", "1").with("ipc.stall_timeout", "1h");
+    let daemon = Daemon::start(&settings);
     let open = || EventReader::open(&daemon.home.socket(), None);
     let mut reader = open();
     assert_eq!(reader.next().unwrap().event, "status");

@@ -38,10 +38,11 @@ impl BackgroundReaders<'_> {
     }
 }
 
-/// The median: a delay of the test's own thread, during which the readers continue, says nothing about the daemon.
-fn median(mut counts: Vec<usize>) -> usize {
+/// The largest count of three quarters: a delay of the test's own thread, during which the readers continue, says
+/// nothing about the daemon.
+fn largest_of_most(mut counts: Vec<usize>) -> usize {
     counts.sort_unstable();
-    counts[counts.len() / 2]
+    counts[counts.len() * 3 / 4 - 1]
 }
 
 fn with_background_readers(call: impl Fn() + Sync, test: impl FnOnce(&BackgroundReaders<'_>)) {
@@ -71,24 +72,24 @@ fn readers_in_a_loop_keep_neither_records_nor_batches_nor_admins_waiting() {
     daemon.call(hyper::Method::POST, "/v1/records", NDJSON, records).expect_json(201);
     let look = || drop(daemon.get("/v1/records?type=nosuch").expect_json(200));
     with_background_readers(look, |looking| {
-        let records = (0..21).map(|_| looking.count_during(|| drop(daemon.enqueue_many(1))));
-        let responses = median(records.collect());
+        let records = (0..20).map(|_| looking.count_during(|| drop(daemon.enqueue_many(1))));
+        let responses = largest_of_most(records.collect());
         assert!(responses <= RESPONSES_MAX, "{responses} responses to readers before a record was accepted");
-        let resumptions = (0..5).map(|_| {
+        let resumptions = (0..8).map(|_| {
             daemon.post("/v1/pause", "").expect_json(200);
             looking.count_during(|| drop(daemon.post("/v1/resume", "").expect_json(200)))
         });
-        let responses = median(resumptions.collect());
-        assert!(responses <= RESPONSES_MAX, "{responses} responses to readers before an admin");
+        let responses = largest_of_most(resumptions.collect());
+        assert!(responses <= RESPONSES_MAX, "{responses} responses to readers before an admin's call");
         let synced = daemon.counts().synced;
-        let batches = (1..=5).map(|batches| {
+        let batches = (1..=8).map(|batches| {
             looking.count_during(|| {
                 daemon.wait_until("batches to be settled", |status| {
                     status["records"]["synced"].as_u64().unwrap() >= synced + batches * 50
                 });
             })
         });
-        let responses = median(batches.collect());
+        let responses = largest_of_most(batches.collect());
         assert!(responses <= 5 * RESPONSES_MAX, "{responses} responses to readers before some batches");
     });
 }

@@ -95,7 +95,8 @@ fn while_a_body_is_uploaded((breaks, restore): LinkFault) {
     let books = ledger.clone();
     let server = ScriptedServer::start_at(SERVER.parse().unwrap(), move |request| books.respond(request));
     lab.slow_down(800);
-    let daemon = start(&lab, &settings());
+    // Longer than the test waits: the loss of the link has to end the upload.
+    let daemon = start(&lab, &settings().with("server.stall_timeout", "2m"));
     let batch = enqueue_large(&daemon);
     server.wait_for_body_bytes(50_000);
     breaks(&lab);

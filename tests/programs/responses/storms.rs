@@ -12,14 +12,14 @@ use crate::support::wait::wait_for;
 
 /// The batches of the first tries: one whose records were all tried more often than that does not count.
 pub(super) fn count_batches_of_tries(batches: &[Request], tries: usize) -> usize {
-    let mut met: HashMap<String, usize> = HashMap::new();
-    let mut count_one = |id: String| {
-        let times = met.entry(id).or_default();
+    let mut times_sent: HashMap<String, usize> = HashMap::new();
+    let mut count_send = |id: String| {
+        let times = times_sent.entry(id).or_default();
         *times += 1;
         *times
     };
     let is_counted = |batch: &&Request| {
-        let each: Vec<usize> = batch.ids().into_iter().map(&mut count_one).collect();
+        let each: Vec<usize> = batch.ids().into_iter().map(&mut count_send).collect();
         each.iter().any(|times| *times <= tries)
     };
     batches.iter().filter(is_counted).count()
@@ -31,15 +31,15 @@ fn records_deferred_repeatedly_cause_no_storm_of_requests() {
     const SIZE: usize = 50;
     const TRIES: usize = 5;
     let times: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
-    let met = Arc::clone(&times);
+    let times_sent = Arc::clone(&times);
     let server = ScriptedServer::start(move |request| {
         if !request.is_batch() {
             return Reply::unknown_batch();
         }
         let ids = request.ids();
-        let mut met = met.lock().unwrap();
+        let mut times_sent = times_sent.lock().unwrap();
         for id in &ids {
-            *met.entry(id.clone()).or_default() += 1;
+            *times_sent.entry(id.clone()).or_default() += 1;
         }
         Reply::results(request.batch_id(), &ids, |_| Some(json!({"status": "retry"})))
     });

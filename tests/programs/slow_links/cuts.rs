@@ -14,9 +14,9 @@ const RECORDS: u64 = 20;
 const TEXT: usize = 2000;
 
 /// No fault exceeds it, nor does a busy machine.
-const PATIENT: &str = "15s";
+const LONG_TIME_LIMIT: &str = "15s";
 /// Only this ends a request that vanishes.
-const IMPATIENT: &str = "3s";
+const SHORT_TIME_LIMIT: &str = "3s";
 
 /// A daemon whose records, all of them in one batch, are about to be sent over the link.
 fn daemon_with_a_batch(link: &FaultProxy, time_limit: &str) -> (Daemon, Vec<String>) {
@@ -37,7 +37,7 @@ fn daemon_with_a_batch(link: &FaultProxy, time_limit: &str) -> (Daemon, Vec<Stri
 fn measured() -> (usize, usize) {
     let server = ScriptedServer::start(Reply::correct);
     let link = FaultProxy::to(server.address);
-    let (daemon, _) = daemon_with_a_batch(&link, PATIENT);
+    let (daemon, _) = daemon_with_a_batch(&link, LONG_TIME_LIMIT);
     daemon.post("/v1/resume", "").expect_json(200);
     daemon.wait_until_done();
     let body = server.batches()[0].body.len();
@@ -53,7 +53,7 @@ fn assert_nothing_is_lost_or_duplicated(
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let link = FaultProxy::to(gateway.address);
-    let time_limit = if matches!(how, ConnectionEnd::BlackHole) { IMPATIENT } else { PATIENT };
+    let time_limit = if matches!(how, ConnectionEnd::BlackHole) { SHORT_TIME_LIMIT } else { LONG_TIME_LIMIT };
     let mut all = Vec::new();
     for (place, bytes) in ends {
         let (daemon, ids) = daemon_with_a_batch(&link, time_limit);
@@ -124,7 +124,7 @@ fn a_link_that_refuses_connections_for_a_while_costs_no_attempt() {
     let gateway = Gateway::start(directory.path(), &[]);
     let mut link = FaultProxy::to(gateway.address);
     link.refuse();
-    let (daemon, ids) = daemon_with_a_batch(&link, PATIENT);
+    let (daemon, ids) = daemon_with_a_batch(&link, LONG_TIME_LIMIT);
     daemon.post("/v1/resume", "").expect_json(200);
     daemon.wait_for_phase("offline");
     wait_for("no record to be blamed", || {

@@ -22,7 +22,7 @@ pub(crate) enum Disturbance {
 pub(crate) fn enqueue_relay(home: &Home, second: Disturbance) -> (PathBuf, Receiver<()>) {
     let (socket, behind) = (home.path("relay.sock"), home.socket());
     let listener = UnixListener::bind(&socket).unwrap();
-    let (tells, seen) = channel();
+    let (sender, second_request) = channel();
     thread::spawn(move || {
         let mut enqueueings = 0;
         let mut kept = Vec::new();
@@ -34,7 +34,7 @@ pub(crate) fn enqueue_relay(home: &Home, second: Disturbance) -> (PathBuf, Recei
             enqueueings += u32::from(enqueues);
             let is_second = enqueues && enqueueings == 2;
             if is_second {
-                tells.send(()).ok();
+                sender.send(()).ok();
             }
             if is_second && second == Disturbance::Held {
                 kept.push(client);
@@ -60,5 +60,5 @@ pub(crate) fn enqueue_relay(home: &Home, second: Disturbance) -> (PathBuf, Recei
             });
         }
     });
-    (socket, seen)
+    (socket, second_request)
 }

@@ -73,7 +73,6 @@ struct Shared {
     connections: AtomicU32,
     body_bytes: AtomicUsize,
     time_limit: Mutex<Option<Duration>>,
-    overdue: AtomicUsize,
 }
 
 /// The server; it listens until it is dropped.
@@ -102,7 +101,6 @@ impl ScriptedServer {
             connections: AtomicU32::new(0),
             body_bytes: AtomicUsize::new(0),
             time_limit: Mutex::default(),
-            overdue: AtomicUsize::new(0),
         });
         let serving = Arc::clone(&shared);
         thread::spawn(move || {
@@ -142,11 +140,6 @@ impl ScriptedServer {
     /// a 504, and its data is dropped.
     pub(crate) fn limit_time(&self, limit: Duration) {
         *self.shared.time_limit.lock().unwrap() = Some(limit);
-    }
-
-    /// The number of requests that did not arrive completely in time.
-    pub(crate) fn overdue(&self) -> usize {
-        self.shared.overdue.load(Ordering::SeqCst)
     }
 
     pub(crate) fn url(&self) -> String {
@@ -218,12 +211,11 @@ fn serve_connection(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
             shared.body_bytes.fetch_add(taken, Ordering::SeqCst);
             let limit = *shared.time_limit.lock().unwrap();
             if limit.is_some_and(|limit| clock.now() > limit) {
-                shared.overdue.fetch_add(1, Ordering::SeqCst);
                 return Reply::Raw(GATEWAY_TIMEOUT.into()).send(stream).map(drop);
             }
         }
         let reply = {
-            // Who sees the request and then changes the script does not change the reply to it.
+            // A test that sees the request and then changes the script does not change this reply.
             let mut script = shared.script.lock().unwrap();
             shared.requests.lock().unwrap().push(request.clone());
             script(&request)

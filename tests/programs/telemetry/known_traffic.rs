@@ -41,6 +41,11 @@ const SIZE_RANGES: [(usize, &str); 7] =
     [(1, "1"), (5, "2–5"), (10, "6–10"), (25, "11–25"), (50, "26–50"), (100, "51–100"), (usize::MAX, ">100")];
 /// How far a measurement may be from the fact.
 const TOLERANCE: f64 = 0.1;
+/// How much farther it may be if delays were noticed.
+const TOLERANCE_FOR_DELAYS_MAX: f64 = 0.15;
+/// After longer delays, the traffic is repeated.
+const DELAYS_MAX: Duration = Duration::from_millis(100);
+const RUNS_MAX: usize = 3;
 /// From the enqueueing of a batch to its settlement, without the work of the server: more than this is a delay.
 const OVERHEAD: Duration = Duration::from_millis(100);
 /// The same for a batch that is too large, which is divided.
@@ -92,12 +97,13 @@ impl KnownFacts {
         self.busy().as_secs_f64() * 1000.0
     }
 
-    /// Apart from delays, as a share of a second: each sum of times that is compared is longer.
+    /// The number is close to what the server knows. Delays are part of the daemon's times, but not of the server's.
+    /// Each of the compared times was measured for more than a second in total, so 100 ms of delays add less than 10 %.
     #[track_caller]
     fn assert_close(&self, what: &str, found: &Value, expected: f64) {
         let number = found.as_f64().unwrap_or_else(|| panic!("{what} is not a number: {found}"));
         let difference = (number - expected).abs();
-        let tolerance = TOLERANCE + self.delays.as_secs_f64();
+        let tolerance = TOLERANCE + self.delays.as_secs_f64().min(TOLERANCE_FOR_DELAYS_MAX);
         assert!(difference <= tolerance * expected, "{what}: {number}, but the server knows {expected}");
     }
 
@@ -134,8 +140,22 @@ impl TypeFacts {
     }
 }
 
-/// A daemon after the traffic, and the facts about it.
+/// A daemon after the traffic, and the facts about it. On a busy machine, the traffic is repeated with new daemons.
 pub(super) fn run_known_traffic() -> (Daemon, KnownFacts) {
+    let mut best = run_once();
+    for _ in 1..RUNS_MAX {
+        if best.1.delays <= DELAYS_MAX {
+            break;
+        }
+        let next = run_once();
+        if next.1.delays < best.1.delays {
+            best = next;
+        }
+    }
+    best
+}
+
+fn run_once() -> (Daemon, KnownFacts) {
     let facts = Arc::new(Mutex::new(KnownFacts::default()));
     let of_server = Arc::clone(&facts);
     let server = ScriptedServer::start(move |request| {
