@@ -319,10 +319,10 @@ class _Cancellation:
 
     def cancel(self) -> None:
         with self._lock:
-            if not self._is_cancelled:
-                self._is_cancelled = True
-                self._gate.release()
-            for opened in self._sockets:
+            self._is_cancelled = True
+            self._open_gate()
+            # The garbage collector may close a generator, and so remove its socket, in between.
+            for opened in self._sockets.copy():
                 with contextlib.suppress(OSError):
                     opened.shutdown(socket.SHUT_RDWR)
 
@@ -332,8 +332,13 @@ class _Cancellation:
 
     def sleep(self, seconds: float) -> None:
         if self._gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX)):
-            self._gate.release()
+            self._open_gate()
         self.check()
+
+    def _open_gate(self) -> None:
+        # Another thread or a signal handler may have opened it just before.
+        with contextlib.suppress(RuntimeError):
+            self._gate.release()
 
     def add(self, opened: socket.socket) -> None:
         with self._lock:
@@ -359,13 +364,17 @@ class _Deadline:
         """Give this deadline, or an earlier one."""
         return _Deadline(min(seconds, self.left()), self.cancellation)
 
-    def socket_timeout(self) -> float | None:
-        """Give the time that an operation on a socket may take; fails if there is none left."""
+    def socket_timeout(self) -> float:
+        """Give the time that an operation on a socket may take; fails if there is none left.
+
+        It is never endless: without a timeout, a socket would wait in `connect` for a place in the
+        queue of connections, and nothing could end that.
+        """
         self.cancellation.check()
         left = self.left()
         if left <= 0:
             raise TimeLimitError("the time limit of the call is over")
-        return None if math.isinf(left) else min(left, _SOCKET_TIMEOUT_MAX_S)
+        return min(left, _SOCKET_TIMEOUT_MAX_S)
 
     def sleep(self, seconds: float) -> None:
         self.cancellation.sleep(seconds)
