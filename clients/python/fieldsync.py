@@ -291,7 +291,7 @@ class Enqueued:
 def _end_of_request(encoded: list[bytes], begin: int, bytes_max: int) -> int:
     """Give the end of the request that begins with this record. It has at least one record."""
     end, request_bytes = begin, 1  # a bracket
-    for record in itertools.islice(encoded, begin, begin + _REQUEST_RECORDS_MAX):
+    for record in encoded[begin : begin + _REQUEST_RECORDS_MAX]:
         request_bytes += len(record) + 1  # and a comma or the other bracket
         if request_bytes > bytes_max and end > begin:
             break
@@ -707,6 +707,10 @@ class Client:
         self._path = os.fspath(socket_path or os.environ.get("FIELDSYNC_SOCKET") or DEFAULT_SOCKET)
         self._cancellation = _Cancellation()
 
+    def __reduce__(self) -> tuple[type[Client], tuple[str]]:
+        """Make copies, also those in other processes, clients of their own."""
+        return type(self), (self._path,)
+
     def cancel(self) -> None:
         """End the calls of this client, and all later ones, with a `CancelledError`.
 
@@ -768,7 +772,9 @@ class Client:
         ones are noticed when a batch ends; one that lasts shortly may be missed.
         """
         deadline = self._deadline(time_limit)
-        telling = {"status", "gap"} if SETTLED.issuperset(states) else {"status", "gap", "batch"}
+        relevant_events = {"status", "gap"}
+        if not SETTLED.issuperset(states):
+            relevant_events.add("batch")
         read_entry = functools.partial(self._record, record_id)
         entry: dict[str, Any] | None = None
         try:
@@ -776,7 +782,7 @@ class Client:
                 # Each connection begins with a status, so nothing is missed between the events and
                 # the entry.
                 for event in events:
-                    if event.event in telling or _is_about(event, record_id, entry):
+                    if event.event in relevant_events or _is_about(event, record_id, entry):
                         entry = _repeat(read_entry, deadline)
                         if entry.get("state") in states:
                             return entry

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import json
 import math
 import pathlib
+import pickle
 import queue
 import signal
 import socket
@@ -321,6 +323,13 @@ class Cancelling(unittest.TestCase):
             cancellation.add(first)
             cancellation.add(second)
             cancellation.cancel()
+
+    def test_copies_of_a_client_are_clients_of_their_own(self) -> None:
+        client = fieldsync.Client("/nonexistent")
+        client.cancel()
+        for made in (copy.copy(client), pickle.loads(pickle.dumps(client))):
+            with self.assertRaises(fieldsync.ConnectionFailedError):
+                made.status()
 
     def test_a_signal_handler_may_cancel(self) -> None:
         with silent_socket() as (path, accept):
