@@ -19,7 +19,7 @@ export type ErrorKind =
   | 'queue_full'
   | 'connection_failed'
   | 'time_limit'
-  | 'aborted'
+  | 'cancelled'
   | 'protocol';
 
 /**
@@ -109,7 +109,7 @@ export class TimeLimitError extends FieldsyncError {
 
 /** The signal of an `enqueue` has aborted it; `cause` is the reason. The outcome may be unknown: repeat it with `ids`. */
 export class AbortedError extends FieldsyncError {
-  readonly kind: 'aborted';
+  readonly kind: 'cancelled';
 }
 
 /** The response is not HTTP or JSON, or it is too large. */

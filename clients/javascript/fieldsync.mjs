@@ -233,7 +233,7 @@ export class TimeLimitError extends FieldsyncError {
 
 /** The signal of an `enqueue` has aborted it; `cause` is the reason. The outcome may be unknown: repeat it with `ids`. */
 export class AbortedError extends FieldsyncError {
-  kind = 'aborted';
+  kind = 'cancelled';
 }
 
 /** The response is not HTTP or JSON, or it is too large. */
