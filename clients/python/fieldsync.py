@@ -769,7 +769,7 @@ class Client:
 
         The entry of a synced record has the receipt of the server. Waiting costs nothing while
         nothing happens, and continues through restarts of the daemon. Other states than the default
-        ones are noticed when a batch ends; one that lasts shortly may be missed.
+        ones are noticed when a batch ends; a short one may be missed.
         """
         deadline = self._deadline(time_limit)
         relevant_events = {"status", "gap"}
