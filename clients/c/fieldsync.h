@@ -159,7 +159,7 @@ void fieldsync_entry_clear(struct fieldsync_entry *entry);
 
 /*
  * Waits until a record is in one of the states, for example "SYNCED,QUARANTINED". NULL: SYNCED, QUARANTINED or
- * DISCARDED. Other states are noticed when a batch ends; one that lasts shortly may be missed.
+ * DISCARDED. Other states are noticed when a batch ends; a short one may be missed.
  *
  * It follows the events of the daemon, also through its restarts. After an error, the entry is the one that was read
  * last. In either case, free it.

@@ -19,7 +19,7 @@ export type ErrorKind =
   | 'queue_full'
   | 'connection_failed'
   | 'time_limit'
-  | 'aborted'
+  | 'cancelled'
   | 'protocol';
 
 /**
@@ -109,7 +109,7 @@ export class TimeLimitError extends FieldsyncError {
 
 /** The signal of an `enqueue` has aborted it; `cause` is the reason. The outcome may be unknown: repeat it with `ids`. */
 export class AbortedError extends FieldsyncError {
-  readonly kind: 'aborted';
+  readonly kind: 'cancelled';
 }
 
 /** The response is not HTTP or JSON, or it is too large. */
@@ -138,7 +138,7 @@ export class Client {
    * Waits until a record is in one of the states, and returns its entry; that of a synced record has the `receipt`.
    *
    * Follows the events of the daemon, also through its restarts. States other than the default ones are noticed when
-   * a batch ends; one that lasts shortly may be missed.
+   * a batch ends; a short one may be missed.
    *
    * @param [options] `states`: the default is SYNCED,
    *   QUARANTINED or DISCARDED.

@@ -291,7 +291,7 @@ class Enqueued:
 def _end_of_request(encoded: list[bytes], begin: int, bytes_max: int) -> int:
     """Give the end of the request that begins with this record. It has at least one record."""
     end, request_bytes = begin, 1  # a bracket
-    for record in itertools.islice(encoded, begin, begin + _REQUEST_RECORDS_MAX):
+    for record in encoded[begin : begin + _REQUEST_RECORDS_MAX]:
         request_bytes += len(record) + 1  # and a comma or the other bracket
         if request_bytes > bytes_max and end > begin:
             break
@@ -319,10 +319,10 @@ class _Cancellation:
 
     def cancel(self) -> None:
         with self._lock:
-            if not self._is_cancelled:
-                self._is_cancelled = True
-                self._gate.release()
-            for opened in self._sockets:
+            self._is_cancelled = True
+            self._open_gate()
+            # The garbage collector may close a generator, and so remove its socket, in between.
+            for opened in self._sockets.copy():
                 with contextlib.suppress(OSError):
                     opened.shutdown(socket.SHUT_RDWR)
 
@@ -332,8 +332,13 @@ class _Cancellation:
 
     def sleep(self, seconds: float) -> None:
         if self._gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX)):
-            self._gate.release()
+            self._open_gate()
         self.check()
+
+    def _open_gate(self) -> None:
+        # Another thread or a signal handler may have opened it just before.
+        with contextlib.suppress(RuntimeError):
+            self._gate.release()
 
     def add(self, opened: socket.socket) -> None:
         with self._lock:
@@ -359,13 +364,17 @@ class _Deadline:
         """Give this deadline, or an earlier one."""
         return _Deadline(min(seconds, self.left()), self.cancellation)
 
-    def socket_timeout(self) -> float | None:
-        """Give the time that an operation on a socket may take; fails if there is none left."""
+    def socket_timeout(self) -> float:
+        """Give the time that an operation on a socket may take; fails if there is none left.
+
+        It is never endless: without a timeout, a socket would wait in `connect` for a place in the
+        queue of connections, and nothing could end that.
+        """
         self.cancellation.check()
         left = self.left()
         if left <= 0:
             raise TimeLimitError("the time limit of the call is over")
-        return None if math.isinf(left) else min(left, _SOCKET_TIMEOUT_MAX_S)
+        return min(left, _SOCKET_TIMEOUT_MAX_S)
 
     def sleep(self, seconds: float) -> None:
         self.cancellation.sleep(seconds)
@@ -698,6 +707,10 @@ class Client:
         self._path = os.fspath(socket_path or os.environ.get("FIELDSYNC_SOCKET") or DEFAULT_SOCKET)
         self._cancellation = _Cancellation()
 
+    def __reduce__(self) -> tuple[type[Client], tuple[str]]:
+        """Make copies, also those in other processes, clients of their own."""
+        return type(self), (self._path,)
+
     def cancel(self) -> None:
         """End the calls of this client, and all later ones, with a `CancelledError`.
 
@@ -756,10 +769,12 @@ class Client:
 
         The entry of a synced record has the receipt of the server. Waiting costs nothing while
         nothing happens, and continues through restarts of the daemon. Other states than the default
-        ones are noticed when a batch ends; one that lasts shortly may be missed.
+        ones are noticed when a batch ends; a short one may be missed.
         """
         deadline = self._deadline(time_limit)
-        telling = {"status", "gap"} if SETTLED.issuperset(states) else {"status", "gap", "batch"}
+        relevant_events = {"status", "gap"}
+        if not SETTLED.issuperset(states):
+            relevant_events.add("batch")
         read_entry = functools.partial(self._record, record_id)
         entry: dict[str, Any] | None = None
         try:
@@ -767,7 +782,7 @@ class Client:
                 # Each connection begins with a status, so nothing is missed between the events and
                 # the entry.
                 for event in events:
-                    if event.event in telling or _is_about(event, record_id, entry):
+                    if event.event in relevant_events or _is_about(event, record_id, entry):
                         entry = _repeat(read_entry, deadline)
                         if entry.get("state") in states:
                             return entry

@@ -62,7 +62,7 @@ function describe(error) {
   }
   const response = error instanceof ApiError ? error : { status: null, code: null, position: null };
   return {
-    kind: error instanceof AbortedError ? 'cancelled' : error.kind,
+    kind: error.kind,
     status: response.status,
     code: response.code,
     position: response.position,

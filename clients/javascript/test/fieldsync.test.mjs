@@ -190,7 +190,7 @@ test('an aborted enqueue has the ids of its records', async () => {
   for (const call of [handing, client.enqueue({ type: 'Visits', payload: {} }, { signal: stop.signal })]) {
     await assert.rejects(call, (/** @type {any} */ error) => {
       assert.ok(error instanceof AbortedError && error instanceof FieldsyncError);
-      assert.deepEqual([error.kind, error.ids?.length, error.storedIds], ['aborted', 1, []]);
+      assert.deepEqual([error.kind, error.ids?.length, error.storedIds], ['cancelled', 1, []]);
       return error.cause === reason;
     });
   }

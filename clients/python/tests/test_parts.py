@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import json
 import math
 import pathlib
+import pickle
 import queue
 import signal
 import socket
 import sys
 import tempfile
 import threading
+import types
 import unittest
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import fieldsync
 from fieldsync import (
     _api_error,
+    _Cancellation,
     _Connection,
     _Deadline,
     _doubling,
@@ -108,8 +113,8 @@ class Times(unittest.TestCase):
 
     def test_a_deadline_without_an_end(self) -> None:
         deadline = _Deadline(float("inf"))
-        self.assertIsNone(deadline.socket_timeout())
-        self.assertIsNotNone(deadline.within(1).socket_timeout())
+        self.assertGreater(deadline.socket_timeout(), 24 * 3600)
+        self.assertLessEqual(deadline.within(1).socket_timeout(), 1)
 
     def test_a_time_limit_is_a_time(self) -> None:
         client = fieldsync.Client("/nonexistent")
@@ -170,14 +175,39 @@ class Attempts(unittest.TestCase):
 
 
 @contextlib.contextmanager
-def silent_socket() -> Iterator[tuple[str, Callable[[], socket.socket]]]:
+def silent_socket(backlog: int = 16) -> Iterator[tuple[str, Callable[[], socket.socket]]]:
     """Yield the path of a socket, and what accepts the next connection. Nothing responds."""
     with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listener:
         path = f"{directory}/socket"
         listener.bind(path)
-        listener.listen()
+        listener.listen(backlog)
         with contextlib.ExitStack() as stack:
             yield path, lambda: stack.enter_context(listener.accept()[0])
+
+
+def cancel_before_line(
+    line: int, cancellation: _Cancellation, call: Callable[[_Cancellation], None]
+) -> bool:
+    """Cancel in the middle of a call, as a signal handler may. False if it has fewer lines."""
+    left = line
+
+    def trace(frame: types.FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != fieldsync.__file__:
+            return None
+        left -= event == "line"
+        if event == "line" and left == 0:
+            cancellation.cancel()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with contextlib.suppress(fieldsync.CancelledError):
+            call(cancellation)
+    finally:
+        sys.settrace(before)
+    return left <= 0
 
 
 class Cancelling(unittest.TestCase):
@@ -227,12 +257,79 @@ class Cancelling(unittest.TestCase):
             with self.assertRaises(fieldsync.TimeLimitError):
                 fieldsync.Client(path).status(time_limit=0.01)
 
+    @mock.patch.multiple(fieldsync, _EARLY_RETRY_S=3600, _RECONNECT_S=3600, _RECONNECT_MAX_S=3600)
     def test_pauses_between_attempts_end(self) -> None:
+        pauses: queue.Queue[float] = queue.Queue()
+        sleep = _Cancellation.sleep
+
+        def note_pause(cancellation: _Cancellation, seconds: float) -> None:
+            pauses.put(seconds)
+            sleep(cancellation, seconds)
+
         client = fieldsync.Client("/nonexistent")
-        results = [self._start(call) for call in self._calls(client)[1:]]
+        with mock.patch.object(_Cancellation, "sleep", note_pause):
+            results = [self._start(call) for call in self._calls(client)[1:]]
+            self.assertEqual([pauses.get(timeout=20) for _ in results], [3600] * 3)
+            client.cancel()
+            for result in results:
+                result()
+
+    def test_a_call_that_finds_too_many_connections_ends(self) -> None:
+        connecting = threading.Event()
+
+        class Socket(socket.socket):
+            def connect(self, address: Any) -> None:
+                connecting.set()
+                super().connect(address)
+
+        with silent_socket(backlog=0) as (path, _), socket.socket(socket.AF_UNIX) as first:
+            first.connect(path)
+            client = fieldsync.Client(path)
+            with mock.patch.object(socket, "socket", Socket):
+                result = self._start(lambda: client.status(time_limit=math.inf))
+                self.assertTrue(connecting.wait(timeout=20))
+                client.cancel()
+                result()
+
+    def test_it_may_interrupt_itself_at_any_line(self) -> None:
+        calls: dict[str, Callable[[_Cancellation], None]] = {
+            "cancel": lambda cancellation: cancellation.cancel(),
+            "sleep": lambda cancellation: cancellation.sleep(0),
+            "add": lambda cancellation: cancellation.add(mock.Mock()),
+        }
+        for (name, call), was_cancelled in itertools.product(calls.items(), (False, True)):
+            for line in itertools.count(1):
+                cancellation = _Cancellation()
+                if was_cancelled:
+                    cancellation.cancel()
+                with self.subTest(name=name, was_cancelled=was_cancelled, line=line):
+                    is_interrupted = cancel_before_line(line, cancellation, call)
+                if not is_interrupted:
+                    self.assertGreater(line, 2)
+                    break
+                self.assertFalse(cancellation._gate.locked())
+                with self.assertRaises(fieldsync.CancelledError):
+                    cancellation.check()
+
+    def test_sockets_may_be_removed_while_it_ends_them(self) -> None:
+        cancellation = _Cancellation()
+
+        class Socket(socket.socket):
+            def shutdown(self, how: int) -> None:
+                cancellation.remove(self)
+                super().shutdown(how)
+
+        with Socket() as first, Socket() as second:
+            cancellation.add(first)
+            cancellation.add(second)
+            cancellation.cancel()
+
+    def test_copies_of_a_client_are_clients_of_their_own(self) -> None:
+        client = fieldsync.Client("/nonexistent")
         client.cancel()
-        for result in results:
-            result()
+        for made in (copy.copy(client), pickle.loads(pickle.dumps(client))):
+            with self.assertRaises(fieldsync.ConnectionFailedError):
+                made.status()
 
     def test_a_signal_handler_may_cancel(self) -> None:
         with silent_socket() as (path, accept):

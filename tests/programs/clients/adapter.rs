@@ -160,7 +160,12 @@ impl Adapter {
 
     #[track_caller]
     pub(super) fn receive_error(&self) -> ClientError {
-        let line = self.receive();
+        self.receive_error_within(RESULT_DEADLINE)
+    }
+
+    #[track_caller]
+    pub(super) fn receive_error_within(&self, deadline: Duration) -> ClientError {
+        let line = self.receive_within(deadline);
         ClientError(line.get("error").unwrap_or_else(|| panic!("no error: {line}")).clone())
     }
 

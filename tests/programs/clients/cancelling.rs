@@ -1,10 +1,15 @@
 //! The app ends a call that waits.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::adapter::{Adapter, ClientError, Language, TIME_LIMIT_MS, enqueue, events, visits, wait};
 use super::scripted_socket::{Act, EVENT_STREAM_HEAD, ScriptedSocket};
 use crate::support::wait::wait_for;
+
+/// Shorter than the time limit of the calls, and than the pause of 30 s before a next attempt.
+const CANCEL_DEADLINE: Duration = Duration::from_secs(15);
 
 /// The error of a call that is cancelled after its request, to which the daemon responds in this way.
 #[track_caller]
@@ -14,7 +19,7 @@ fn cancel(language: Language, command: &Value, act: Act) -> ClientError {
     client.send(command);
     wait_for("the request", || (!socket.requests().is_empty()).then_some(()));
     client.cancel();
-    let error = client.receive_error();
+    let error = client.receive_error_within(CANCEL_DEADLINE);
     assert_eq!(error.kind(), "cancelled", "{command}");
     for later in [json!({"do": "status"}), enqueue(&visits(1)), events(None, "end", 1)] {
         assert_eq!(client.fail(&later).kind(), "cancelled", "{later}");

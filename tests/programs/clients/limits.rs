@@ -60,7 +60,7 @@ fn a_record_that_is_larger_than_a_request_goes_alone(language: Language) {
     assert_eq!(sizes(&relay.requests()), [1, 1, 1]);
 }
 
-/// A daemon that takes a request if this is true of it.
+/// A daemon that accepts only such requests.
 fn taking(is_taken: impl Fn(&RawRequest) -> bool + Send + Sync + 'static) -> ScriptedSocket {
     ScriptedSocket::start(move |_, request| {
         if is_taken(request) { Act::accepted(request) } else { Act::error(413, "request_too_large", "") }
